@@ -1,0 +1,30 @@
+/* file.h - whole files in and out of memory, and the one way a file is replaced: written aside, synced, renamed. */
+#ifndef UP_FILES_FILE_H
+#define UP_FILES_FILE_H
+
+#include "uniperceiver/status.h"
+#include <stddef.h>
+#include <stdio.h>
+
+/* Read a whole regular file (a folder, a pipe or an empty path is an error that names it). *data is malloc'ed, with one
+ * extra NUL byte behind *size bytes. */
+up_status up_file_read(const char *path, void **data, size_t *size);
+
+/* A file being written aside as "<path>.partial"; commit syncs it, renames it over `path` and syncs the folder, so that
+ * `path` is either the old file or the whole new one. abort (also after a failure) removes the partial file. */
+typedef struct up_file_writer {
+    FILE *stream;
+    char *path, *partial;
+} up_file_writer;
+up_status up_file_begin(const char *path, up_file_writer *writer);
+up_status up_file_put(up_file_writer *writer, const void *data, size_t size);
+up_status up_file_commit(up_file_writer *writer);
+void up_file_abort(up_file_writer *writer);
+
+/* Write all of it in one call with the same guarantee. */
+up_status up_file_write(const char *path, const void *data, size_t size);
+
+/* Create a folder and its parents. */
+up_status up_make_folders(const char *path);
+
+#endif
