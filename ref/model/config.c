@@ -51,6 +51,8 @@ up_status up_config_preset(const char *name, up_config *c) {
     c->layers = p->layers, c->width = p->width, c->heads = p->heads, c->ffn = p->ffn;
     c->vocabulary = 49411, c->text_positions = p->text_positions;
     c->image_size = p->image_size, c->patch = p->patch, c->frames = 8;
+    c->image_resize = p->image_size == 224 ? 256 : p->image_size; /* paper appendix E */
+    c->video_resize = p->image_size, c->video_stride = p->image_size == 224 ? 32 : 1;
     c->drop_path = 0.1, c->initial_temperature = 0.07, c->layer_scale_init = 1e-3;
     c->prompt_sides = p->released ? 1 : 2;
     c->shared_norm = c->image_time = c->fixed_space = c->output_head = c->layer_scale = p->released;
@@ -76,7 +78,10 @@ up_status up_config_check(const up_config *c) {
         {"heads", c->heads, 1, 1024},         {"ffn", c->ffn, 1, 1 << 20},
         {"vocabulary", c->vocabulary, 2, 1 << 24}, {"text_positions", c->text_positions, 1, 1 << 20},
         {"patch", c->patch, 1, 256},          {"image_size", c->image_size, c->patch, 8192},
-        {"frames", c->frames, 1, 4096},       {"prompts", c->prompts, 0, 4096},
+        {"frames", c->frames, 1, 4096},
+        {"image_resize", c->image_resize, c->image_size, 16384},
+        {"video_resize", c->video_resize, c->image_size, 16384},
+        {"video_stride", c->video_stride, 1, 1 << 20},       {"prompts", c->prompts, 0, 4096},
         {"prompt_sides", c->prompt_sides, 1, 2}, {"classes", c->classes, 0, 1 << 24},
         {"tasks", c->tasks, 1, UP_MAX_TASKS},
     };

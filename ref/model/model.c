@@ -2,6 +2,7 @@
 #include "ref/model/run.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 up_status up_model_create(up_backend *backend, const up_config *config, uint64_t seed, up_model **out) {
     up_status status = UP_OK;
@@ -27,7 +28,32 @@ void up_model_destroy(up_model *model) {
     if (!model) return;
     model->backend->ops->release(model->backend, model->weights);
     up_params_free(&model->params);
+    free(model->targets);
     free(model);
+}
+
+up_status up_model_set_targets(up_model *model, const int32_t *ids, int count) {
+    int32_t *copy = NULL;
+    if (count > 0) {
+        copy = malloc((size_t)count * sizeof *copy);
+        if (!copy) return up_fail(UP_ERR_MEMORY, "target set", "%d ids wanted", count);
+        memcpy(copy, ids, (size_t)count * sizeof *copy);
+    }
+    for (int i = 0; i < count; i++)
+        if (copy[i] < 0 || copy[i] >= model->config.vocabulary || (i && copy[i] <= copy[i - 1])) {
+            up_status status = up_fail(UP_ERR_ARGUMENT, "target set", "id %d at place %d: wanted ascending ids below %d",
+                                       copy[i], i, model->config.vocabulary);
+            free(copy);
+            return status;
+        }
+    free(model->targets);
+    model->targets = copy, model->target_count = count;
+    return UP_OK;
+}
+
+const int32_t *up_model_targets(const up_model *model, int *count) {
+    *count = model->target_count;
+    return model->targets;
 }
 
 const up_config *up_model_config(const up_model *model) { return &model->config; }

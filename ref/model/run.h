@@ -10,6 +10,8 @@ struct up_model {
     up_config config;
     up_params params;
     up_buffer *weights; /* f32 [params.total] */
+    int32_t *targets;   /* vocabulary entries of language tasks; NULL: all */
+    int target_count;
 };
 
 /* A tokenizer's part of a batch on the device: tokens of one modality, dense, before they are scattered to their rows. */
