@@ -122,7 +122,8 @@ typedef struct up_layernorm_grad {
 } up_layernorm_grad;
 
 /* Multi-head attention of packed sequences, scale 1 / sqrt(D / H). q, k, v are often columns of one [N, 3D] tensor.
- * Prompt keys and values stand before the sequence's own: rows side * P .. side * P + P - 1. */
+ * Prompt keys and values stand before the sequence's own: rows side * P .. side * P + P - 1. Rows that belong to no
+ * sequence (the unused end of a packed batch) become 0 in every output and gradient. */
 typedef struct up_attention_args {
     up_view sequences; /* i32 [S, UP_SEQ_FIELDS] */
     int heads;
