@@ -122,7 +122,8 @@ typedef struct up_layernorm_grad {
 } up_layernorm_grad;
 
 /* Multi-head attention of packed sequences, scale 1 / sqrt(D / H). q, k, v are often columns of one [N, 3D] tensor.
- * Prompt keys and values stand before the sequence's own: rows side * P .. side * P + P - 1. */
+ * Prompt keys and values stand before the sequence's own: rows side * P .. side * P + P - 1. Rows that belong to no
+ * sequence (the unused end of a packed batch) become 0 in every output and gradient. */
 typedef struct up_attention_args {
     up_view sequences; /* i32 [S, UP_SEQ_FIELDS] */
     int heads;
@@ -189,10 +190,10 @@ typedef struct up_logits_args {
     up_view z;               /* f32 [Q, V] */
 } up_logits_args;
 typedef struct up_logits_grad {
-    up_view a, b, log_scale, z;
+    up_view a, b, log_scale;
     up_view dz;         /* [Q, V] */
     up_view da, db;     /* = */
-    up_view dlog_scale; /* +=; nothing while the scale is clamped */
+    up_view dlog_scale; /* +=: sum of dz z = sum of da a; nothing while the scale is clamped */
     up_view scratch;
 } up_logits_grad;
 

@@ -21,6 +21,10 @@ typedef struct up_config {
     int image_size, patch; /* pixels; cells = (image_size / patch)^2 */
     int frames;         /* rows of the temporal table, and frames of a clip */
 
+    /* How pixels reach the model: short side resized to this, then a square of image_size cut out. */
+    int image_resize, video_resize;
+    int video_stride; /* every n-th frame is taken */
+
     /* Where the released models differ from the paper (shared/default values are the paper's). */
     int shared_norm;     /* 1: one embedding norm for text, image and video; 0: one for each tokenizer */
     int image_time;      /* 1: an image is a clip of one frame and gets temporal row 0 */
@@ -132,6 +136,10 @@ UP_API void up_model_destroy(up_model *model);
 UP_API const up_config *up_model_config(const up_model *model);
 UP_API const up_params *up_model_params(const up_model *model);
 UP_API up_backend *up_model_backend(const up_model *model);
+/* The vocabulary entries that the model's language tasks compare with, ascending: NULL and 0 for all. Kept in the file. The
+ * ids are copied. */
+UP_API up_status up_model_set_targets(up_model *model, const int32_t *ids, int count);
+UP_API const int32_t *up_model_targets(const up_model *model, int *count);
 /* View of one parameter: of the weights themselves. */
 UP_API up_view up_model_weight(const up_model *model, int param);
 
