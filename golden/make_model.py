@@ -33,7 +33,8 @@ RELEASED = dict(shared_norm=1, image_time=1, visual_type=0, fixed_space=1, outpu
 
 def configuration(layers, width, heads, ffn, image_size, frames, tasks, **flags):
     sizes = dict(layers=layers, width=width, heads=heads, ffn=ffn, vocabulary=50, text_positions=16,
-                 image_size=image_size, patch=4, frames=frames)
+                 image_size=image_size, patch=4, frames=frames, image_resize=image_size, video_resize=image_size,
+                 video_stride=1)
     return {"preset": "golden", **sizes, **FLAGS, **flags, "tasks": tasks}
 
 

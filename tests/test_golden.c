@@ -4,11 +4,9 @@
  *
  * Bounds. `ref`: 1e-6 forward, 1e-5 in gradients, relative in the norm of each tensor. `cpu`: twice what an
  * honest float32 run of the same implementation loses (f32.forward, f32.gradient in the fixtures).
- *  - A loss is 1-Lipschitz in the log-sum-exp and in the target's logit: it may lose as much as the largest
- * logit does.
  *  - The gradient of a temperature is a sum over all logits of dz z that mostly cancels: it may lose what its
  * terms do.
- *  - A gradient that is exactly zero there must be exactly zero here.
+ *  - A row of a gradient that is exactly zero there (an unused token, a clamped temperature) must be so here.
  *  - A weight may be off by what Adam makes of the gradient's measured difference: see update_bound. */
 #include "tests/support.h"
 #include "files/safetensors.h"
@@ -125,6 +123,9 @@ static up_config read_config(const char *name) {
                     {"image_size", &c.image_size},
                     {"patch", &c.patch},
                     {"frames", &c.frames},
+                    {"image_resize", &c.image_resize},
+                    {"video_resize", &c.video_resize},
+                    {"video_stride", &c.video_stride},
                     {"shared_norm", &c.shared_norm},
                     {"image_time", &c.image_time},
                     {"visual_type", &c.visual_type},
@@ -214,7 +215,9 @@ static void check_rows(golden *g, int index) {
     int *seen = must(calloc((size_t)b->tokens, sizeof *seen));
     for (int i = 0; i < b->text_count; i++) {
         CU_ASSERT_FATAL(b->text_row[i] >= 0 && b->text_row[i] < b->tokens);
-        int32_t row[ROW_FIELDS] = {ROW_TEXT, b->text_id[i], b->text_position[i], -1, -1};
+        int32_t id =
+            b->text_id[i] < 0 ? g->config.vocabulary - 1 : b->text_id[i]; /* -1: the model's own <SPE> */
+        int32_t row[ROW_FIELDS] = {ROW_TEXT, id, b->text_position[i], -1, -1};
         memcpy(table + (size_t)b->text_row[i] * ROW_FIELDS, row, sizeof row);
         seen[b->text_row[i]]++;
     }
@@ -328,13 +331,18 @@ static double norm_of(const up_safetensor *want) {
     return sqrt(sum);
 }
 
-/* |got - want| in norm; a value that is exactly zero in `want` must be so in `got` if `zeros`. */
+/* |got - want| in norm; infinite where a row that is all zero in `want` is not so in `got`, if `zeros`. */
 static double distance(const float *got, const up_safetensor *want, int zeros) {
+    int64_t cols = want->ndim ? want->shape[want->ndim - 1] : 1;
     double sum = 0;
-    for (int64_t i = 0; i < want->count; i++) {
-        double d = got[i] - value(want, i);
-        if (zeros && value(want, i) == 0 && got[i] != 0) return INFINITY;
-        sum += d * d;
+    for (int64_t r = 0; cols && r < want->count / cols; r++) {
+        double off = 0, norm = 0;
+        for (int64_t i = r * cols; i < (r + 1) * cols; i++) {
+            off += (got[i] - value(want, i)) * (got[i] - value(want, i));
+            norm += value(want, i) * value(want, i);
+        }
+        if (zeros && norm == 0 && off != 0) return INFINITY;
+        sum += off;
     }
     return sqrt(sum);
 }
@@ -360,7 +368,7 @@ static void check_tensor(golden *g, up_view view, int batch, const char *what, i
     const up_safetensor *want = find(g->expected, UP_ST_F64, "%s", name);
     CU_ASSERT_EQUAL_FATAL(view.rows * view.cols, want->count);
     float *got = download(g, view);
-    double error = distance(got, want, 0) / norm_of(want);
+    double error = distance(got, want, 1) / norm_of(want);
     keep_worst(&g->worst_forward, error);
     within(g, error, g->forward_bound, name, 0);
     free(got);
@@ -376,29 +384,14 @@ static void check_forward(golden *g, int batch) {
 
 /* ---- losses ---- */
 
-static double largest_logit(golden *g, int batch) {
-    const up_safetensor *z = find(g->expected, UP_ST_F64, "batch%d.logits", batch);
-    double most = 0;
-    for (int64_t i = 0; i < z->count; i++) most = fmax(most, fabs(value(z, i)));
-    return most;
-}
-
 static void check_loss(golden *g, int batch, int step, const up_loss *loss, const up_loss_value *got) {
-    double want = value(find(g->expected, UP_ST_F64, "batch%d.loss", batch), step),
-           z = largest_logit(g, batch);
-    keep_worst(&g->worst_loss, fabs(got->loss - want) / fabs(want));
-    within(g, fabs(got->loss - want), g->forward_bound * fmax(fabs(want), loss->weight * z), "the loss",
-           step);
+    double want = value(find(g->expected, UP_ST_F64, "batch%d.loss", batch), step);
+    double error = fabs(got->loss - want) / fabs(want);
+    keep_worst(&g->worst_loss, error);
+    within(g, error, g->forward_bound, "the loss", step);
     if (step) return;
     check_tensor(g, up_run_view(g->run, UP_RUN_LOGITS, 0), batch, "logits", -1);
-    const up_safetensor *rows = find(g->expected, UP_ST_F64, "batch%d.row_loss", batch);
-    float *row = download(g, up_run_view(g->run, UP_RUN_LOSS, 0));
-    for (int64_t i = 0; i < rows->count; i++) {
-        double expected = value(rows, i);
-        if (expected == 0) CU_ASSERT_EQUAL(row[i], 0);
-        within(g, fabs(row[i] - expected), g->forward_bound * fmax(fabs(expected), z), "a row's loss", step);
-    }
-    free(row);
+    check_tensor(g, up_run_view(g->run, UP_RUN_LOSS, 0), batch, "row_loss", -1);
     if (loss->soft || loss->symmetric) return;
     const up_safetensor *accuracy = find(g->expected, UP_ST_F64, "batch%d.accuracy", batch);
     CU_ASSERT_DOUBLE_EQUAL(got->accuracy, value(accuracy, 0), 1e-6);
@@ -459,14 +452,12 @@ static void check_gradient(golden *g, int step, int p) {
     free(got);
 }
 
-/* How far one element of Adam's step of step t may be off, in units of the learning rate. With m and s^2 the
- * corrected moments, the step m / (s + eps) has |m| <= R s, R = 1.01 (Cauchy-Schwarz on the weights of at
- * most three steps, beta1 = 0.9), so gradients that differ by at most d move it by at most (1 + R) d / (s - d
- * + eps), and never by more than 2 R. Then rounding at f32: a dozen operations, and 1 - beta, whose beta is
- * rounded. */
+/* How far one element of Adam's step may be off, in units of the learning rate. With m and s^2 the corrected
+ * moments, the step m / (s + eps) has |m| <= R s, R = 1.01 (Cauchy-Schwarz on the weights of at most three
+ * steps at beta1 = 0.9), so gradients that differ by at most d move it by at most (1 + R) d / (s - d + eps),
+ * and never by more than 2 R. A dozen operations of the step itself round at f32. */
 static double update_bound(const up_adamw *a, double d, double s) {
-    const double r = 1.01, u = ldexp(1, -24);
-    double rounding = 12 * u + u / 2 / (1 - a->beta1) + u / 4 / (1 - a->beta2);
+    const double r = 1.01, rounding = ldexp(12, -24);
     return fmin(2 * r, (1 + r) * d / (fmax(s - d, 0) + a->eps)) + rounding;
 }
 
@@ -524,23 +515,20 @@ static void check_step(golden *g, int step) {
     keep_worst(&g->worst_update, sqrt(off / moved));
 }
 
-/* A run without gradients gives the same features. */
+/* A run without gradients gives the same features; it knows no drop path. */
 static void check_inference(golden *g) {
-    up_run *training = g->run;
-    UP_ASSERT_OK(up_run_create(g->model, 0, &g->run));
+    up_run *run = NULL;
+    UP_ASSERT_OK(up_run_create(g->model, 0, &run));
     for (int b = 0; b < g->batches; b++) {
-        const json_t *kase = json_array_get(json_object_get(g->kase, "batches"), (size_t)b);
-        float *drop = NULL;
-        if (number(kase, "drop")) drop = floats(find(g->inputs, UP_ST_F32, "%s", string(kase, "drop_name")));
+        if (number(json_array_get(json_object_get(g->kase, "batches"), (size_t)b), "drop")) continue;
         const up_safetensor *want = find(g->expected, UP_ST_F64, "batch%d.unit", b);
         float *features = must(malloc((size_t)want->count * sizeof *features));
-        UP_ASSERT_OK(up_run_forward(g->run, &g->batch[b], drop));
-        UP_ASSERT_OK(up_run_features(g->run, features));
+        UP_ASSERT_OK(up_run_forward(run, &g->batch[b], NULL));
+        UP_ASSERT_OK(up_run_features(run, features));
         within(g, distance(features, want, 0) / norm_of(want), g->forward_bound, "a feature at inference", 0);
-        free(features), free(drop);
+        free(features);
     }
-    up_run_free(g->run);
-    g->run = training;
+    up_run_free(run);
 }
 
 /* ---- the tests ---- */
