@@ -13,7 +13,7 @@
 
 enum {
     MAX_BYTES = 256 * 1024,
-    MAX_NODES = 100000,
+    MAX_EXPANDED = 16 * MAX_BYTES, /* text and 16 bytes a value, aliases expanded */
     MAX_DEPTH = 32,
     FROM_COMMAND_LINE = 0, /* instead of a line */
     FROM_SCHEMA = -1       /* the schema's own fallback text */
@@ -32,7 +32,7 @@ typedef struct node {
 typedef struct reader {
     const char *name; /* of the file */
     node *nodes;
-    size_t node_count;
+    size_t expanded;
 } reader;
 
 /* A path like tasks.0.weight, as a chain from the leaf to the root on the stack. */
@@ -76,7 +76,7 @@ static node *new_node(reader *r, yaml_node_type_t kind, long line, const char *t
     node *n = calloc(1, sizeof *n);
     if (!n) return NULL;
     n->kind = kind, n->line = line, n->next = r->nodes;
-    r->nodes = n, r->node_count++;
+    r->nodes = n, r->expanded += length + 16;
     if (text && !(n->text = strndup(text, length))) return NULL;
     return n;
 }
@@ -110,8 +110,8 @@ static up_status convert(reader *r, yaml_document_t *document, int id, const pla
     long here = line > 0 ? (long)from->start_mark.line + 1 : line;
     const char *text = from->type == YAML_SCALAR_NODE ? (const char *)from->data.scalar.value : NULL;
     size_t length = text ? from->data.scalar.length : 0;
-    if (r->node_count >= MAX_NODES)
-        return wrong(r, here, at, "more than %d values, those behind aliases counted", MAX_NODES);
+    if (r->expanded > MAX_EXPANDED)
+        return wrong(r, here, at, "too large: its aliases expand to more than %d bytes", MAX_EXPANDED);
     if (depth > MAX_DEPTH)
         return wrong(r, here, at, "nested deeper than %d, or an alias inside itself", MAX_DEPTH);
     if (text && strlen(text) != length) return wrong(r, here, at, "a NUL character");
@@ -134,6 +134,15 @@ static up_status convert(reader *r, yaml_document_t *document, int id, const pla
             UP_TRY(add_item(r, n, item));
         }
     return UP_OK;
+}
+
+/* libyaml takes quadratic time over brackets inside brackets, so hopeless texts do not get that far. Brackets
+ * in comments and quotes are counted too, which only an odd text of a thousand unclosed ones could notice. */
+static bool hopeless(const char *text, size_t size) {
+    int depth = 0;
+    for (size_t i = 0; i < size && depth < 1000; i++)
+        depth += (text[i] == '[' || text[i] == '{') - (text[i] == ']' || text[i] == '}');
+    return depth == 1000;
 }
 
 /* *out = NULL when there is nothing but comments. */
@@ -317,6 +326,16 @@ static up_status out_of_range(const reader *r, const node *n, const place *at, c
     return wrong(r, n->line, at, "%.80s is out of range; wanted %.15g to %.15g", n->text, row->min, row->max);
 }
 
+/* A value of another kind, or none. */
+static up_status not_a(const reader *r, const node *n, const place *at, const char *wanted) {
+    if (n->kind == YAML_SCALAR_NODE && *n->text)
+        return wrong(r, n->line, at, "\"%.80s\"; wanted %s", n->text, wanted);
+    const char *found = n->kind == YAML_SCALAR_NODE    ? "no value"
+                        : n->kind == YAML_MAPPING_NODE ? "a map"
+                                                       : "a list";
+    return wrong(r, n->line, at, "%s; wanted %s", found, wanted);
+}
+
 static bool outside(const up_config_row *row, double value) {
     return (row->min != 0 || row->max != 0) && !(value >= row->min && value <= row->max);
 }
@@ -360,10 +379,7 @@ static up_status read_choice(const reader *r, const node *n, const place *at, co
 
 static up_status read_one(reader *r, const node *n, const place *at, const up_config_row *row, void *out) {
     if (row->type == UP_CONFIG_MAP) return read_map(r, at, n, n->line, row->map, out);
-    if (n->kind != YAML_SCALAR_NODE)
-        return wrong(r, n->line, at, "a %s; wanted %s", n->kind == YAML_MAPPING_NODE ? "map" : "list",
-                     up_config_wanted(row));
-    if (n->plain && !*n->text) return wrong(r, n->line, at, "no value; wanted %s", up_config_wanted(row));
+    if (n->kind != YAML_SCALAR_NODE || (n->plain && !*n->text)) return not_a(r, n, at, up_config_wanted(row));
     switch (row->type) {
     case UP_CONFIG_INT:
     case UP_CONFIG_REAL:
@@ -385,14 +401,7 @@ static up_status read_one(reader *r, const node *n, const place *at, const up_co
 }
 
 static up_status read_list(reader *r, const node *n, const place *at, const up_config_row *row, char *out) {
-    if (n->kind != YAML_SEQUENCE_NODE) {
-        bool empty = n->kind == YAML_SCALAR_NODE && !*n->text, text = n->kind == YAML_SCALAR_NODE && !empty;
-        return wrong(r, n->line, at, "%s%.80s%s; wanted a list", text ? "\"" : "",
-                     text    ? n->text
-                     : empty ? "no value"
-                             : "a map",
-                     text ? "\"" : "");
-    }
+    if (n->kind != YAML_SEQUENCE_NODE) return not_a(r, n, at, "a list");
     if (n->count < row->at_least || (row->at_most && n->count > row->at_most))
         return wrong(r, n->line, at, "a list of %zu; wanted %s %zu", n->count,
                      n->count < row->at_least ? "at least" : "at most",
@@ -427,12 +436,7 @@ static up_status check_keys(const reader *r, const place *at, const node *map, c
 /* map: NULL takes every default; line: where keys that are missing would have been. */
 static up_status read_map(reader *r, const place *at, const node *map, long line,
                           const up_config_schema *schema, char *out) {
-    if (map && map->kind != YAML_MAPPING_NODE) {
-        if (map->kind == YAML_SCALAR_NODE && *map->text)
-            return wrong(r, map->line, at, "\"%.80s\"; wanted a map", map->text);
-        return wrong(r, map->line, at, "%s; wanted a map",
-                     map->kind == YAML_SCALAR_NODE ? "no value" : "a list");
-    }
+    if (map && map->kind != YAML_MAPPING_NODE) return not_a(r, map, at, "a map");
     if (map) UP_TRY(check_keys(r, at, map, schema->rows));
     for (const up_config_row *row = schema->rows; row->key; row++) {
         const place here = {at, row->key, 0};
@@ -462,6 +466,7 @@ up_status up_config_parse(const char *name, const char *text, size_t size, const
     memset(config, 0, schema->size);
     if (size > MAX_BYTES)
         return up_fail(UP_ERR_FORMAT, name, "%zu bytes; wanted at most %d", size, MAX_BYTES);
+    if (hopeless(text, size)) return up_fail(UP_ERR_FORMAT, name, "nested deeper than %d", MAX_DEPTH);
     UP_GO(parse(&r, text, size, &top, 1, &root));
     if (!root) UP_GO(up_fail(UP_ERR_FORMAT, name, "is empty; wanted a map of keys"));
     for (size_t i = 0; i < count; i++) UP_GO(apply(&r, overrides[i], &root));

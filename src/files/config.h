@@ -27,14 +27,14 @@
 #include <stdint.h>
 #include <stdio.h>
 
-typedef enum up_config_type {                   /* what the struct holds at the row's offset */
-                              UP_CONFIG_INT,    /* int64_t */
-                              UP_CONFIG_REAL,   /* double, finite */
-                              UP_CONFIG_BOOL,   /* bool: true or false */
-                              UP_CONFIG_STRING, /* char *, malloc'ed; NULL when not given and without fallback
-                                                 */
-                              UP_CONFIG_CHOICE, /* int (or enum): index into choices */
-                              UP_CONFIG_MAP     /* the sub-schema's struct itself */
+/* What the struct holds at a row's offset. */
+typedef enum up_config_type {
+    UP_CONFIG_INT,    /* int64_t */
+    UP_CONFIG_REAL,   /* double, finite */
+    UP_CONFIG_BOOL,   /* bool: true or false */
+    UP_CONFIG_STRING, /* char *, malloc'ed; NULL when not given and without fallback */
+    UP_CONFIG_CHOICE, /* int (or enum): index into choices */
+    UP_CONFIG_MAP     /* the sub-schema's struct itself */
 } up_config_type;
 
 typedef struct up_config_schema up_config_schema;
@@ -43,16 +43,15 @@ typedef struct up_config_row {
     const char *key;
     up_config_type type;
     size_t offset;
-    bool list; /* the struct holds a pointer to `count` malloc'ed elements instead (NULL for none) */
-    size_t count_offset;         /* of that count, a size_t */
+    bool list;                   /* the struct holds a pointer to malloc'ed elements instead, NULL for none */
+    size_t count_offset;         /* list: of their count, a size_t */
     double min, max;             /* INT, REAL: inclusive bounds, none when both are 0 */
     size_t at_least, at_most;    /* list: how many elements; at_most 0 = any number */
     const char *const *choices;  /* CHOICE: names, ended by NULL */
     const up_config_schema *map; /* MAP */
     bool required;
-    const char
-        *fallback; /* YAML text of the value when it is not given; NULL = zero, empty, or a map of defaults */
-    const char *help; /* one line */
+    const char *fallback; /* YAML text of a value not given; NULL = zero, empty, or a map of defaults */
+    const char *help;     /* one line */
 } up_config_row;
 
 struct up_config_schema {
@@ -76,12 +75,10 @@ up_status up_config_parse(const char *name, const char *text, size_t size, const
 
 void up_config_free(const up_config_schema *schema, void *config);
 
-/* The effective configuration as YAML (malloc'ed, ends in NUL) that reads back as the same values, bit for
- * bit. */
+/* The effective configuration as YAML (malloc'ed, ends in NUL) that reads back bit for bit. */
 up_status up_config_dump(const up_config_schema *schema, const void *config, char **text);
 
-/* Of one row: bytes of one value (of an element, for a list), and what is wanted in words ("a whole number").
- */
+/* Of one row: bytes of one value (of an element, for a list), and what is wanted in words. */
 size_t up_config_size_of(const up_config_row *row);
 const char *up_config_wanted(const up_config_row *row);
 

@@ -42,10 +42,14 @@ static up_status append_line(const up_jsonl *log, const char *line, size_t size)
 up_status up_jsonl_append(up_jsonl *log, const json_t *object) {
     if (!json_is_object(object))
         return up_fail(UP_ERR_ARGUMENT, log->path, "a line that is not a JSON object");
-    char *line = json_dumps(object, JSON_COMPACT);
-    if (!line) return up_fail(UP_ERR_MEMORY, log->path, "no memory for a line");
-    size_t length = strlen(line);
-    line[length] = '\n'; /* in place of the NUL */
+    /* json_dumpb, because json_dumps may lose words when memory runs out */
+    size_t length = json_dumpb(object, NULL, 0, JSON_COMPACT);
+    char *line = length ? malloc(length + 1) : NULL;
+    if (!line || json_dumpb(object, line, length, JSON_COMPACT) != length) {
+        free(line);
+        return up_fail(UP_ERR_MEMORY, log->path, "no memory for a line");
+    }
+    line[length] = '\n';
     up_status status = append_line(log, line, length + 1);
     free(line);
     return status;

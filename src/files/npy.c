@@ -196,8 +196,10 @@ up_status up_npy_write(const char *path, up_npy_type type, int ndim, const int64
     size_t length = (size_t)snprintf(text, room, "{'descr': '%s', 'fortran_order': False, 'shape': (",
                                      types[row_of(type)].descr);
     for (int d = 0; d < ndim; d++)
-        length += (size_t)snprintf(text + length, room - length, "%lld,%s", (long long)shape[d],
-                                   d + 1 < ndim ? " " : "");
+        length += (size_t)snprintf(text + length, room - length, "%lld%s", (long long)shape[d],
+                                   d + 1 < ndim ? ", "
+                                   : ndim == 1  ? ","
+                                                : "");
     length += (size_t)snprintf(text + length, room - length, "), }");
     while ((10 + length + 1) % 64) text[length++] = ' '; /* the values begin at a multiple of 64 */
     text[length++] = '\n';

@@ -318,11 +318,11 @@ static up_status add_entry(const char *path, json_t *header, const up_safetensor
     if (__builtin_add_overflow(begin, t.bytes, end) || *end > PTRDIFF_MAX)
         return up_fail(UP_ERR_ARGUMENT, what, "the file would be too large");
     *bytes = t.bytes;
-    json_t *shape = json_array();
+    json_t *entry = json_pack("{s:s, s:[], s:[I, I]}", "dtype", types[t.type].name, "shape", "data_offsets",
+                              (json_int_t)begin, (json_int_t)*end);
+    json_t *shape = json_object_get(entry, "shape");
     for (int d = 0; d < t.ndim; d++) json_array_append_new(shape, json_integer(t.shape[d]));
-    json_t *entry = json_pack("{s:s, s:o, s:[I, I]}", "dtype", types[t.type].name, "shape", shape,
-                              "data_offsets", (json_int_t)begin, (json_int_t)*end);
-    if (!shape || json_array_size(shape) != (size_t)t.ndim || json_object_set_new(header, t.name, entry))
+    if (json_object_set_new(header, t.name, entry) || json_array_size(shape) != (size_t)t.ndim)
         return up_fail(UP_ERR_ARGUMENT, what, "no memory, or the name is not UTF-8");
     return UP_OK;
 }
@@ -342,17 +342,20 @@ static up_status add_metadata(const char *path, json_t *header, const char *cons
 
 /* The length, the JSON text and spaces up to a multiple of 8. */
 static up_status put_header(const char *path, const json_t *header, up_file_writer *file) {
-    char *text = json_dumps(header, JSON_COMPACT);
-    if (!text) return up_fail(UP_ERR_MEMORY, path, "no memory for its header");
-    size_t length = strlen(text), padded = (length + 7) / 8 * 8;
+    size_t length = json_dumpb(header, NULL, 0, JSON_COMPACT), padded = (length + 7) / 8 * 8;
+    char *text = length ? malloc(padded) : NULL;
+    if (!text || json_dumpb(header, text, length, JSON_COMPACT) != length) {
+        free(text);
+        return up_fail(UP_ERR_MEMORY, path, "no memory for its header");
+    }
+    memset(text + length, ' ', padded - length);
     unsigned char head[8];
     for (int i = 0; i < 8; i++) head[i] = (unsigned char)((uint64_t)padded >> 8 * i);
     up_status status = UP_OK;
     if (padded > UP_SAFETENSORS_MAX_HEADER)
         UP_GO(up_fail(UP_ERR_ARGUMENT, path, "its header would be too large"));
     UP_GO(up_file_put(file, head, sizeof head));
-    UP_GO(up_file_put(file, text, length));
-    UP_GO(up_file_put(file, "       ", padded - length));
+    UP_GO(up_file_put(file, text, padded));
 done:
     free(text);
     return status;
