@@ -95,7 +95,11 @@ up_status up_logit_scale(up_session *s, const char *task, const char *const *fit
                             : up_fail(UP_ERR_NUMERIC, c->task_names[index], "its temperature is not finite");
 }
 
-static void softmax(const float *x, const float *candidates, int n, int width, double scale, float *out) {
+up_status up_input_scale(up_session *s, const char *task, const up_input *input, double *scale) {
+    return up_logit_scale(s, task, fitting_tasks(input), scale);
+}
+
+void up_softmax(const float *x, const float *candidates, int n, int width, double scale, float *out) {
     double largest = -INFINITY, sum = 0;
     for (int i = 0; i < n; i++) {
         out[i] = (float)(scale * up_dot(x, candidates + (size_t)i * (size_t)width, width));
@@ -111,12 +115,12 @@ up_status up_compare(up_session *s, const char *task, const up_input *input, con
     int width = up_session_width(s);
     double scale;
     if (n < 1) return up_fail(UP_ERR_ARGUMENT, "candidates", "%d of them; wanted at least 1", n);
-    UP_TRY(up_logit_scale(s, task, fitting_tasks(input), &scale));
+    UP_TRY(up_input_scale(s, task, input, &scale));
     float *features = malloc(((size_t)n + 1) * (size_t)width * sizeof *features);
     if (!features) return up_fail(UP_ERR_MEMORY, "candidates", "features of %d wanted", n);
     UP_GO(up_encode(s, input, 1, UP_SIDE_INPUT, features));
     UP_GO(up_encode(s, candidates, n, UP_SIDE_TARGET, features + width));
-    softmax(features, features + width, n, width, scale, probabilities);
+    up_softmax(features, features + width, n, width, scale, probabilities);
 done:
     free(features);
     return status;

@@ -53,6 +53,12 @@ enum { UP_ENCODE_TOKENS = 2048 };
  * task. */
 up_status up_logit_scale(up_session *session, const char *task, const char *const *fitting, double *scale);
 
+/* The same, with the names that fit the input's parts. */
+up_status up_input_scale(up_session *session, const char *task, const up_input *input, double *scale);
+
+/* out [n] = softmax of scale * cosine between x [width] and candidates [n, width]. */
+void up_softmax(const float *x, const float *candidates, int n, int width, double scale, float *out);
+
 /* a . b over n values, in double. */
 double up_dot(const float *a, const float *b, int n);
 
