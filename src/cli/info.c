@@ -26,7 +26,7 @@ static up_status model_info(const char *path) {
     printf("kind: model\npreset: %s\n", c.preset);
     printf("layers: %d\nwidth: %d\nheads: %d\nffn: %d\n", c.layers, c.width, c.heads, c.ffn);
     printf("vocabulary: %d\ntext positions: %d\n", c.vocabulary, c.text_positions);
-    printf("image: %d x %d pixels, patches of %d\nclip: %d frames, every %dth\n", c.image_size, c.image_size,
+    printf("image: %d x %d pixels, patches of %d\nclip: %d frames at stride %d\n", c.image_size, c.image_size,
            c.patch, c.frames, c.video_stride);
     printf("prompts: %d\nclasses: %d\ntasks:", c.prompts, c.classes);
     for (int i = 0; i < c.tasks; i++) printf(" %s", c.task_names[i]);

@@ -27,8 +27,9 @@ up_status up_ranking_tell(const up_ranking *r, json_t *list) {
                    (double)r->probabilities[order[i]]);
     }
     if (list) {
-        json_t *object = json_pack("{s:O}", "answers", answers);
+        json_t *object = json_object();
         if (r->input) failed |= json_object_set_new_nocheck(object, "input", json_string_nocheck(r->input));
+        failed |= json_object_set(object, "answers", answers);
         failed |= json_array_append_new(list, object);
     }
     json_decref(answers);
@@ -37,7 +38,7 @@ up_status up_ranking_tell(const up_ranking *r, json_t *list) {
 }
 
 up_status up_cli_print_json(const json_t *value) {
-    char *text = json_dumps(value, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
+    char *text = json_dumps(value, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
     if (!text) return up_fail(UP_ERR_FORMAT, "output", "a name is not UTF-8, which JSON needs");
     puts(text);
     free(text);
