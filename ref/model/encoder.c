@@ -3,6 +3,7 @@
  *     mid = x + drop * g1 * Attention(LN1(x))
  *     y   = mid + drop * g2 * FFN(LN2(mid)),   FFN(v) = W2 GELU(W1 v + b1) + b2
  * g1, g2 (LayerScale) and drop (drop path) are absent where the configuration has none. */
+#include "ref/model/decode.h"
 #include "ref/model/run.h"
 
 static up_status norm(up_run *r, up_view x, int weight, int bias, up_view y, up_view stats) {
@@ -50,6 +51,7 @@ static up_status layer_forward(up_run *r, int layer) {
         UP_TRY(linear(r, s->prompt_normed, p->qkv_weight, p->qkv_bias, UP_ACT_NONE, (up_view){0}, s->prompt_qkv));
     }
     up_attention_args attention = attention_args(r, s);
+    if (r->cache) UP_TRY(up_cache_layer(r, layer, &attention));
     UP_TRY(b->ops->attention(b, &attention));
     UP_TRY(linear(r, s->attended, p->out_weight, p->out_bias, UP_ACT_NONE, (up_view){0}, s->branch1));
     UP_TRY(b->ops->residual(b, &(up_residual_args){.x = s->x, .branch = s->branch1, .scale = up_weight(r, p->scale1),

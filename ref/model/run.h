@@ -52,6 +52,7 @@ struct up_run {
     up_text_state text;
     up_patch_state image, video;
     up_layer_state *layers; /* [L] */
+    struct up_cache *cache; /* decoding: where keys and values are kept (decode.h); NULL otherwise */
     up_view drop;           /* f32 [2L * N, 1], or absent */
 
     up_view readout;                                   /* i32 [R, 1] */

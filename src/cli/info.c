@@ -1,0 +1,91 @@
+/* info.c - the command info: what a model file, a picture or a video holds. */
+#include "cli/args.h"
+#include "cli/commands.h"
+#include "cli/inputs.h"
+#include "files/safetensors.h"
+#include "files/weights.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* The header alone: the weights stay in the file. */
+static up_status model_info(const char *path) {
+    up_status status = UP_OK;
+    up_safetensors *file = NULL;
+    up_config c;
+    int64_t values = 0;
+    UP_TRY(up_safetensors_open(path, &file));
+    const char *config = up_safetensors_metadata(file, "config");
+    const char *targets = up_safetensors_metadata(file, "targets");
+    if (!config)
+        UP_GO(up_fail(UP_ERR_FORMAT, path, "has no \"config\" in its metadata: not a model of this program"));
+    UP_GO(up_config_from_json(path, config, &c));
+    for (size_t i = 0; i < up_safetensors_count(file); i++) values += up_safetensors_at(file, i)->count;
+    printf("kind: model\npreset: %s\n", c.preset);
+    printf("layers: %d\nwidth: %d\nheads: %d\nffn: %d\n", c.layers, c.width, c.heads, c.ffn);
+    printf("vocabulary: %d\ntext positions: %d\n", c.vocabulary, c.text_positions);
+    printf("image: %d x %d pixels, patches of %d\nclip: %d frames at stride %d\n", c.image_size, c.image_size,
+           c.patch, c.frames, c.video_stride);
+    printf("prompts: %d\nclasses: %d\ntasks:", c.prompts, c.classes);
+    for (int i = 0; i < c.tasks; i++) printf(" %s", c.task_names[i]);
+    printf("\ntensors: %zu\nvalues: %lld\ntarget set: %s\n", up_safetensors_count(file), (long long)values,
+           targets ? "restricted" : "whole vocabulary");
+done:
+    up_safetensors_close(file);
+    return status;
+}
+
+static up_status image_info(const char *path) {
+    up_image image = {0};
+    UP_TRY(up_image_read(path, NULL, &image));
+    printf("kind: picture\nsize: %d x %d\n", image.width, image.height);
+    up_image_free(&image);
+    return UP_OK;
+}
+
+static up_status video_info(const char *path) {
+    int64_t frames;
+    up_image first = {0};
+    const up_video_clip clip = {.frames = 1, .stride = 1, .start = 0, .fraction = -1};
+    UP_TRY(up_video_count(path, &frames));
+    UP_TRY(up_video_read(path, &clip, NULL, &first));
+    printf("kind: video\nsize: %d x %d\nframes: %lld\n", first.width, first.height, (long long)frames);
+    up_image_free(&first);
+    return UP_OK;
+}
+
+static up_status info(const char *path) {
+    unsigned char start[16] = {0};
+    FILE *stream = fopen(path, "rbe");
+    if (!stream) return up_fail(UP_ERR_IO, path, "cannot open: %s", strerror(errno));
+    size_t size = fread(start, 1, sizeof start, stream);
+    int failed = ferror(stream) ? errno : 0;
+    fclose(stream);
+    if (failed) return up_fail(UP_ERR_IO, path, "cannot read: %s", strerror(failed));
+    if (!size) return up_fail(UP_ERR_FORMAT, path, "is empty");
+    switch (up_cli_kind_of(path, start, size)) {
+    case UP_FILE_MODEL:
+        return model_info(path);
+    case UP_FILE_IMAGE:
+        return image_info(path);
+    case UP_FILE_VIDEO:
+        return video_info(path);
+    }
+    return UP_OK;
+}
+
+int up_cmd_info(int argc, char **argv) {
+    up_arg_list rest = {0};
+    const up_arg args[] = {{0}};
+    const up_usage usage = {"info", "FILE...", "print what models, pictures and videos hold", args};
+    int code = up_args_read(&usage, argc, argv, &rest);
+    if (code == UP_ARGS_GO && !rest.count) code = up_args_wrong(&usage, "no FILE");
+    up_status status = UP_OK;
+    for (int i = 0; code == UP_ARGS_GO && status == UP_OK && i < rest.count; i++)
+        status = info(rest.items[i].value);
+    if (code == UP_ARGS_GO) code = up_cli_end(status);
+    up_arg_list_free(&rest);
+    return code;
+}

@@ -1,0 +1,185 @@
+/* inputs.c - models and inputs from the command line. */
+#include "cli/inputs.h"
+#include "files/file.h"
+#include "files/npy.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+up_status up_cli_open(const up_cli_model *m, up_session **out) {
+    return up_model_load(m->path,
+                         &(up_load_options){.backend = m->backend,
+                                            .threads = (int)m->threads,
+                                            .vocabulary = m->vocabulary,
+                                            .max_pixels = m->max_pixels},
+                         out);
+}
+
+static int ends_with(const char *text, const char *ending) {
+    size_t length = strlen(text), wanted = strlen(ending);
+    return length >= wanted && !strcasecmp(text + length - wanted, ending);
+}
+
+up_cli_kind up_cli_kind_of(const char *path, const unsigned char *bytes, size_t size) {
+    static const char *const endings[] = {".jpg", ".jpeg", ".png", ".webp"};
+    for (size_t i = 0; i < sizeof endings / sizeof *endings; i++)
+        if (ends_with(path, endings[i])) return UP_FILE_IMAGE;
+    if (ends_with(path, ".safetensors")) return UP_FILE_MODEL;
+    if (size >= 3 && !memcmp(bytes, "\xff\xd8\xff", 3)) return UP_FILE_IMAGE;
+    if (size >= 4 && !memcmp(bytes, "\x89PNG", 4)) return UP_FILE_IMAGE;
+    if (size >= 12 && !memcmp(bytes, "RIFF", 4) && !memcmp(bytes + 8, "WEBP", 4)) return UP_FILE_IMAGE;
+    if (size >= 9 && bytes[8] == '{') return UP_FILE_MODEL; /* behind the length of its header */
+    return UP_FILE_VIDEO;
+}
+
+/* --- parts --- */
+
+static up_status read_ids(const char *text, up_part *part, void **memory) {
+    int32_t *ids = malloc((strlen(text) / 2 + 1) * sizeof *ids);
+    *memory = ids;
+    if (!ids) return up_fail(UP_ERR_MEMORY, "--ids", "no memory");
+    *part = (up_part){.kind = UP_PART_IDS, .data = ids, .name = "--ids"};
+    for (char *end;; text = end) {
+        while (isspace((unsigned char)*text)) text++;
+        if (!*text) return UP_OK;
+        errno = 0;
+        long id = strtol(text, &end, 10);
+        if (errno || end == text || (*end && !isspace((unsigned char)*end)) || id < 0 || id > INT32_MAX)
+            return up_fail(UP_ERR_FORMAT, "--ids", "\"%.40s\": wanted whole numbers from 0", text);
+        ids[part->size++] = (int32_t)id;
+    }
+}
+
+/* Pixels as they enter the model: [3, S, S], or [frames, 3, S, S]. */
+static up_status read_pixels(const char *path, int video, up_part *part, void **memory) {
+    up_status status = UP_OK;
+    up_npy array = {0};
+    UP_TRY(up_npy_read(path, &array));
+    int dims = video ? 4 : 3;
+    const int64_t *square = array.shape + dims - 3;
+    if (array.type != UP_NPY_F32 || array.ndim != dims || square[0] != 3 || square[1] != square[2] ||
+        (video && (array.shape[0] < 1 || array.shape[0] > INT32_MAX)))
+        UP_GO(up_fail(UP_ERR_FORMAT, path, "wanted 32-bit floats of shape %s",
+                      video ? "[frames, 3, S, S]" : "[3, S, S]"));
+    *memory = array.data;
+    *part = (up_part){.kind = UP_PART_PIXELS,
+                      .data = array.data,
+                      .size = (size_t)array.count,
+                      .frames = video ? (int)array.shape[0] : 0,
+                      .name = path};
+    array.data = NULL;
+done:
+    up_npy_free(&array);
+    return status;
+}
+
+static up_status read_part(const up_arg_item *item, up_part *part, void **memory) {
+    const char *path = item->value;
+    if (ends_with(item->flag, "text")) {
+        *part = (up_part){.kind = UP_PART_TEXT, .data = path, .size = strlen(path), .name = "text"};
+        return UP_OK;
+    }
+    if (ends_with(item->flag, "ids")) return read_ids(path, part, memory);
+    if (ends_with(path, ".npy")) return read_pixels(path, ends_with(item->flag, "video"), part, memory);
+    size_t size;
+    UP_TRY(up_file_read(path, memory, &size));
+    if (!size) return up_fail(UP_ERR_FORMAT, path, "is empty");
+    int video = ends_with(item->flag, "video") ||
+                (ends_with(item->flag, "among") && up_cli_kind_of(path, *memory, size) == UP_FILE_VIDEO);
+    *part =
+        (up_part){.kind = video ? UP_PART_VIDEO : UP_PART_IMAGE, .data = *memory, .size = size, .name = path};
+    return UP_OK;
+}
+
+up_status up_cli_parts_read(const up_arg_item *items, int count, up_cli_parts *out) {
+    *out = (up_cli_parts){.count = count};
+    out->list = calloc((size_t)count + 1, sizeof *out->list);
+    out->memory = calloc((size_t)count + 1, sizeof *out->memory);
+    if (!out->list || !out->memory) return up_fail(UP_ERR_MEMORY, "inputs", "no memory for %d", count);
+    for (int i = 0; i < count; i++) UP_TRY(read_part(&items[i], &out->list[i], &out->memory[i]));
+    return UP_OK;
+}
+
+void up_cli_parts_free(up_cli_parts *parts) {
+    for (int i = 0; parts->memory && i < parts->count; i++) free(parts->memory[i]);
+    free(parts->memory), free(parts->list);
+    *parts = (up_cli_parts){0};
+}
+
+static up_status encode_some(up_session *session, const up_arg_item *items, int count, int slot, up_side side,
+                             float *out) {
+    up_status status = UP_OK;
+    up_cli_parts parts;
+    up_input *inputs = calloc((size_t)count, sizeof *inputs);
+    UP_GO(up_cli_parts_read(items, count, &parts));
+    if (!inputs) UP_GO(up_fail(UP_ERR_MEMORY, "inputs", "no memory for %d", count));
+    for (int i = 0; i < count; i++) inputs[i] = (up_input){&parts.list[i], 1, slot};
+    UP_GO(up_encode(session, inputs, count, side, out));
+done:
+    up_cli_parts_free(&parts);
+    free(inputs);
+    return status;
+}
+
+up_status up_cli_encode(up_session *session, const up_arg_list *items, int slot, up_side side, float **out) {
+    enum { AT_ONCE = 64 };
+    size_t width = (size_t)up_session_width(session);
+    *out = malloc(((size_t)items->count + 1) * width * sizeof **out);
+    if (!*out) return up_fail(UP_ERR_MEMORY, "inputs", "features of %d wanted", items->count);
+    for (int i = 0; i < items->count; i += AT_ONCE) {
+        int count = items->count - i < AT_ONCE ? items->count - i : AT_ONCE;
+        UP_TRY(encode_some(session, items->items + i, count, slot, side, *out + (size_t)i * width));
+    }
+    return UP_OK;
+}
+
+/* --- lines --- */
+
+static up_status split(const char *name, char separator, up_cli_lines *out) {
+    size_t room = 1;
+    for (const char *c = out->text; *c; c++) room += *c == separator;
+    out->list = malloc(room * sizeof *out->list);
+    if (!out->list) return up_fail(UP_ERR_MEMORY, name, "no memory for its list");
+    for (char *at = out->text, *next; at; at = next) {
+        next = strchr(at, separator);
+        size_t length = next ? (size_t)(next - at) : strlen(at);
+        if (next) *next++ = 0;
+        if (length && at[length - 1] == '\r') at[--length] = 0;
+        if (length && out->count < INT32_MAX) out->list[out->count++] = at;
+    }
+    return out->count ? UP_OK : up_fail(UP_ERR_FORMAT, name, "nothing in it");
+}
+
+up_status up_cli_lines_read(const char *path, up_cli_lines *out) {
+    void *text;
+    size_t size;
+    *out = (up_cli_lines){0};
+    UP_TRY(up_file_read(path, &text, &size));
+    out->text = text;
+    if (strlen(out->text) != size) return up_fail(UP_ERR_FORMAT, path, "holds a zero byte: not a text file");
+    return split(path, '\n', out);
+}
+
+up_status up_cli_split(const char *text, up_cli_lines *out) {
+    *out = (up_cli_lines){.text = strdup(text)};
+    return out->text ? split("list", ',', out) : up_fail(UP_ERR_MEMORY, "list", "no memory");
+}
+
+void up_cli_lines_free(up_cli_lines *lines) {
+    free(lines->text), free(lines->list);
+    *lines = (up_cli_lines){0};
+}
+
+static int by_probability(const void *a, const void *b, void *context) {
+    const float *p = context;
+    int x = *(const int *)a, y = *(const int *)b;
+    return p[x] != p[y] ? (p[x] < p[y] ? 1 : -1) : (x > y) - (x < y);
+}
+
+void up_cli_rank(const float *probabilities, int n, int *order) {
+    for (int i = 0; i < n; i++) order[i] = i;
+    qsort_r(order, (size_t)n, sizeof *order, by_probability, (void *)probabilities);
+}

@@ -1,0 +1,62 @@
+/* inputs.h - what the commands that use a model share: the flags of a model, inputs from flags, lists of
+ * lines, ranking. */
+#ifndef UP_CLI_INPUTS_H
+#define UP_CLI_INPUTS_H
+
+#include "cli/args.h"
+#include "uniperceiver/uniperceiver.h"
+
+typedef struct up_cli_model {
+    const char *path, *backend, *vocabulary;
+    int64_t threads, max_pixels;
+} up_cli_model;
+
+/* Rows of a table of flags. */
+#define UP_CLI_MODEL_ROWS(m)                                                                                 \
+    {"model", UP_ARG_TEXT, &(m).path, "FILE", "model to use", 1, 0, 0},                                      \
+        {"backend", UP_ARG_TEXT, &(m).backend, "NAME", "ref, cpu (default) or cuda", 0, 0, 0},               \
+        {"threads", UP_ARG_WHOLE, &(m).threads, "N", "threads; 0, the default, is all cores", 0, 0, 4096},   \
+        {"vocab", UP_ARG_TEXT, &(m).vocabulary, "FILE", "merges instead of the built-in ones", 0, 0, 0}, {   \
+        "max-pixels", UP_ARG_WHOLE, &(m).max_pixels, "N", "refuse larger pictures", 0, 1, INT64_MAX          \
+    }
+#define UP_CLI_PART_ROWS(list)                                                                               \
+    {"text", UP_ARG_EACH, &(list), "TEXT", "a text", 0, 0, 0},                                               \
+        {"image", UP_ARG_EACH, &(list), "FILE", "a picture, or pixels [3, S, S] as .npy", 0, 0, 0}, {        \
+        "video", UP_ARG_EACH, &(list), "FILE", "a video, or pixels [frames, 3, S, S] as .npy", 0, 0, 0       \
+    }
+
+up_status up_cli_open(const up_cli_model *model, up_session **out);
+
+/* Parts read from the flags text, image, video, ids or among (a picture or video, by its content): each holds
+ * its file. */
+typedef struct up_cli_parts {
+    up_part *list;
+    void **memory;
+    int count;
+} up_cli_parts;
+up_status up_cli_parts_read(const up_arg_item *items, int count, up_cli_parts *out);
+void up_cli_parts_free(up_cli_parts *parts);
+
+/* Features [count, D] of items, each a sequence of its own; malloc'ed. Few files are in memory at a time. */
+up_status up_cli_encode(up_session *session, const up_arg_list *items, int slot, up_side side, float **out);
+
+/* The lines of a file that are not empty. Free with up_cli_lines_free. */
+typedef struct up_cli_lines {
+    char *text;
+    const char **list;
+    int count;
+} up_cli_lines;
+up_status up_cli_lines_read(const char *path, up_cli_lines *out);
+void up_cli_lines_free(up_cli_lines *lines);
+
+/* The same from "a,b,c". */
+up_status up_cli_split(const char *text, up_cli_lines *out);
+
+/* order [n]: places of the probabilities, largest first, equal ones in their own order. */
+void up_cli_rank(const float *probabilities, int n, int *order);
+
+typedef enum up_cli_kind { UP_FILE_MODEL, UP_FILE_IMAGE, UP_FILE_VIDEO } up_cli_kind;
+/* What a file seems to be: by its first bytes, pictures also by the ending of their name. */
+up_cli_kind up_cli_kind_of(const char *path, const unsigned char *bytes, size_t size);
+
+#endif

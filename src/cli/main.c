@@ -1,0 +1,69 @@
+/* main.c - the program `uniperceiver`: the table of subcommands, and what holds for all of them: results on
+ * stdout, errors as one line on stderr, exit 0 done, 1 could not be done, 2 wrong usage. */
+#include "cli/commands.h"
+#include "uniperceiver/uniperceiver.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+static const struct {
+    const char *name, *summary;
+    int (*run)(int argc, char **argv);
+} commands[] = {
+    {"tokenize", "texts to token ids", up_cmd_tokenize},
+    {"detokenize", "token ids to texts", up_cmd_detokenize},
+    {"mask", "who sees whom among a prefix, words and slots", up_cmd_mask},
+    {"params", "how many parameters a model has, by group", up_cmd_params},
+    {"init", "write a fresh model", up_cmd_init},
+    {"info", "what a model, picture or video holds", up_cmd_info},
+    {"encode", "texts, pictures and videos to features", up_cmd_encode},
+    {"classify", "which label fits", up_cmd_classify},
+    {"retrieve", "which of many candidates fit a query", up_cmd_retrieve},
+    {"caption", "describe a picture or video, or continue a text", up_cmd_caption},
+    {"vqa", "answer a question about a picture", up_cmd_vqa},
+};
+enum { COMMANDS = sizeof commands / sizeof commands[0] };
+
+static int help(void) {
+    printf("uniperceiver COMMAND [flags]\n  One Transformer encoder for text, pictures and video.\n\n");
+    for (int i = 0; i < COMMANDS; i++) printf("  %-12s %s\n", commands[i].name, commands[i].summary);
+    printf("\nuniperceiver COMMAND --help lists the flags of a command; uniperceiver --version tells the "
+           "version.\n");
+    return 0;
+}
+
+static int run(int argc, char **argv) {
+    if (argc < 2) {
+        fprintf(stderr, "uniperceiver: no command (see uniperceiver --help)\n");
+        return 2;
+    }
+    if (!strcmp(argv[1], "--help")) return help();
+    if (!strcmp(argv[1], "--version")) return printf("uniperceiver %s\n", up_version()) < 0;
+    for (int i = 0; i < COMMANDS; i++)
+        if (!strcmp(argv[1], commands[i].name)) return commands[i].run(argc - 1, argv + 1);
+    fprintf(stderr, "uniperceiver: unknown command \"%s\" (see uniperceiver --help)\n", argv[1]);
+    return 2;
+}
+
+int up_cli_end(up_status status) {
+    if (status == UP_OK) return 0;
+    fprintf(stderr, "uniperceiver: %s\n", up_last_error());
+    return 1;
+}
+
+/* Results that did not arrive are a failure: a full disk, or a reader that has gone. */
+static int finish(int code) {
+    errno = 0;
+    if (!fflush(stdout) && !ferror(stdout)) return code;
+    if (code == 0)
+        fprintf(stderr, "uniperceiver: standard output: cannot write: %s\n",
+                errno ? strerror(errno) : "failed");
+    return code ? code : 1;
+}
+
+int main(int argc, char **argv) {
+    signal(SIGPIPE, SIG_IGN); /* a closed pipe is then a failed write, and is said */
+    return finish(run(argc, argv));
+}
