@@ -193,7 +193,7 @@ typedef struct up_logits_grad {
     up_view a, b, log_scale;
     up_view dz;         /* [Q, V] */
     up_view da, db;     /* = */
-    up_view dlog_scale; /* +=: sum of dz z = sum of da a; nothing while the scale is clamped */
+    up_view dlog_scale; /* +=: sum of dz z = sum of da a (wants da); nothing while the scale is clamped */
     up_view scratch;
 } up_logits_grad;
 

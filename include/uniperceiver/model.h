@@ -11,7 +11,7 @@
 extern "C" {
 #endif
 
-enum { UP_MAX_TASKS = 16, UP_NAME_SIZE = 64 };
+enum { UP_MAX_TASKS = 16, UP_NAME_SIZE = 64, UP_TENSOR_NAME_SIZE = 96 };
 
 typedef struct up_config {
     char preset[UP_NAME_SIZE]; /* the name it started from; kept in files for the reader */
@@ -79,7 +79,7 @@ typedef enum up_init {
 } up_init;
 
 typedef struct up_param {
-    char name[UP_NAME_SIZE]; /* the tensor's name in files, e.g. "layers.3.attention.qkv.weight" */
+    char name[UP_TENSOR_NAME_SIZE]; /* the tensor's name in files, e.g. "layers.3.attention.qkv.weight" */
     up_param_group group;
     int64_t rows, cols; /* [rows, cols]; vectors are [1, n] */
     int64_t offset;     /* of its first element in the weight buffer (and in gradient, m, v buffers) */

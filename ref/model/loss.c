@@ -85,7 +85,7 @@ static up_status sum_column(up_run *r, up_view column, double *sum) {
 }
 
 static up_status read_value(up_run *r, up_loss_value *value) {
-    double forward, back = 0, correct;
+    double forward = 0, back = 0, correct = 0;
     UP_TRY(sum_column(r, r->loss, &forward));
     UP_TRY(sum_column(r, r->correct, &correct));
     if (r->last_loss.symmetric) UP_TRY(sum_column(r, r->back_loss, &back));

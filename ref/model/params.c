@@ -34,7 +34,7 @@ static int add_vector(builder *b, const char *name, up_param_group group, int64_
 }
 
 static void add_norm(builder *b, const char *name, up_param_group group, int64_t width, int *weight, int *bias) {
-    char full[UP_NAME_SIZE];
+    char full[UP_TENSOR_NAME_SIZE];
     snprintf(full, sizeof full, "%s.weight", name);
     *weight = add_vector(b, full, group, width, UP_INIT_ONE, 0);
     snprintf(full, sizeof full, "%s.bias", name);
@@ -43,7 +43,7 @@ static void add_norm(builder *b, const char *name, up_param_group group, int64_t
 
 static void add_linear(builder *b, const char *name, up_param_group group, int64_t out, int64_t in, int blocks,
                        int *weight, int *bias) {
-    char full[UP_NAME_SIZE];
+    char full[UP_TENSOR_NAME_SIZE];
     snprintf(full, sizeof full, "%s.weight", name);
     *weight = add(b, full, group, out, in, UP_INIT_XAVIER, 0);
     b->params->list[*weight].init_blocks = blocks;
@@ -107,7 +107,7 @@ static void add_outputs(builder *b, const up_config *c) {
         p->head_alpha = add_vector(b, "head.alpha", UP_GROUP_LINEAR_HEAD, 1, UP_INIT_ONE, 0);
     }
     for (int i = 0; i < c->tasks; i++) {
-        char name[2 * UP_NAME_SIZE];
+        char name[UP_TENSOR_NAME_SIZE];
         snprintf(name, sizeof name, "logit_scale.%s", c->task_names[i]);
         p->temperature[i] =
             add_vector(b, name, UP_GROUP_TEMPERATURE, 1, UP_INIT_CONSTANT, -log(c->initial_temperature));

@@ -8,7 +8,7 @@
 enum { TEXT_MOST = 1 << 30 }; /* bytes: keeps every index of the tokenizer within 32 bits */
 
 /* What plain ASCII becomes without further thought; 0 = this text needs the long way. */
-static char plain_form(unsigned char byte) {
+static inline char plain_form(unsigned char byte) {
     if (byte == '\t' || byte == '\n' || byte == '\f' || byte == '\r') return ' ';
     if (byte < ' ' || byte >= 0x7F || byte == '&') return 0;
     return (char)(byte >= 'A' && byte <= 'Z' ? byte + 32 : byte);
@@ -16,11 +16,9 @@ static char plain_form(unsigned char byte) {
 
 /* Clean ASCII in one walk into `out` (room for `length`); 0 if anything in it needs the long way. */
 static int clean_plain(const char *text, size_t length, char *out, size_t *out_length) {
-    char form[256];
     size_t n = 0;
-    for (int i = 0; i < 256; i++) form[i] = plain_form((unsigned char)i);
     for (size_t i = 0; i < length; i++) {
-        char c = form[(unsigned char)text[i]];
+        char c = plain_form((unsigned char)text[i]);
         if (!c) return 0;
         if (c != ' ' || (n && out[n - 1] != ' ')) out[n++] = c;
     }

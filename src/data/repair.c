@@ -151,11 +151,11 @@ static void compose(const up_codes *from, up_codes *to, up_codes *spare) {
     if (!to->failed) compose_pairs(to);
 }
 
-typedef struct bench { /* the text being repaired and what the next step makes of it */
+typedef struct workbench { /* the text being repaired and what the next step makes of it */
     up_codes text, next, spare;
-} bench;
+} workbench;
 
-static void swap(bench *work) {
+static void swap(workbench *work) {
     up_codes done = work->next;
     work->next = work->text, work->text = done;
     work->next.count = 0;
@@ -168,7 +168,7 @@ static int any(const up_codes *codes, uint32_t least, uint32_t most) {
 }
 
 /* One round over work->text. */
-static void repair_round(bench *work, int references) {
+static void repair_round(workbench *work, int references) {
     work->next.count = 0;
     if (references && any(&work->text, '&', '&')) replace_references(&work->text, &work->next), swap(work);
     replace_characters(&work->text, &work->next), swap(work);
@@ -176,7 +176,8 @@ static void repair_round(bench *work, int references) {
     if (any(&work->text, 0x300, 0x10FFFF)) compose(&work->text, &work->next, &work->spare), swap(work);
 }
 
-static void repair_segment(const uint32_t *text, size_t count, int references, bench *work, up_codes *out) {
+static void repair_segment(const uint32_t *text, size_t count, int references, workbench *work,
+                           up_codes *out) {
     up_codes before = {0};
     work->text.count = 0;
     up_codes_append(&work->text, text, count);
@@ -184,7 +185,7 @@ static void repair_segment(const uint32_t *text, size_t count, int references, b
     for (int round = 0; round < ROUNDS_MOST; round++) {
         repair_round(work, references);
         size_t size = work->text.count * sizeof *before.at;
-        if (work->text.count == before.count && !memcmp(work->text.at, before.at, size)) break;
+        if (work->text.count == before.count && (!size || !memcmp(work->text.at, before.at, size))) break;
         before.count = 0;
         up_codes_append(&before, work->text.at, work->text.count);
     }
@@ -194,7 +195,7 @@ static void repair_segment(const uint32_t *text, size_t count, int references, b
 }
 
 void up_repair(const uint32_t *text, size_t count, up_codes *out) {
-    bench work = {0};
+    workbench work = {0};
     int references = 1;
     for (size_t at = 0, end; at < count; at = end) {
         int plain = 1;

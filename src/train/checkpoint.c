@@ -39,7 +39,7 @@ static up_status write_moments(up_trainer *t, const char *path) {
     up_status status = UP_OK;
     up_safetensors_writer *writer = NULL;
     up_safetensor *specs = calloc(2 * (size_t)p->count, sizeof *specs);
-    char(*names)[UP_NAME_SIZE + 2] = calloc(2 * (size_t)p->count, sizeof *names);
+    char(*names)[UP_TENSOR_NAME_SIZE + 2] = calloc(2 * (size_t)p->count, sizeof *names);
     float *values = NULL;
     if (!specs || !names) UP_GO(up_fail(UP_ERR_MEMORY, path, "%d names wanted", p->count));
     for (int order = 1; order <= 2; order++)
@@ -72,7 +72,7 @@ done:
 
 static up_status read_moment(up_trainer *t, const up_safetensors *st, const char *path, int order, int param) {
     const up_param *p = &up_model_params(t->model)->list[param];
-    char name[UP_NAME_SIZE + 2];
+    char name[UP_TENSOR_NAME_SIZE + 2];
     snprintf(name, sizeof name, "%c.%s", order == 1 ? 'm' : 'v', p->name);
     const up_safetensor *tensor = up_safetensors_find(st, name);
     if (!tensor) return up_fail(UP_ERR_FORMAT, path, "tensor %s is missing", name);
@@ -150,16 +150,19 @@ static up_status write_state(up_trainer *t, const char *folder) {
     if (!state) return up_fail(UP_ERR_MEMORY, folder, "no memory for the state");
     up_status status = UP_OK;
     char *text = NULL;
+    size_t length;
     for (int i = 0; i < STATE_FILES; i++) {
         json_int_t size, crc;
         UP_GO(join(path, folder, state_files[i]));
         UP_GO(checksum(path, &size, &crc));
         json_object_set_new(files, state_files[i], json_pack("{s:I, s:I}", "bytes", size, "crc32", crc));
     }
-    text = json_dumps(state, JSON_INDENT(1));
-    if (!text) UP_GO(up_fail(UP_ERR_MEMORY, folder, "no memory for the state"));
+    length = json_dumpb(state, NULL, 0, JSON_INDENT(1)); /* json_dumps drops text when memory runs out */
+    text = malloc(length + 1);
+    if (!text || !length || json_dumpb(state, text, length, JSON_INDENT(1)) != length)
+        UP_GO(up_fail(UP_ERR_MEMORY, folder, "no memory for the state"));
     UP_GO(join(path, folder, "state.json"));
-    UP_GO(up_file_write(path, text, strlen(text)));
+    UP_GO(up_file_write(path, text, length));
 done:
     free(text);
     json_decref(state);
