@@ -59,12 +59,12 @@ PERSONS = {
 
 # Lexicographer files of WordNet (lexnames(5)) by number, as a plain word.
 TOPICS = {
-    0: "quality", 1: "relation", 2: "manner", 3: "thing", 4: "action", 5: "animal", 6: "object", 7: "quality", 8: "body", 9: "thought",
-    10: "communication", 11: "event", 12: "feeling", 13: "food", 14: "group", 15: "place", 16: "motive", 17: "nature",
-    18: "person", 19: "phenomenon", 20: "plant", 21: "money", 22: "process", 23: "quantity", 24: "relation",
-    25: "shape", 26: "state", 27: "substance", 28: "time", 29: "body", 30: "change", 31: "thought",
-    32: "communication", 33: "contest", 34: "eating", 35: "touch", 36: "making", 37: "feeling", 38: "movement",
-    39: "sense", 40: "money", 41: "society", 42: "being", 43: "weather", 44: "quality",
+    0: "quality", 1: "relation", 2: "manner", 3: "thing", 4: "action", 5: "animal", 6: "object", 7: "quality",
+    8: "body", 9: "thought", 10: "communication", 11: "event", 12: "feeling", 13: "food", 14: "group", 15: "place",
+    16: "motive", 17: "nature", 18: "person", 19: "phenomenon", 20: "plant", 21: "money", 22: "process",
+    23: "quantity", 24: "relation", 25: "shape", 26: "state", 27: "substance", 28: "time", 29: "body", 30: "change",
+    31: "thought", 32: "communication", 33: "contest", 34: "eating", 35: "touch", 36: "making", 37: "feeling",
+    38: "movement", 39: "sense", 40: "money", 41: "society", 42: "being", 43: "weather", 44: "quality",
 }
 
 MOTIONS = ("moving left", "moving right", "moving up", "moving down", "growing", "shrinking", "turning clockwise",
@@ -150,11 +150,12 @@ def pack(path, files):
 
 
 def numbered(rows, column, folder, ending, encode):
-    """Names the file of each row, encodes it, and returns {name: bytes}."""
+    """Names the file of each row, relative to the list beside its folder, encodes it, and returns {path: bytes}."""
     for n, row in enumerate(rows):
-        row[column] = f"{folder}/{n:05d}.{ending}"
+        row[column] = f"{os.path.basename(folder)}/{n:05d}.{ending}"
+    paths = [f"{os.path.dirname(folder)}/{row[column]}" for row in rows]
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        return dict(zip([row[column] for row in rows], pool.map(encode, rows)))
+        return dict(zip(paths, pool.map(encode, rows)))
 
 
 # --- Fashion-MNIST ---

@@ -16,7 +16,7 @@ import arrays
 FOLDER = pathlib.Path(__file__).parent / "video"
 WIDTH, HEIGHT, FRAMES = 48, 32, 12
 ACCURATE = "bicubic+accurate_rnd+full_chroma_int+full_chroma_inp+bitexact"
-QUIET = ["ffmpeg", "-hide_banner", "-loglevel", "error", "-y", "-bitexact"]
+QUIET = ["ffmpeg", "-hide_banner", "-loglevel", "error", "-y"]
 
 
 def moving(frames):
@@ -52,7 +52,7 @@ def run(*words, **options):
 
 def encode(name, frames, options):
     raw = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{WIDTH}x{HEIGHT}", "-r", "25", "-i", "-"]
-    run(*QUIET, *raw, *options.split(), "-map_metadata", "-1", FOLDER / name, input=moving(frames).tobytes())
+    run(*QUIET, *raw, *options.split(), "-map_metadata", "-1", "-fflags", "+bitexact", FOLDER / name, input=moving(frames).tobytes())
 
 
 def decode(path, turned, *options):
@@ -82,10 +82,11 @@ def main():
     for name, (frames, options) in CLIPS.items():
         encode(name, frames, options)
     for turn in (90, 180, 270):
-        run(*QUIET, "-i", FOLDER / "short.mp4", "-c", "copy", "-metadata:s:v", f"rotate={turn}", FOLDER / f"turned{turn}.mp4")
+        run(*QUIET, "-i", FOLDER / "short.mp4", "-c", "copy", "-metadata:s:v", f"rotate={turn}", "-fflags", "+bitexact",
+            FOLDER / f"turned{turn}.mp4")
     for path in sorted(FOLDER.iterdir()):
         expected(path)
-    run(*QUIET, "-f", "lavfi", "-i", "sine=frequency=440:duration=0.1:sample_rate=8000", FOLDER / "sound.wav")
+    run(*QUIET, "-f", "lavfi", "-i", "sine=frequency=440:duration=0.1:sample_rate=8000", "-fflags", "+bitexact", FOLDER / "sound.wav")
     avi = (FOLDER / "mjpeg.avi").read_bytes()
     (FOLDER / "empty.avi").write_bytes(avi[: avi.index(b"movi") + 4])  # its headers promise frames, none follows
     arrays.manifest(FOLDER)

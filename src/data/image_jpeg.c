@@ -103,7 +103,10 @@ static void cmyk_row(const uint8_t *in, int width, uint8_t *out) {
 static up_status decode(decoder *d, const uint8_t *bytes, size_t size, const char *name,
                         const up_image_limits *limits, up_image *out) {
     struct jpeg_decompress_struct *jpeg = &d->jpeg;
-    if (setjmp(d->failed)) return up_fail(UP_ERR_FORMAT, name, "damaged JPEG: %s", d->message);
+    if (setjmp(d->failed))
+        return d->errors.msg_code == JERR_OUT_OF_MEMORY
+                   ? up_fail(UP_ERR_MEMORY, name, "no memory for the JPEG decoder")
+                   : up_fail(UP_ERR_FORMAT, name, "damaged JPEG: %s", d->message);
     jpeg_create_decompress(jpeg);
     jpeg->progress = &d->progress;
     jpeg_mem_src(jpeg, (unsigned char *)bytes, (unsigned long)size); /* the cast: older libjpeg's prototype */

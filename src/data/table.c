@@ -115,6 +115,8 @@ up_status up_table_classes(const up_table *t, size_t column, const char ***names
     }
     for (size_t row = 0; row < t->rows; row++) {
         const char *value = up_table_cell(t, row, column);
+        (*of_row)[row] = -1;
+        if (!*value) continue;
         size_t h = 5381;
         for (const char *c = value; *c; c++) h = h * 33 + (unsigned char)*c;
         size_t slot = h & (slots - 1);

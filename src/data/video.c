@@ -305,9 +305,10 @@ static up_status count(source *s, int64_t *frames) {
     return pass(s, &whole, 0, NULL, NULL, &kept, frames);
 }
 
+/* Errors are ours to report, in one line. */
 static void quiet(void) {
     av_log_set_level(AV_LOG_QUIET);
-} /* errors are ours to report, in one line */
+}
 
 static void begin(void) {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
@@ -356,7 +357,7 @@ static up_status check_size(const source *s) {
 /* Open a regular file that is not empty; s->file is -1 where nothing is open. */
 static up_status open_file(const char *path, source *s) {
     struct stat about;
-    *s = (source){.name = path, .file = open(path, O_RDONLY | O_CLOEXEC)};
+    *s = (source){.name = path, .file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)};
     if (s->file < 0 || fstat(s->file, &about))
         return up_fail(UP_ERR_IO, path, "cannot be opened: %s", strerror(errno));
     if (!S_ISREG(about.st_mode)) return up_fail(UP_ERR_IO, path, "is not a regular file");
