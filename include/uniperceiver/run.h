@@ -20,7 +20,8 @@ UP_API up_status up_run_create(up_model *model, int training, up_run **out);
 UP_API void up_run_free(up_run *run);
 
 /* Upload a batch and encode it. `drop`: drop-path factors [2 * layers, S], row 2l for the attention branch and 2l + 1 for the
- * FFN branch of layer l, each 0 or 1 / (1 - p); NULL: nothing is dropped. The batch may be reused on return. */
+ * FFN branch of layer l, each 0 or 1 / (1 - p); NULL: nothing is dropped. Only a
+ * training run drops: `drop` must be NULL otherwise. The batch may be reused on return. */
 UP_API up_status up_run_forward(up_run *run, const up_batch *batch, const float *drop);
 
 /* What a loss compares: features of the Q queries with those of the V targets of the last forward pass. */

@@ -202,10 +202,11 @@ up_status up_plan(up_run *r, const up_batch *b) {
 
 /* Spread the factors of sequences, [2L, S], over their tokens, [2L, N]. */
 up_status up_plan_drop(up_run *r, const up_batch *b, const float *drop) {
-    if (!drop || !r->training) {
+    if (!drop) {
         r->drop = (up_view){0};
         return UP_OK;
     }
+    if (!r->training) return up_fail(UP_ERR_ARGUMENT, "drop path", "this run was made for inference");
     int rows = 2 * r->model->config.layers;
     float *spread = malloc((size_t)rows * (size_t)b->tokens * sizeof *spread);
     if (!spread) return up_fail(UP_ERR_MEMORY, "drop path", "%d x %d factors wanted", rows, b->tokens);
