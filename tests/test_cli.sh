@@ -42,7 +42,7 @@ row() { # row FILE N: features of row N (from 0) of a [n, 128] array, as a check
 # --- the program itself ---
 ok --version && has '^uniperceiver [0-9]*\.[0-9]*\.[0-9]*$'
 ok --help && has 'tokenize' && has 'caption'
-for command in tokenize detokenize mask params init info encode classify retrieve caption vqa; do
+for command in tokenize detokenize mask params init info encode classify retrieve caption vqa train eval; do
     ok $command --help
     has "^uniperceiver $command"
 done
@@ -210,6 +210,15 @@ is 'stdout on a full disk' "$?: $(cat errors)" '1: uniperceiver: standard output
 "$up" mask --prefix 1 --words 1000 2>errors | head -1 >/dev/null
 is 'stdout closed: exit' "${PIPESTATUS[0]}" 1
 is 'stdout closed: one line' "$(wc -l <errors)" 1
+
+# --- train and eval: their arguments; the work itself has tests of its own ---
+fails 2 'no CONFIG' train
+fails 2 '"steps"; wanted key=value' train config.yaml steps
+fails 2 'unknown flag --model' train config.yaml --model tiny.safetensors
+fails 1 'config.yaml' train config.yaml
+fails 1 'config.yaml' eval config.yaml --model tiny.safetensors
+echo 'flying: true' >config.yaml
+fails 1 'config.yaml:1: flying: unknown key' train config.yaml --quiet
 
 # --- the example program ---
 example=${UP_EXAMPLE:?}

@@ -131,7 +131,7 @@ static void softmax_row(int32_t block, sight see, float *score, float *largest, 
     block &= -UP_VW; /* whole vectors: told to the compiler */
 #pragma omp simd reduction(max : max)
     for (int32_t j = 0; j < block; j++) {
-        float v = (j < see.limit) | (j == see.extra) ? score[j] : -INFINITY;
+        float v = ((j < see.limit) | (j == see.extra)) ? score[j] : -INFINITY;
         max = v > max ? v : max;
     }
     if (max == -INFINITY) { /* nothing seen yet */
@@ -141,7 +141,7 @@ static void softmax_row(int32_t block, sight see, float *score, float *largest, 
 #pragma omp simd reduction(+ : sum)
     for (int32_t j = 0; j < block; j++) {
         float p = up_exp(score[j] - max);
-        p = (j < see.limit) | (j == see.extra) ? p : 0.0f;
+        p = ((j < see.limit) | (j == see.extra)) ? p : 0.0f;
         score[j] = p, sum += p;
     }
     float factor = *largest == -INFINITY ? 0.0f : up_exp(*largest - max);
