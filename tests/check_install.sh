@@ -36,8 +36,9 @@ find_package(uniperceiver 0.1 REQUIRED)
 add_executable(packaged ${SOURCE})
 target_link_libraries(packaged PRIVATE uniperceiver::uniperceiver)
 END
-cmake -S project -B project/build -DCMAKE_C_COMPILER="$cc" -DCMAKE_PREFIX_PATH="$prefix" -DSOURCE="$source/example/classify.c" >log 2>&1 &&
-    cmake --build project/build >>log 2>&1 || { cat log; fail "the CMake package"; }
+cmake -S project -B project/build -DCMAKE_C_COMPILER="$cc" -DCMAKE_PREFIX_PATH="$prefix" \
+    -DSOURCE="$source/example/classify.c" >log 2>&1 || { cat log; fail "the CMake package: configure"; }
+cmake --build project/build >log 2>&1 || { cat log; fail "the CMake package: build"; }
 
 expected=
 for program in ./shared ./static project/build/packaged; do

@@ -13,7 +13,7 @@ for names in exported global; do
     count=$(wc -l <<<"${!names}")
     echo "$names: $count names"
     if [ -n "$foreign" ]; then
-        echo "FAILED: $names names without up_:" $foreign
+        echo "FAILED: $names names without up_:" "${foreign//$'\n'/ }"
         status=1
     fi
 done
