@@ -38,7 +38,9 @@ up_summary_row(OpenMP "${OpenMP_C_FOUND}" "${OpenMP_C_VERSION}: oneDNN and vecto
                "vector loops of the cpu backend are left to the compiler, oneDNN is not used")
 up_summary_row(WebP "${WEBP_FOUND}" "${WEBP_VERSION}: WebP pictures can be read" "WebP pictures are refused")
 up_summary_row(FFmpeg "${FFMPEG_FOUND}" "libavcodec ${FFMPEG_libavcodec_VERSION}: videos can be read" "videos are refused")
-up_summary_row(CUnit "${CUNIT_FOUND}" "${CUNIT_VERSION}: the unit tests are built" "the unit tests are NOT built")
+if(UP_TESTS)
+  up_summary_row(CUnit "${CUNIT_FOUND}" "${CUNIT_VERSION}: the unit tests are built" "the unit tests are NOT built")
+endif()
 up_summary_row(MPI "${UP_MPICC}" "not used yet: training runs in one process" "not used yet: training runs in one process")
 up_summary_row(CUDA "${UP_NVCC}" "toolkit found; the backend is not built in this version"
                "the backend is not built in this version")
