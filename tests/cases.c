@@ -19,7 +19,7 @@ static int64_t index_at(const up_case *c, int t, int64_t row) {
     return ((const int32_t *)c->t[t].data)[row];
 }
 static void add_to(up_num *sum, up_num x) {
-    *sum = up_add(*sum, x);
+    *sum = up_sum(*sum, x);
 }
 static up_num constant(double v) {
     return up_num_rounded(v, 0, 0, up_num_unit);

@@ -86,10 +86,10 @@ void up_case_drop(void *result[UP_CASE_TENSORS]);
 /* All of the above: place, launch, fetch, remove. */
 up_status up_case_run(const up_case *c, up_backend *b, void *result[UP_CASE_TENSORS]);
 
-/* Checks every element of every output against `want` (results of another backend; NULL: the exact values),
- * by the worst case and, where there are enough elements, by the norm. `factor` times what an honest
- * computation does wrong is allowed; nothing where c->exact. A value that is not finite must be so on both
- * sides. */
+/* Checks every element of every output against the results of another backend, by the worst case and, where
+ * there are enough elements, by the norm; or against the exact values (want = NULL), by the worst case.
+ * `factor` times what an honest computation does wrong is allowed; nothing where c->exact. What is not finite
+ * must be so on both sides. */
 up_status up_case_check(const up_case *c, void *const *got, void *const *want, double factor);
 
 /* Prints what failed and the one command that shows it again. */

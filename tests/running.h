@@ -12,6 +12,7 @@
 
 typedef struct up_num {
     double v, e, s;
+    double m; /* of a sum: its terms without their signs */
 } up_num;
 
 /* Half the spacing of numbers at 1 of the arithmetic that is modelled: 2^-24 for f32, 2^-53 for double sums.
@@ -20,11 +21,11 @@ extern double up_num_unit;
 
 static inline up_num up_num_rounded(double v, double e, double s, double unit) {
     double r = unit * fabs(v);
-    return (up_num){v, e + r, s + r * r};
+    return (up_num){v, e + r, s + r * r, fabs(v)};
 }
 
 static inline up_num up_num_exact(double v) {
-    return (up_num){v, 0, 0};
+    return (up_num){v, 0, 0, fabs(v)};
 }
 
 /* Stored as f32: the reference does this too. 2^-150 is the rounding among the subnormals. */
@@ -37,8 +38,15 @@ static inline up_num up_add(up_num a, up_num b) {
     return up_num_rounded(a.v + b.v, a.e + b.e, a.s + b.s, up_num_unit);
 }
 
+/* One more term of a sum. In what order a sum is taken is nobody's promise, so the worst case is that of all
+ * orders: a partial sum may be as large as the terms without their signs. */
+static inline up_num up_sum(up_num sum, up_num x) {
+    double v = sum.v + x.v, m = sum.m + fabs(x.v), r = up_num_unit * fabs(v);
+    return (up_num){v, sum.e + x.e + up_num_unit * m, sum.s + x.s + r * r, m};
+}
+
 static inline up_num up_neg(up_num a) {
-    return (up_num){-a.v, a.e, a.s};
+    return (up_num){-a.v, a.e, a.s, a.m};
 }
 
 static inline up_num up_sub(up_num a, up_num b) {
