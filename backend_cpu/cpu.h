@@ -1,0 +1,92 @@
+/* cpu.h - what the files of the CPU backend share: its state, the loop over threads, the matrix product.
+ *
+ * Work is cut into pieces whose borders depend on the shapes and the thread count alone. Any thread may take
+ * any piece, and no piece adds to what another one writes, so results are the same bit for bit from run to
+ * run. */
+#ifndef UP_CPU_H
+#define UP_CPU_H
+
+#include "backend_cpu/kernels.h"
+#include "uniperceiver/backend_host.h"
+
+#include <stdatomic.h>
+
+typedef struct up_cpu up_cpu;
+
+/* C[m, n] = alpha op(A) op(B) (+ C where add), row-major, op = transposed where asked; one thread. 0 is
+ * success. */
+typedef int (*up_cpu_gemm_fn)(const up_cpu *cpu, int thread, int ta, int tb, int64_t m, int64_t n, int64_t k,
+                              float alpha, const float *a, int64_t lda, const float *b, int64_t ldb, int add,
+                              float *c, int64_t ldc);
+
+struct up_cpu {
+    up_backend_ops ops;
+    int threads;
+    up_cpu_kernels kernels;
+    up_cpu_gemm_fn gemm;
+    const char *gemm_name;
+    float *work;        /* threads * kernels.gemm_work, for the plain product */
+    atomic_int refused; /* products that the library refused, since the operation began */
+};
+
+static inline up_cpu *up_cpu_of(up_backend *b) {
+    return b->state;
+}
+static inline up_rows up_rows_of(up_view v) {
+    return (up_rows){up_f32(v), v.stride};
+}
+static inline up_rows up_rows_from(up_view v, int64_t row) {
+    return (up_rows){v.buffer ? up_f32(v) + row * v.stride : NULL, v.stride};
+}
+static inline up_numbers up_numbers_from(up_view v, int64_t row) {
+    return (up_numbers){v.buffer ? up_i32(v) + row * v.stride : NULL, v.stride};
+}
+/* Scratch may be a view of any type. */
+static inline float *up_scratch_of(up_view v) {
+    return v.buffer ? (float *)(void *)(v.buffer->bytes + v.offset * (int64_t)up_dtype_size(v.dtype)) : NULL;
+}
+static inline int64_t up_least(int64_t a, int64_t b) {
+    return a < b ? a : b;
+}
+static inline int64_t up_most(int64_t a, int64_t b) {
+    return a > b ? a : b;
+}
+
+/* dispatch.c: the kernels of this processor, or those that UP_CPU_ISA names. */
+up_status up_cpu_choose_kernels(up_cpu_kernels *out);
+
+/* gemm.c: oneDNN, OpenBLAS or the plain kernels, or what UP_CPU_GEMM names. */
+up_status up_cpu_choose_gemm(up_cpu *cpu);
+
+/* pool.c: body(context, piece, thread) for every piece, on all threads. Without OpenMP: one after the other.
+ */
+typedef void (*up_cpu_body)(const void *context, int64_t piece, int thread);
+void up_cpu_for(const up_cpu *cpu, int64_t pieces, up_cpu_body body, const void *context);
+int up_cpu_threads(int wanted); /* of this build and machine; 0 = all */
+
+/* A product in one piece; a refusal is counted and reported at the operation's end. */
+void up_cpu_product(up_cpu *cpu, int thread, int ta, int tb, int64_t m, int64_t n, int64_t k, float alpha,
+                    const float *a, int64_t lda, const float *b, int64_t ldb, int add, up_rows c);
+up_status up_cpu_finish(up_cpu *cpu); /* UP_OK, or the refusal */
+
+/* C = alpha op(A) op(B) (+ C) on all threads, cut over C. */
+void up_cpu_matmul(up_cpu *cpu, int ta, int tb, float alpha, up_view a, up_view b, int add, up_view c);
+
+/* Sums over rows go through at most UP_CPU_PARTS partial sums in scratch, added in order: [parts, width]. */
+enum { UP_CPU_PARTS = 32 };
+int64_t up_cpu_part_rows(int64_t rows); /* rows of one part */
+void up_cpu_add_parts(const float *parts, int64_t count, int64_t ld, int64_t width, float *out); /* out += */
+
+/* Rows that a piece of a row by row operation takes. */
+int64_t up_cpu_piece_rows(const up_cpu *cpu, int64_t rows);
+
+/* Each fills its slots of the table. */
+void up_cpu_fill_linear(up_backend_ops *ops);
+void up_cpu_fill_rows(up_backend_ops *ops);
+void up_cpu_fill_attention(up_backend_ops *ops);
+void up_cpu_fill_loss(up_backend_ops *ops);
+void up_cpu_fill_update(up_backend_ops *ops);
+
+size_t up_cpu_attention_scratch(const up_cpu *cpu, const up_op_dims *dims);
+
+#endif

@@ -1,0 +1,128 @@
+/* gemm.c - the matrix product, and the one file that knows oneDNN and OpenBLAS. A product here is one
+ * thread's; the loop over threads is ours (pool.c). UP_CPU_GEMM=dnnl|openblas|plain forces one. */
+#include "backend_cpu/cpu.h"
+
+#ifdef UP_WITH_DNNL
+#include <dnnl.h>
+#endif
+#ifdef UP_WITH_OPENBLAS
+#include <cblas.h>
+#endif
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+#include <stdlib.h>
+#include <string.h>
+
+#ifdef UP_WITH_DNNL
+/* dnnl_sgemm is in 2.x and 3.x alike; inside a parallel region, and with one OpenMP thread, it takes one
+ * thread. */
+static int with_dnnl(const up_cpu *cpu, int thread, int ta, int tb, int64_t m, int64_t n, int64_t k,
+                     float alpha, const float *a, int64_t lda, const float *b, int64_t ldb, int add, float *c,
+                     int64_t ldc) {
+    (void)cpu, (void)thread;
+    return dnnl_sgemm(ta ? 'T' : 'N', tb ? 'T' : 'N', m, n, k, alpha, a, lda, b, ldb, add ? 1.0f : 0.0f, c,
+                      ldc) != dnnl_success;
+}
+#endif
+
+#ifdef UP_WITH_OPENBLAS
+static int with_openblas(const up_cpu *cpu, int thread, int ta, int tb, int64_t m, int64_t n, int64_t k,
+                         float alpha, const float *a, int64_t lda, const float *b, int64_t ldb, int add,
+                         float *c, int64_t ldc) {
+    (void)cpu, (void)thread;
+    cblas_sgemm(CblasRowMajor, ta ? CblasTrans : CblasNoTrans, tb ? CblasTrans : CblasNoTrans, (blasint)m,
+                (blasint)n, (blasint)k, alpha, a, (blasint)lda, b, (blasint)ldb, add ? 1.0f : 0.0f, c,
+                (blasint)ldc);
+    return 0;
+}
+#endif
+
+static int with_kernels(const up_cpu *cpu, int thread, int ta, int tb, int64_t m, int64_t n, int64_t k,
+                        float alpha, const float *a, int64_t lda, const float *b, int64_t ldb, int add,
+                        float *c, int64_t ldc) {
+    const up_cpu_kernels *kernels = &cpu->kernels;
+    kernels->gemm(m, n, k, alpha, a, ta ? 1 : lda, ta ? lda : 1, b, tb ? 1 : ldb, tb ? ldb : 1, add, c, ldc,
+                  cpu->work + thread * kernels->gemm_work);
+    return 0;
+}
+
+static const struct {
+    const char *name;
+    up_cpu_gemm_fn run;
+} products[] = {/* best first */
+#ifdef UP_WITH_DNNL
+                {"dnnl", with_dnnl},
+#endif
+#ifdef UP_WITH_OPENBLAS
+                {"openblas", with_openblas},
+#endif
+                {"plain", with_kernels}};
+
+up_status up_cpu_choose_gemm(up_cpu *cpu) {
+    const char *wanted = getenv("UP_CPU_GEMM");
+    size_t count = sizeof products / sizeof *products, i = 0;
+    while (wanted && i < count && strcmp(wanted, products[i].name)) i++;
+    if (i == count)
+        return up_fail(UP_ERR_ARGUMENT, "UP_CPU_GEMM",
+                       "'%s' is unknown or not built; wanted dnnl, openblas or plain", wanted);
+    cpu->gemm = products[i].run, cpu->gemm_name = products[i].name;
+#ifdef UP_WITH_OPENBLAS
+    if (cpu->gemm == with_openblas) openblas_set_num_threads(1); /* the threads are ours */
+#endif
+    return UP_OK;
+}
+
+void up_cpu_product(up_cpu *cpu, int thread, int ta, int tb, int64_t m, int64_t n, int64_t k, float alpha,
+                    const float *a, int64_t lda, const float *b, int64_t ldb, int add, up_rows c) {
+    if (m <= 0 || n <= 0) return;
+    if (k <= 0) { /* an empty sum */
+        for (int64_t i = 0; !add && i < m; i++) memset(c.p + i * c.ld, 0, (size_t)n * sizeof *c.p);
+        return;
+    }
+    if (cpu->gemm(cpu, thread, ta, tb, m, n, k, alpha, a, lda, b, ldb, add, c.p, c.ld))
+        atomic_fetch_add_explicit(&cpu->refused, 1, memory_order_relaxed);
+}
+
+up_status up_cpu_finish(up_cpu *cpu) {
+    int refused = atomic_exchange(&cpu->refused, 0);
+    return refused ? up_fail(UP_ERR_BACKEND, "backend cpu", "%s refused %d products", cpu->gemm_name, refused)
+                   : UP_OK;
+}
+
+/* ---- one product on all threads ---- */
+typedef struct matmul {
+    up_cpu *cpu;
+    int ta, tb, add;
+    float alpha;
+    up_view a, b, c;
+    int64_t rows, cols, across; /* of a piece, pieces side by side */
+} matmul;
+
+static void matmul_piece(const void *context, int64_t piece, int thread) {
+    const matmul *t = context;
+    int64_t i = piece / t->across * t->rows, j = piece % t->across * t->cols;
+    int64_t m = up_least(t->rows, t->c.rows - i), n = up_least(t->cols, t->c.cols - j);
+    const float *a = up_f32(t->a) + (t->ta ? i : i * t->a.stride),
+                *b = up_f32(t->b) + (t->tb ? j * t->b.stride : j);
+    up_rows c = up_rows_from(t->c, i);
+    c.p += j;
+    up_cpu_product(t->cpu, thread, t->ta, t->tb, m, n, t->ta ? t->a.rows : t->a.cols, t->alpha, a,
+                   t->a.stride, b, t->b.stride, t->add, c);
+}
+
+static int64_t pieces_of(int64_t n, int64_t size) {
+    return (n + size - 1) / size;
+}
+
+/* About two pieces a thread, cut where C is longer, no piece narrower than 32. */
+void up_cpu_matmul(up_cpu *cpu, int ta, int tb, float alpha, up_view a, up_view b, int add, up_view c) {
+    matmul t = {cpu, ta, tb, add, alpha, a, b, c, up_most(c.rows, 1), up_most(c.cols, 1), 1};
+    int64_t wanted = cpu->threads > 1 ? 2 * cpu->threads : 1;
+    while (pieces_of(c.rows, t.rows) * pieces_of(c.cols, t.cols) < wanted && (t.rows > 32 || t.cols > 32)) {
+        int64_t *longer = t.rows >= t.cols ? &t.rows : &t.cols;
+        *longer = ((*longer + 1) / 2 + 15) / 16 * 16;
+    }
+    t.across = up_most(1, pieces_of(c.cols, t.cols));
+    up_cpu_for(cpu, pieces_of(c.rows, t.rows) * pieces_of(c.cols, t.cols), matmul_piece, &t);
+}

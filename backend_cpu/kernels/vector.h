@@ -1,0 +1,83 @@
+/* vector.h - what the kernels share: the names' suffix, the vector width, exp and the normal distribution
+ * function. Loops are left to the compiler; only the multiply tiles (tile.h) spell their vectors. */
+#ifndef UP_CPU_VECTOR_H
+#define UP_CPU_VECTOR_H
+
+#include "backend_cpu/kernels.h"
+
+#include <math.h>
+#include <string.h>
+
+#define UP_JOIN_(a, b) a##_##b
+#define UP_JOIN(a, b)  UP_JOIN_(a, b)
+#define UP_K(name)     UP_JOIN(up_cpu_##name, UP_ISA) /* up_cpu_gemm_avx2, ... */
+
+/* Each kernel file fills its part of the table. */
+void UP_K(fill_gemm)(up_cpu_kernels *k);
+void UP_K(fill_rows)(up_cpu_kernels *k);
+void UP_K(fill_loss)(up_cpu_kernels *k);
+void UP_K(fill_update)(up_cpu_kernels *k);
+void UP_K(fill_attention)(up_cpu_kernels *k);
+
+#if defined(__AVX512F__)
+enum { UP_VW = 16 };
+#elif defined(__AVX2__)
+enum { UP_VW = 8 };
+#else
+enum { UP_VW = 4 };
+#endif
+
+#if defined(__clang__)
+#define UP_UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define UP_UNROLL _Pragma("GCC unroll 16")
+#endif
+#define UP_INLINE static inline __attribute__((always_inline))
+
+/* e^x for x <= 88, at most 1 ulp from the true value for x >= -87; below that it stays at e^-87 = 1.6e-38.
+ * x = n ln 2 + r, |r| <= ln 2 / 2; e^r = 1 + r + r^2 p(r), p a minimax fit of relative error 3.1e-9. */
+UP_INLINE float up_exp(float x) {
+    x = x < -87.0f ? -87.0f : x;
+    float shifted = x * 1.44269504f + 12582912.0f; /* 1.5 * 2^23: the integer lands in the low bits */
+    float n = shifted - 12582912.0f;
+    float r = (x - n * 0.693359375f) + n * 2.12194440e-4f; /* ln 2 in two parts, the first exact times n */
+    float p = 0.00138145985f;
+    p = p * r + 0.00836871689f;
+    p = p * r + 0.041668388f;
+    p = p * r + 0.166665206f;
+    p = p * r + 0.499999934f;
+    p = (p * r) * r + r + 1.0f;
+    int32_t bits;
+    memcpy(&bits, &shifted, 4);
+    uint32_t power = ((uint32_t)bits + 127u) << 23; /* 2^n: the constant's own bits fall off */
+    float factor;
+    memcpy(&factor, &power, 4);
+    return p * factor;
+}
+
+/* Phi(v), the standard normal distribution function, and its density: Phi(-t) = exp(-t^2 / 2) R(t), R smooth,
+ * fitted in s = 1 / (1 + 0.35 t) to a relative error of 3.2e-8. No cancellation in the lower tail, unlike 1 +
+ * erf. */
+UP_INLINE float up_phi(float v, float *density) {
+    float t = fabsf(v);
+    t = t > 13.0f ? 13.0f : t;
+    float s = 1.0f / (1.0f + 0.35f * t), e = up_exp(-0.5f * t * t);
+    float p = -0.029120683f;
+    p = p * s + 0.143846529f;
+    p = p * s - 0.255450326f;
+    p = p * s + 0.158865893f;
+    p = p * s - 0.0228923772f;
+    p = p * s + 0.105413455f;
+    p = p * s + 0.119857524f;
+    p = p * s + 0.139858356f;
+    p = p * s + 0.139621613f;
+    float tail = e * (p * s);
+    *density = 0.398942280f * e;
+    return v < 0.0f ? tail : 1.0f - tail;
+}
+
+UP_INLINE int64_t up_round_up(int64_t n, int64_t unit) {
+    return (n + unit - 1) / unit * unit;
+}
+
+#endif
