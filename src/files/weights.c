@@ -81,13 +81,10 @@ up_status up_config_to_json(const up_config *config, char **text) {
                  : up_fail(UP_ERR_MEMORY, "configuration", "no memory for its text, or a name is not UTF-8");
 }
 
-/* Longer names of tasks would not fit the names of their tensors. */
-enum { NAME_LIMIT = UP_NAME_SIZE - sizeof "logit_scale." };
-
 static up_status read_name(const char *what, const char *key, const json_t *value, char *out) {
     const char *name = json_string_value(value);
-    if (!name || !*name || strlen(name) > NAME_LIMIT)
-        return up_fail(UP_ERR_FORMAT, what, "%s: wanted a name of 1 to %d bytes", key, (int)NAME_LIMIT);
+    if (!name || !*name || strlen(name) >= UP_NAME_SIZE)
+        return up_fail(UP_ERR_FORMAT, what, "%s: wanted a name of 1 to %d bytes", key, UP_NAME_SIZE - 1);
     strcpy(out, name);
     return UP_OK;
 }
