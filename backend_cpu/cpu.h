@@ -72,10 +72,12 @@ up_status up_cpu_finish(up_cpu *cpu); /* UP_OK, or the refusal */
 /* C = alpha op(A) op(B) (+ C) on all threads, cut over C. */
 void up_cpu_matmul(up_cpu *cpu, int ta, int tb, float alpha, up_view a, up_view b, int add, up_view c);
 
-/* Sums over rows go through at most UP_CPU_PARTS partial sums in scratch, added in order: [parts, width]. */
+/* Sums over rows go through at most UP_CPU_PARTS partial sums in scratch, [parts, width]. The first begins
+ * with the gradient that is added to, the others with 0; at the end the gradient is their sum in order. */
 enum { UP_CPU_PARTS = 32 };
 int64_t up_cpu_part_rows(int64_t rows); /* rows of one part */
-void up_cpu_add_parts(const float *parts, int64_t count, int64_t ld, int64_t width, float *out); /* out += */
+void up_cpu_begin_part(int64_t part, int64_t width, const float *gradient, float *sums);
+void up_cpu_sum_parts(const float *parts, int64_t count, int64_t ld, int64_t width, float *gradient);
 
 /* Rows that a piece of a row by row operation takes. */
 int64_t up_cpu_piece_rows(const up_cpu *cpu, int64_t rows);

@@ -2,6 +2,7 @@
 #include "backend_cpu/cpu.h"
 
 #include <sched.h>
+#include <string.h>
 #ifdef _OPENMP
 #include <omp.h>
 #endif
@@ -43,13 +44,20 @@ int64_t up_cpu_part_rows(int64_t rows) {
     return up_most(32, (rows + UP_CPU_PARTS - 1) / UP_CPU_PARTS);
 }
 
-void up_cpu_add_parts(const float *parts, int64_t count, int64_t ld, int64_t width, float *out) {
+void up_cpu_begin_part(int64_t part, int64_t width, const float *gradient, float *sums) {
+    if (part == 0)
+        memcpy(sums, gradient, (size_t)width * sizeof *sums);
+    else
+        memset(sums, 0, (size_t)width * sizeof *sums);
+}
+
+void up_cpu_sum_parts(const float *parts, int64_t count, int64_t ld, int64_t width, float *gradient) {
     enum { COLS = 256 };
-    for (int64_t j0 = 0; j0 < width; j0 += COLS) {
+    for (int64_t j0 = 0; count > 0 && j0 < width; j0 += COLS) {
         int64_t n = up_least(COLS, width - j0);
         double sum[COLS] = {0};
         for (int64_t i = 0; i < count; i++)
             for (int64_t j = 0; j < n; j++) sum[j] += (double)parts[i * ld + j0 + j];
-        for (int64_t j = 0; j < n; j++) out[j0 + j] = (float)((double)out[j0 + j] + sum[j]);
+        for (int64_t j = 0; j < n; j++) gradient[j0 + j] = (float)sum[j];
     }
 }
