@@ -22,6 +22,7 @@ typedef int (*up_cpu_gemm_fn)(const up_cpu *cpu, int thread, int ta, int tb, int
 struct up_cpu {
     up_backend_ops ops;
     int threads;
+    struct up_cpu_pool *pool; /* threads - 1 besides the caller */
     up_cpu_kernels kernels;
     up_cpu_gemm_fn gemm;
     const char *gemm_name;
@@ -58,11 +59,13 @@ up_status up_cpu_choose_kernels(up_cpu_kernels *out);
 /* gemm.c: oneDNN, OpenBLAS or the plain kernels, or what UP_CPU_GEMM names. */
 up_status up_cpu_choose_gemm(up_cpu *cpu);
 
-/* pool.c: body(context, piece, thread) for every piece, on all threads. Without OpenMP: one after the other.
- */
+/* pool.c: body(context, piece, thread) for every piece, on all threads; the caller is thread 0. */
+typedef struct up_cpu_pool up_cpu_pool;
 typedef void (*up_cpu_body)(const void *context, int64_t piece, int thread);
 void up_cpu_for(const up_cpu *cpu, int64_t pieces, up_cpu_body body, const void *context);
-int up_cpu_threads(int wanted); /* of this build and machine; 0 = all */
+up_status up_cpu_pool_start(int threads, up_cpu_pool **out);
+void up_cpu_pool_stop(up_cpu_pool *pool); /* NULL is fine */
+int up_cpu_threads(int wanted);           /* of this machine; 0 = all */
 
 /* A product in one piece; a refusal is counted and reported at the operation's end. */
 void up_cpu_product(up_cpu *cpu, int thread, int ta, int tb, int64_t m, int64_t n, int64_t k, float alpha,
