@@ -12,7 +12,7 @@ enum { QUERIES = UP_ATT_QUERIES, KEYS = UP_ATT_KEYS };
  * whole vectors. */
 typedef struct space {
     int64_t keys, wide;
-    int direct;             /* few keys: scores by dot products, nothing is transposed */
+    int64_t step;           /* queries of a block */
     float *kt, *vt;         /* blocks of keys, each [width, block] */
     up_rows k, v, dk, dv;   /* [keys, wide] */
     float *q, *dout;        /* copies of a block of queries, [QUERIES, wide] */
@@ -58,31 +58,37 @@ static up_rows gathered(const up_cpu_head *h, int64_t wide, up_rows own, up_rows
 static void transpose(int64_t n, int64_t width, up_rows from, float *to) {
     for (int64_t j0 = 0; j0 < n; j0 += KEYS) {
         int64_t count = least(KEYS, n - j0), ld = up_round_up(count, UP_VW);
+        if (count < ld) memset(to, 0, (size_t)(ld * width) * sizeof *to);
         for (int64_t j = 0; j < count; j++)
             for (int64_t d = 0; d < width; d++) to[d * ld + j] = from.p[(j0 + j) * from.ld + d];
-        for (int64_t d = 0; d < width && count < ld; d++)
-            memset(to + d * ld + count, 0, (size_t)(ld - count) * sizeof *to);
         to += ld * width;
     }
+}
+
+/* Where a gradient of keys or values is summed: in place, where that holds nothing else. */
+static up_rows gradient(const up_cpu_head *h, int64_t wide, up_rows own, float *buffer) {
+    int apart = h->prompts || wide != h->width || h->add_keys || !own.p;
+    return apart ? (up_rows){buffer, wide} : own;
 }
 
 static space arrange(const up_cpu_head *h, float *work, int backward) {
     space s = {.keys = h->prompts + h->lk, .wide = up_round_up(h->width, UP_VW)};
     int64_t lengthy = up_round_up(s.keys, UP_VW), block = least(lengthy, KEYS);
-    s.direct = s.keys <= UP_SHORT_KEYS;
+    int64_t blocks = (h->lq + QUERIES - 1) / QUERIES;
+    s.step = blocks ? (h->lq + blocks - 1) / blocks : QUERIES;
     s.kt = take(&work, lengthy * h->width);
     s.k = gathered(h, s.wide, h->k, h->prompt_k, take(&work, lengthy * s.wide));
     s.v = gathered(h, s.wide, h->v, h->prompt_v, take(&work, lengthy * s.wide));
     s.score = take(&work, QUERIES * block), s.acc = take(&work, QUERIES * s.wide);
     s.largest = take(&work, QUERIES), s.total = take(&work, QUERIES);
-    if (!s.direct) transpose(s.keys, h->width, s.k, s.kt);
+    transpose(s.keys, h->width, s.k, s.kt);
     if (!backward) return s;
     s.vt = take(&work, lengthy * h->width);
-    s.dk = s.dv = (up_rows){NULL, s.wide};
-    s.dk.p = take(&work, lengthy * s.wide), s.dv.p = take(&work, lengthy * s.wide);
+    s.dk = gradient(h, s.wide, h->dk, take(&work, lengthy * s.wide));
+    s.dv = gradient(h, s.wide, h->dv, take(&work, lengthy * s.wide));
     s.dscore = take(&work, QUERIES * block);
     s.q = take(&work, QUERIES * s.wide), s.dout = take(&work, QUERIES * s.wide);
-    if (!s.direct) transpose(s.keys, h->width, s.v, s.vt);
+    transpose(s.keys, h->width, s.v, s.vt);
     return s;
 }
 
@@ -105,22 +111,11 @@ static sight sight_of(const up_cpu_head *h, int64_t i, int64_t first) {
 }
 
 /* score[n, block] = alpha * rows . keys of one block */
-static void scores(const space *s, int64_t n, int64_t width, float alpha, const float *rows, int64_t ld,
-                   up_rows keys, const float *transposed, int64_t first, int64_t block, float *score) {
-    if (!s->direct) {
-        up_tile_block(
-            n, block,
-            (up_tile){width, alpha, 0, rows, ld, 1, transposed + first * width, block, score, block});
-        return;
-    }
-    for (int64_t i = 0; i < n; i++)
-        for (int64_t j = 0; j < s->keys; j++) {
-            const float *a = rows + i * ld, *b = keys.p + j * keys.ld;
-            float sum = 0;
-#pragma omp simd reduction(+ : sum)
-            for (int64_t d = 0; d < width; d++) sum += a[d] * b[d];
-            score[i * block + j] = alpha * sum;
-        }
+static void scores(int64_t n, int64_t width, float alpha, up_rows rows, const float *transposed,
+                   int64_t first, int64_t block, float *score) {
+    up_tile_block(
+        n, block,
+        (up_tile){width, alpha, 0, rows.p, rows.ld, 1, transposed + first * width, block, score, block});
 }
 
 /* One row of scores becomes exp(score - largest); the sums and the row of outputs so far follow a larger
@@ -149,25 +144,27 @@ static void softmax_row(int32_t block, sight see, float *score, float *largest, 
     for (int64_t d = 0; acc && d < wide; d++) acc[d] *= factor;
 }
 
-static void finish_rows(const up_cpu_head *h, const space *s, int64_t first, int64_t n) {
+static void finish_rows(const up_cpu_head *h, space *s, int64_t first, int64_t n) {
     for (int64_t i = 0; i < n; i++) {
         float *out = h->out.p + (first + i) * h->out.ld, total = s->total[i];
         float inverse = total > 0 ? 1.0f / total : total; /* 0: sees nothing; NaN stays */
         for (int64_t d = 0; d < h->width; d++) out[d] = s->acc[i * s->wide + d] * inverse;
-        h->lse.p[(first + i) * h->lse.ld] = s->largest[i] + logf(total);
     }
+#pragma omp simd
+    for (int64_t i = 0; i < QUERIES; i++) s->total[i] = s->largest[i] + up_log(s->total[i]);
+    for (int64_t i = 0; i < n; i++) h->lse.p[(first + i) * h->lse.ld] = s->total[i];
 }
 
 static void attention(const up_cpu_head *h, float *work) {
     space s = arrange(h, work, 0);
-    for (int64_t i0 = 0; i0 < h->lq; i0 += QUERIES) {
-        int64_t n = least(QUERIES, h->lq - i0);
-        const float *q = h->q.p + i0 * h->q.ld;
-        for (int64_t i = 0; i < n; i++) s.largest[i] = -INFINITY, s.total[i] = 0;
+    for (int64_t i0 = 0; i0 < h->lq; i0 += s.step) {
+        int64_t n = least(s.step, h->lq - i0);
+        up_rows q = {h->q.p + i0 * h->q.ld, h->q.ld};
+        for (int64_t i = 0; i < QUERIES; i++) s.largest[i] = -INFINITY, s.total[i] = 0;
         memset(s.acc, 0, s.keys ? 0 : (size_t)(n * s.wide) * sizeof *s.acc);
         for (int64_t j0 = 0; j0 < s.keys; j0 += KEYS) {
             int64_t count = least(KEYS, s.keys - j0), block = up_round_up(count, UP_VW);
-            scores(&s, n, h->width, h->scale, q, h->q.ld, s.k, s.kt, j0, block, s.score);
+            scores(n, h->width, h->scale, q, s.kt, j0, block, s.score);
             for (int64_t i = 0; i < n; i++)
                 softmax_row((int32_t)block, sight_of(h, i0 + i, j0), s.score + i * block, s.largest + i,
                             s.total + i, s.wide, j0 ? s.acc + i * s.wide : NULL);
@@ -223,8 +220,8 @@ static void store(int64_t n, int64_t width, up_rows from, up_rows to, int add) {
 static void block_bwd(const up_cpu_head *h, space *s, int64_t i0, int64_t n, up_rows q, up_rows dout,
                       int64_t j0) {
     int64_t count = least(KEYS, s->keys - j0), block = up_round_up(count, UP_VW);
-    scores(s, n, h->width, h->scale, q.p, q.ld, s->k, s->kt, j0, block, s->score);
-    scores(s, n, h->width, 1, dout.p, dout.ld, s->v, s->vt, j0, block, s->dscore);
+    scores(n, h->width, h->scale, q, s->kt, j0, block, s->score);
+    scores(n, h->width, 1, dout, s->vt, j0, block, s->dscore);
     for (int64_t i = 0; i < n; i++)
         softmax_bwd_row((int32_t)block, sight_of(h, i0 + i, j0), h->scale, h->lse.p[(i0 + i) * h->lse.ld],
                         s->total[i], s->score + i * block, s->dscore + i * block);
@@ -238,8 +235,8 @@ static void block_bwd(const up_cpu_head *h, space *s, int64_t i0, int64_t n, up_
 
 static void attention_bwd(const up_cpu_head *h, float *work) {
     space s = arrange(h, work, 1);
-    for (int64_t i0 = 0; i0 < h->lq; i0 += QUERIES) {
-        int64_t n = least(QUERIES, h->lq - i0);
+    for (int64_t i0 = 0; i0 < h->lq; i0 += s.step) {
+        int64_t n = least(s.step, h->lq - i0);
         up_rows q = whole_rows(h, s.wide, h->q, i0, n, s.q),
                 dout = whole_rows(h, s.wide, h->dout, i0, n, s.dout);
         for (int64_t i = 0; i < n; i++) s.total[i] = along_out(h, i0 + i);
@@ -252,8 +249,8 @@ static void attention_bwd(const up_cpu_head *h, float *work) {
     store(h->prompts, h->width, s.dk, h->dprompt_k, 1);
     store(h->prompts, h->width, s.dv, h->dprompt_v, 1);
     s.dk.p += h->prompts * s.wide, s.dv.p += h->prompts * s.wide;
-    store(h->lk, h->width, s.dk, h->dk, h->add_keys);
-    store(h->lk, h->width, s.dv, h->dv, h->add_keys);
+    if (s.dk.p != h->dk.p) store(h->lk, h->width, s.dk, h->dk, h->add_keys);
+    if (s.dv.p != h->dv.p) store(h->lk, h->width, s.dv, h->dv, h->add_keys);
 }
 
 void UP_K(fill_attention)(up_cpu_kernels *k) {

@@ -84,11 +84,14 @@ static void place(int64_t n, int64_t d, up_numbers cells, up_numbers frames, up_
     }
 }
 
+enum { AHEAD = 8 }; /* rows: a table is larger than the caches and its rows come in any order */
+
 static void scatter_add(int64_t n, int64_t d, up_numbers ids, up_rows x, up_rows out) {
     for (int64_t i = 0; i < n; i++) {
         int32_t id = at(ids, i);
         const float *from = row(x, i);
         float *to = id < 0 ? NULL : row(out, id);
+        if (i + AHEAD < n && at(ids, i + AHEAD) >= 0) __builtin_prefetch(row(out, at(ids, i + AHEAD)), 1);
         for (int64_t j = 0; to && j < d; j++) to[j] += from[j];
     }
 }
