@@ -25,21 +25,21 @@ static void scale_piece(const void *context, int64_t piece, int thread) {
     const up_logits_grad *a = t->args;
     (void)thread;
     double sum = 0;
-    for (int64_t q = piece * t->rows; q < (piece + 1) * t->rows && q < a->z.rows; q++)
-        sum += t->cpu->kernels.dot(a->z.cols, up_rows_from(a->z, q).p, up_rows_from(a->dz, q).p);
+    for (int64_t q = piece * t->rows; q < (piece + 1) * t->rows && q < a->a.rows; q++)
+        sum += t->cpu->kernels.dot(a->a.cols, up_rows_from(a->a, q).p, up_rows_from(a->da, q).p);
     t->parts[piece] = sum;
 }
 
-/* z = scale a b', scale = exp(log_scale): da = scale dz b, db = scale dz' a, dlog_scale += sum of dz z unless
- * clamped */
+/* z = scale a b', scale = exp(log_scale): da = scale dz b, db = scale dz' a, dlog_scale += sum of dz z
+ * = sum of da a unless clamped */
 static up_status logits_bwd(up_backend *b, const up_logits_grad *a) {
     up_cpu *cpu = up_cpu_of(b);
     float scale = (float)clamped(a->log_scale);
     if (up_view_present(a->da)) up_cpu_matmul(cpu, 0, 0, scale, a->dz, a->b, 0, a->da);
     if (up_view_present(a->db)) up_cpu_matmul(cpu, 1, 0, scale, a->dz, a->a, 0, a->db);
     if (up_view_present(a->dlog_scale) && exp((double)up_f32(a->log_scale)[0]) <= UP_MAX_LOGIT_SCALE) {
-        rows t = {cpu, a, up_cpu_part_rows(a->z.rows), (double *)(void *)up_scratch_of(a->scratch)};
-        int64_t parts = (a->z.rows + t.rows - 1) / t.rows;
+        rows t = {cpu, a, up_cpu_part_rows(a->a.rows), (double *)(void *)up_scratch_of(a->scratch)};
+        int64_t parts = (a->a.rows + t.rows - 1) / t.rows;
         double sum = (double)up_f32(a->dlog_scale)[0];
         up_cpu_for(cpu, parts, scale_piece, &t);
         for (int64_t i = 0; i < parts; i++) sum += t.parts[i];

@@ -190,10 +190,10 @@ typedef struct up_logits_args {
     up_view z;               /* f32 [Q, V] */
 } up_logits_args;
 typedef struct up_logits_grad {
-    up_view a, b, log_scale, z;
+    up_view a, b, log_scale;
     up_view dz;         /* [Q, V] */
     up_view da, db;     /* = */
-    up_view dlog_scale; /* +=; nothing while the scale is clamped */
+    up_view dlog_scale; /* +=: sum of dz z = sum of da a (wants da); nothing while the scale is clamped */
     up_view scratch;
 } up_logits_grad;
 

@@ -27,9 +27,13 @@ up_status up_ref_logits_bwd(up_backend *b, const up_logits_grad *a) {
         up_ref_gemm(a->dz.rows, scale, up_ref_transposed(a->dz), up_ref_plain(a->a), NULL, none, a->db);
     /* scale = exp(log_scale): dz/dlog_scale = z; a clamped scale is a constant */
     if (!up_view_present(a->dlog_scale) || exp(up_f32(a->log_scale)[0]) > UP_MAX_LOGIT_SCALE) return UP_OK;
-    double total = 0;
-    for (int64_t q = 0; q < a->z.rows; q++)
-        for (int64_t v = 0; v < a->z.cols; v++) total += (double)up_row(a->dz, q)[v] * up_row(a->z, q)[v];
+    double total = 0; /* sum of dz z, with z = scale a b' made again: dz may lie where z was */
+    for (int64_t q = 0; q < a->dz.rows; q++)
+        for (int64_t v = 0; v < a->dz.cols; v++) {
+            double cosine = 0;
+            for (int64_t d = 0; d < a->a.cols; d++) cosine += (double)up_row(a->a, q)[d] * up_row(a->b, v)[d];
+            total += scale * up_row(a->dz, q)[v] * cosine;
+        }
     up_f32(a->dlog_scale)[0] = (float)(up_f32(a->dlog_scale)[0] + total);
     return UP_OK;
 }

@@ -1,0 +1,149 @@
+/* model.h - the architecture as data: configuration, presets, the table of parameters, a model with its weights.
+ *
+ * One configuration covers the paper's model and the authors' released one; they differ in flags, never in code.
+ */
+#ifndef UNIPERCEIVER_MODEL_H
+#define UNIPERCEIVER_MODEL_H
+
+#include "uniperceiver/backend.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum { UP_MAX_TASKS = 16, UP_NAME_SIZE = 64, UP_TENSOR_NAME_SIZE = 96 };
+
+typedef struct up_config {
+    char preset[UP_NAME_SIZE]; /* the name it started from; kept in files for the reader */
+    int layers, width, heads, ffn;
+    int vocabulary;     /* token table rows; the last one is <SPE> */
+    int text_positions; /* longest text (paper: 256; released: 512) */
+    int image_size, patch; /* pixels; cells = (image_size / patch)^2 */
+    int frames;         /* rows of the temporal table, and frames of a clip */
+
+    /* How pixels reach the model: short side resized to this, then a square of image_size cut out. */
+    int image_resize, video_resize;
+    int video_stride; /* every n-th frame is taken */
+
+    /* Where the released models differ from the paper (shared/default values are the paper's). */
+    int shared_norm;     /* 1: one embedding norm for text, image and video; 0: one for each tokenizer */
+    int image_time;      /* 1: an image is a clip of one frame and gets temporal row 0 */
+    int visual_type;     /* 1: the modality embedding <V> is added to patches */
+    int fixed_space;     /* 1: the spatial table is the fixed 2-D sine-cosine, not learned */
+    int output_head;     /* 1: layer norm and a D x D projection on every read-out feature */
+    int layer_scale;     /* 1: a learned factor per channel on both branches of a layer */
+    double layer_scale_init;
+    double drop_path;    /* probability that a training step drops a branch for a sequence, in every layer */
+
+    /* Prompt tuning (paper section 3.3, appendix C). */
+    int prompts;      /* prompt tokens a layer and side; 0: none */
+    int prompt_sides; /* 2: inputs and targets have their own (paper); 1: one set for both (released) */
+    int classes;      /* rows of the linear head of equation 4; 0: none */
+
+    int tasks; /* temperatures, one a task */
+    char task_names[UP_MAX_TASKS][UP_NAME_SIZE];
+    double initial_temperature; /* tau at the start; the paper leaves it open, the released models use 0.07 */
+} up_config;
+
+/* "base", "large", "tiny", "released-base", "released-large". Unknown names: UP_ERR_ARGUMENT that lists them. */
+UP_API up_status up_config_preset(const char *name, up_config *out);
+/* The names of all presets, ended by NULL. */
+UP_API const char *const *up_config_presets(void);
+/* Ranges and divisibility; the message names the field, the value found and what was wanted. */
+UP_API up_status up_config_check(const up_config *config);
+UP_API int up_config_cells(const up_config *config);
+/* Index of a task's temperature by name; -1 if there is none. */
+UP_API int up_config_task(const up_config *config, const char *name);
+
+/* ---- parameters: one table, written in ref/model/params.c ---- */
+
+typedef enum up_param_group { /* the rows of the paper's Table 9, and the rest */
+    UP_GROUP_SPE,             /* the <SPE> row: counted apart from the token table it lies in */
+    UP_GROUP_NORM,            /* layer norms of layers and tokenizers */
+    UP_GROUP_PROMPT,
+    UP_GROUP_LINEAR_HEAD,
+    UP_GROUP_EMBEDDING, /* tokens, positions, types, patch projection */
+    UP_GROUP_ENCODER,   /* attention, FFN, LayerScale */
+    UP_GROUP_OUTPUT,    /* norm and projection behind the encoder (released) */
+    UP_GROUP_TEMPERATURE,
+    UP_GROUP_COUNT
+} up_param_group;
+
+typedef enum up_init {
+    UP_INIT_ZERO,
+    UP_INIT_ONE,
+    UP_INIT_NORMAL,      /* standard deviation in init_value */
+    UP_INIT_XAVIER,      /* uniform, bound sqrt(6 / (in + out)); q, k and v apart */
+    UP_INIT_CONSTANT,    /* init_value */
+    UP_INIT_SINCOS_SPACE /* fixed 2-D sine-cosine of the grid */
+} up_init;
+
+typedef struct up_param {
+    char name[UP_TENSOR_NAME_SIZE]; /* the tensor's name in files, e.g. "layers.3.attention.qkv.weight" */
+    up_param_group group;
+    int64_t rows, cols; /* [rows, cols]; vectors are [1, n] */
+    int64_t offset;     /* of its first element in the weight buffer (and in gradient, m, v buffers) */
+    int decay;          /* 1: weight decay applies (matrices of linear layers; not norms, biases, embeddings) */
+    int trainable;
+    up_init init;
+    double init_value;
+    int init_blocks; /* Xavier: row blocks initialised apart (3 for q, k, v) */
+} up_param;
+
+typedef struct up_layer_index { /* positions in up_params.list; -1 where a flag leaves the tensor out */
+    int norm1_weight, norm1_bias, qkv_weight, qkv_bias, out_weight, out_bias, scale1;
+    int norm2_weight, norm2_bias, up_weight, up_bias, down_weight, down_bias, scale2;
+    int prompt;
+} up_layer_index;
+
+typedef struct up_params {
+    int count;
+    up_param *list;
+    int64_t total; /* elements, every tensor padded to a multiple of 16 */
+    int token, text_position, text_type, text_norm_weight, text_norm_bias;
+    int patch_weight, patch_bias, space, time, visual_type;
+    int image_norm_weight, image_norm_bias, video_norm_weight, video_norm_bias;
+    int output_norm_weight, output_norm_bias, output_weight, output_bias;
+    int head_weight, head_bias, head_alpha;
+    int temperature[UP_MAX_TASKS]; /* ln(1 / tau) */
+    up_layer_index *layers;
+} up_params;
+
+/* Names, shapes and rules for a configuration. Free with up_params_free. */
+UP_API up_status up_params_build(const up_config *config, up_params *out);
+UP_API void up_params_free(up_params *params);
+UP_API int up_params_find(const up_params *params, const char *name); /* -1 if unknown */
+
+/* Counts by group, of all parameters, or of those that prompt tuning learns (Table 9). */
+UP_API void up_params_count(const up_config *config, const up_params *params, int64_t counts[UP_GROUP_COUNT]);
+UP_API const char *up_param_group_name(up_param_group group);
+
+/* Fill `weights` (params->total floats, padding zeroed) for a seed: a pure function of (seed, parameter name, index). */
+UP_API up_status up_params_init(const up_config *config, const up_params *params, uint64_t seed, float *weights);
+
+/* ---- a model: configuration, parameters, weights on a backend ---- */
+
+typedef struct up_model up_model;
+
+/* A fresh model. `backend` is borrowed and must outlive it. */
+UP_API up_status up_model_create(up_backend *backend, const up_config *config, uint64_t seed, up_model **out);
+/* From safetensors; a tensor that is missing, unknown or of another shape is an error that names it. */
+UP_API up_status up_model_read(up_backend *backend, const char *path, up_model **out);
+/* To safetensors, with the configuration in the metadata. Written aside and renamed. */
+UP_API up_status up_model_write(up_model *model, const char *path);
+UP_API void up_model_destroy(up_model *model);
+
+UP_API const up_config *up_model_config(const up_model *model);
+UP_API const up_params *up_model_params(const up_model *model);
+UP_API up_backend *up_model_backend(const up_model *model);
+/* The vocabulary entries that the model's language tasks compare with, ascending: NULL and 0 for all. Kept in the file. The
+ * ids are copied. */
+UP_API up_status up_model_set_targets(up_model *model, const int32_t *ids, int count);
+UP_API const int32_t *up_model_targets(const up_model *model, int *count);
+/* View of one parameter: of the weights themselves. */
+UP_API up_view up_model_weight(const up_model *model, int param);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

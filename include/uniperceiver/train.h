@@ -1,0 +1,36 @@
+/* train.h - training and evaluation from a configuration file (docs/file-formats.md). */
+#ifndef UNIPERCEIVER_TRAIN_H
+#define UNIPERCEIVER_TRAIN_H
+
+#include "uniperceiver/status.h"
+#include <signal.h>
+#include <stddef.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct up_train_options {
+    const char *backend;         /* NULL = "cpu" */
+    int threads;                 /* 0 = all cores */
+    int resume;                  /* 1: continue from the last checkpoint of the run's folder */
+    int quiet;                   /* 1: no progress on stderr */
+    volatile sig_atomic_t *stop; /* set by a signal handler: finish the step, write a checkpoint, return
+                                    UP_ERR_INTERRUPTED. May be NULL */
+} up_train_options;
+
+/* Train as `config_path` says; `overrides` are "key=value" (dotted keys). Writes checkpoints, metrics.jsonl and
+ * model.safetensors into the run's folder. */
+UP_API up_status up_train(const char *config_path, const char *const *overrides, size_t count,
+                          const up_train_options *options);
+
+/* Evaluate a model on every evaluation that the configuration lists: a table on `stdout`, and a JSON list of
+ * {task, trained, metric, value, chance, n} in `json_path` (NULL: <run folder>/metrics.json). `model_path` NULL: the run's
+ * model.safetensors. */
+UP_API up_status up_evaluate(const char *config_path, const char *const *overrides, size_t count,
+                             const up_train_options *options, const char *model_path, const char *json_path);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

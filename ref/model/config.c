@@ -1,0 +1,104 @@
+/* config.c - presets and their checks. Sizes: paper section 4.2 (BERT-base encoder) and appendix A (tokenizers);
+ * released presets: the authors' published models. */
+#include "uniperceiver/model.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* The eight pre-training tasks of the demo and of the paper, each with its own temperature. */
+static const char *const paper_tasks[] = {"image_classification", "video_classification", "mlm",
+                                          "ar",                   "image_mlm",            "caption",
+                                          "image_text_retrieval", "text_retrieval",       NULL};
+/* The released models' temperatures (logit_scale_X), in their order. */
+static const char *const released_tasks[] = {"img_cls", "video_cls",   "text_mlm",     "text_caption",
+                                             "caption", "mlm",         "retrieve",     "tqa_mlm",
+                                             "tqa_caption", "tqa_retrieve", "downstream", NULL};
+
+typedef struct preset {
+    const char *name;
+    int layers, width, heads, ffn, text_positions, image_size, patch, released;
+} preset;
+
+static const preset presets[] = {
+    /* name            L    D   H     F    T  image patch released */
+    {"base", 12, 768, 12, 3072, 256, 224, 16, 0},
+    {"large", 24, 1024, 16, 4096, 256, 224, 16, 0},
+    {"tiny", 4, 128, 4, 512, 64, 32, 8, 0},
+    {"released-base", 12, 768, 12, 3072, 512, 224, 16, 1},
+    {"released-large", 24, 1024, 16, 4096, 512, 224, 16, 1},
+};
+enum { PRESETS = sizeof presets / sizeof presets[0] };
+
+const char *const *up_config_presets(void) {
+    static const char *names[PRESETS + 1];
+    for (int i = 0; i < PRESETS; i++) names[i] = presets[i].name;
+    return names;
+}
+
+static void set_tasks(up_config *c, const char *const *names) {
+    for (c->tasks = 0; names[c->tasks]; c->tasks++)
+        snprintf(c->task_names[c->tasks], UP_NAME_SIZE, "%s", names[c->tasks]);
+}
+
+up_status up_config_preset(const char *name, up_config *c) {
+    const preset *p = presets;
+    while (p < presets + PRESETS && strcmp(p->name, name)) p++;
+    if (p == presets + PRESETS)
+        return up_fail(UP_ERR_ARGUMENT, name,
+                       "unknown preset; there are base, large, tiny, released-base, released-large");
+    memset(c, 0, sizeof *c);
+    snprintf(c->preset, sizeof c->preset, "%s", name);
+    c->layers = p->layers, c->width = p->width, c->heads = p->heads, c->ffn = p->ffn;
+    c->vocabulary = 49411, c->text_positions = p->text_positions;
+    c->image_size = p->image_size, c->patch = p->patch, c->frames = 8;
+    c->image_resize = p->image_size == 224 ? 256 : p->image_size; /* paper appendix E */
+    c->video_resize = p->image_size, c->video_stride = p->image_size == 224 ? 32 : 1;
+    c->drop_path = 0.1, c->initial_temperature = 0.07, c->layer_scale_init = 1e-3;
+    c->prompt_sides = p->released ? 1 : 2;
+    c->shared_norm = c->image_time = c->fixed_space = c->output_head = c->layer_scale = p->released;
+    c->visual_type = !p->released;
+    set_tasks(c, p->released ? released_tasks : paper_tasks);
+    return UP_OK;
+}
+
+int up_config_cells(const up_config *c) { return (c->image_size / c->patch) * (c->image_size / c->patch); }
+
+int up_config_task(const up_config *c, const char *name) {
+    for (int i = 0; i < c->tasks; i++)
+        if (!strcmp(c->task_names[i], name)) return i;
+    return -1;
+}
+
+up_status up_config_check(const up_config *c) {
+    const struct {
+        const char *name;
+        int64_t value, low, high;
+    } ranges[] = {
+        {"layers", c->layers, 1, 1024},       {"width", c->width, 1, 65536},
+        {"heads", c->heads, 1, 1024},         {"ffn", c->ffn, 1, 1 << 20},
+        {"vocabulary", c->vocabulary, 2, 1 << 24}, {"text_positions", c->text_positions, 1, 1 << 20},
+        {"patch", c->patch, 1, 256},          {"image_size", c->image_size, c->patch, 8192},
+        {"frames", c->frames, 1, 4096},
+        {"image_resize", c->image_resize, c->image_size, 16384},
+        {"video_resize", c->video_resize, c->image_size, 16384},
+        {"video_stride", c->video_stride, 1, 1 << 20},       {"prompts", c->prompts, 0, 4096},
+        {"prompt_sides", c->prompt_sides, 1, 2}, {"classes", c->classes, 0, 1 << 24},
+        {"tasks", c->tasks, 1, UP_MAX_TASKS},
+    };
+    for (size_t i = 0; i < sizeof ranges / sizeof ranges[0]; i++)
+        if (ranges[i].value < ranges[i].low || ranges[i].value > ranges[i].high)
+            return up_fail(UP_ERR_ARGUMENT, ranges[i].name, "%lld is outside %lld..%lld", (long long)ranges[i].value,
+                           (long long)ranges[i].low, (long long)ranges[i].high);
+    if (c->width % c->heads)
+        return up_fail(UP_ERR_ARGUMENT, "width", "%d is not a multiple of heads (%d)", c->width, c->heads);
+    if (c->image_size % c->patch)
+        return up_fail(UP_ERR_ARGUMENT, "image_size", "%d is not a multiple of patch (%d)", c->image_size, c->patch);
+    if (c->fixed_space && c->width % 4)
+        return up_fail(UP_ERR_ARGUMENT, "width", "%d is not a multiple of 4, which the sine-cosine table needs",
+                       c->width);
+    if (!(c->drop_path >= 0 && c->drop_path < 1))
+        return up_fail(UP_ERR_ARGUMENT, "drop_path", "%g is outside 0 <= p < 1", c->drop_path);
+    if (!(c->initial_temperature > 0))
+        return up_fail(UP_ERR_ARGUMENT, "initial_temperature", "%g is not positive", c->initial_temperature);
+    return UP_OK;
+}

@@ -1,0 +1,147 @@
+/* file.c - whole files in and out of memory. A file is replaced in the order that survives a crash on POSIX
+ * systems: write aside, flush, fsync, close, rename, fsync the folder; an error at any of these steps is
+ * reported. */
+#include "files/file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static up_status refused(const char *path, const char *what) {
+    return up_fail(UP_ERR_IO, path, "%s: %s", what, strerror(errno));
+}
+
+static up_status read_all(int file, const char *path, char *data, size_t size) {
+    for (size_t done = 0; done < size;) {
+        ssize_t got = read(file, data + done, size - done);
+        if (got < 0 && errno == EINTR) continue;
+        if (got < 0) return refused(path, "cannot read");
+        if (got == 0)
+            return up_fail(UP_ERR_IO, path, "ended after %zu bytes while it was read; wanted %zu", done,
+                           size);
+        done += (size_t)got;
+    }
+    return UP_OK;
+}
+
+up_status up_file_read(const char *path, void **data, size_t *size) {
+    up_status status = UP_OK;
+    char *buffer = NULL;
+    struct stat about;
+    *data = NULL, *size = 0;
+    if (!*path) return up_fail(UP_ERR_ARGUMENT, "file", "the path is empty");
+    int file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* not to wait for the other end of a pipe */
+    if (file < 0) return refused(path, "cannot open");
+    if (fstat(file, &about)) UP_GO(refused(path, "cannot read"));
+    if (S_ISDIR(about.st_mode)) UP_GO(up_fail(UP_ERR_IO, path, "is a folder; wanted a file"));
+    if (!S_ISREG(about.st_mode)) UP_GO(up_fail(UP_ERR_IO, path, "is not a regular file"));
+    buffer = malloc((size_t)about.st_size + 1);
+    if (!buffer)
+        UP_GO(up_fail(UP_ERR_MEMORY, path, "no memory for its %lld bytes", (long long)about.st_size));
+    UP_GO(read_all(file, path, buffer, (size_t)about.st_size));
+    buffer[about.st_size] = 0;
+    *data = buffer, *size = (size_t)about.st_size;
+    buffer = NULL;
+done:
+    free(buffer);
+    close(file);
+    return status;
+}
+
+up_status up_file_begin(const char *path, up_file_writer *writer) {
+    struct stat about;
+    *writer = (up_file_writer){0};
+    if (!*path) return up_fail(UP_ERR_ARGUMENT, "file", "the path is empty");
+    /* A rename would replace a device or a pipe by a file, so only files are replaced. */
+    if (!stat(path, &about) && !S_ISREG(about.st_mode))
+        return up_fail(UP_ERR_IO, path, "is %s; wanted a file",
+                       S_ISDIR(about.st_mode) ? "a folder" : "not a regular file");
+    writer->path = strdup(path);
+    if (!writer->path || asprintf(&writer->partial, "%s.partial", path) < 0) {
+        writer->partial = NULL;
+        up_file_abort(writer);
+        return up_fail(UP_ERR_MEMORY, path, "no memory for its name");
+    }
+    writer->stream = fopen(writer->partial, "wbe");
+    if (writer->stream) return UP_OK;
+    up_status status = refused(path, "cannot write");
+    free(writer->partial); /* nothing was created, so nothing is removed */
+    writer->partial = NULL;
+    up_file_abort(writer);
+    return status;
+}
+
+up_status up_file_put(up_file_writer *writer, const void *data, size_t size) {
+    if (size && fwrite(data, 1, size, writer->stream) != size) return refused(writer->path, "cannot write");
+    return UP_OK;
+}
+
+static up_status sync_folder(const char *path) {
+    const char *slash = strrchr(path, '/');
+    char *folder = slash ? strndup(path, slash == path ? 1 : (size_t)(slash - path)) : strdup(".");
+    if (!folder) return up_fail(UP_ERR_MEMORY, path, "no memory for the name of its folder");
+    int file = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int failed = file < 0 || (fsync(file) && errno != EINVAL); /* EINVAL: this file system syncs no folders */
+    up_status status = failed ? refused(path, "cannot sync its folder") : UP_OK;
+    if (file >= 0) close(file);
+    free(folder);
+    return status;
+}
+
+up_status up_file_commit(up_file_writer *writer) {
+    up_status status = UP_OK;
+    FILE *stream = writer->stream;
+    if (ferror(stream)) UP_GO(up_fail(UP_ERR_IO, writer->path, "cannot write: an earlier write failed"));
+    if (fflush(stream)) UP_GO(refused(writer->path, "cannot write"));
+    if (fsync(fileno(stream))) UP_GO(refused(writer->path, "cannot sync"));
+    writer->stream = NULL;
+    if (fclose(stream)) UP_GO(refused(writer->path, "cannot close"));
+    if (rename(writer->partial, writer->path)) UP_GO(refused(writer->path, "cannot replace"));
+    free(writer->partial); /* it is the file now: nothing to remove */
+    writer->partial = NULL;
+    UP_GO(sync_folder(writer->path));
+done:
+    up_file_abort(writer);
+    return status;
+}
+
+void up_file_abort(up_file_writer *writer) {
+    if (writer->stream) fclose(writer->stream); /* the content is thrown away, so is this close's error */
+    if (writer->partial) unlink(writer->partial);
+    free(writer->partial);
+    free(writer->path);
+    *writer = (up_file_writer){0};
+}
+
+up_status up_file_write(const char *path, const void *data, size_t size) {
+    up_file_writer writer;
+    UP_TRY(up_file_begin(path, &writer));
+    up_status status = up_file_put(&writer, data, size);
+    if (status == UP_OK) return up_file_commit(&writer);
+    up_file_abort(&writer);
+    return status;
+}
+
+up_status up_make_folders(const char *path) {
+    up_status status = UP_OK;
+    struct stat about;
+    if (!*path) return up_fail(UP_ERR_ARGUMENT, "folder", "the path is empty");
+    char *part = strdup(path);
+    if (!part) return up_fail(UP_ERR_MEMORY, path, "no memory for its name");
+    for (char *c = part + 1;; c++) {
+        char here = *c;
+        if (here && here != '/') continue;
+        *c = 0;
+        if (mkdir(part, 0777) && errno != EEXIST) UP_GO(refused(part, "cannot create the folder"));
+        if (stat(part, &about)) UP_GO(refused(part, "cannot create the folder"));
+        if (!S_ISDIR(about.st_mode)) UP_GO(up_fail(UP_ERR_IO, part, "is a file; wanted a folder"));
+        *c = here;
+        if (!here) break;
+    }
+done:
+    free(part);
+    return status;
+}

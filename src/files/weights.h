@@ -1,0 +1,19 @@
+/* weights.h - inside of model files: the configuration as JSON, and reading weights whose configuration lies
+ * elsewhere. The public face is up_model_read and up_model_write in uniperceiver/model.h; the format is in
+ * docs/file-formats.md. */
+#ifndef UP_FILES_WEIGHTS_H
+#define UP_FILES_WEIGHTS_H
+
+#include "uniperceiver/model.h"
+
+/* The fields of up_config under their own names, the tasks as a list of names; malloc'ed, one line. */
+up_status up_config_to_json(const up_config *config, char **text);
+
+/* The reverse; `name` is the file that messages name. Unknown, missing and ill-typed fields are errors, and
+ * so is a configuration that up_config_check refuses. */
+up_status up_config_from_json(const char *name, const char *text, up_config *out);
+
+/* Weights from safetensors for a given configuration (`config` NULL: the one in the file's metadata). */
+up_status up_model_read_with(up_backend *backend, const char *path, const up_config *config, up_model **out);
+
+#endif

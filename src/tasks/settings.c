@@ -1,0 +1,39 @@
+/* settings.c - the schema of a task's entry in a configuration. */
+#include "tasks/settings.h"
+#include "tasks/tasks.h"
+
+#include <string.h>
+
+#define TASK(field) UP_CONFIG_AT(up_task_settings, field)
+static const up_config_row task_rows[] = {
+    {"name", UP_CONFIG_STRING, TASK(name), .help = "for logs and overrides; default: the kind"},
+    {"kind", UP_CONFIG_CHOICE, TASK(kind), .choices = up_task_names, .required = true, .help = "row of the task table"},
+    {"data", UP_CONFIG_STRING, TASK(data), .required = true, .help = "TSV list with a line of column names"},
+    {"image", UP_CONFIG_STRING, TASK(image), .fallback = "image", .help = "column of picture files"},
+    {"video", UP_CONFIG_STRING, TASK(video), .fallback = "video", .help = "column of video files"},
+    {"text", UP_CONFIG_STRING, TASK(text), .fallback = "text", .help = "column of texts"},
+    {"target", UP_CONFIG_STRING, TASK(target), .fallback = "label", .help = "column of class names, texts or answers"},
+    {"question", UP_CONFIG_STRING, TASK(question), .help = "vqa: the question"},
+    {"template", UP_CONFIG_STRING, TASK(template_text), .help = "target text, {} stands for the cell"},
+    {"weight", UP_CONFIG_REAL, TASK(weight), .fallback = "1", .min = 0, .max = 1e6, .help = "how often it is drawn"},
+    {"batch", UP_CONFIG_INT, TASK(batch), .fallback = "64", .min = 1, .max = 65536, .help = "samples an iteration"},
+    {"smoothing", UP_CONFIG_REAL, TASK(smoothing), .fallback = "-1", .min = -1, .max = 0.99,
+     .help = "label smoothing; -1: the task's default"},
+    {"loss_weight", UP_CONFIG_REAL, TASK(loss_weight), .fallback = "1", .min = 0, .max = 1e6, .help = "of its loss"},
+    {"text_limit", UP_CONFIG_INT, TASK(text_limit), .fallback = "32", .min = 2, .max = 65536,
+     .help = "tokens of a text, the end token included"},
+    {"mask", UP_CONFIG_REAL, TASK(mask), .fallback = "0.15", .min = 0.01, .max = 0.9, .help = "mlm: share of words"},
+    {"resize", UP_CONFIG_INT, TASK(resize), .fallback = "0", .min = 0, .max = 16384,
+     .help = "short side before the crop; 0: the model's"},
+    {"limit", UP_CONFIG_INT, TASK(limit), .fallback = "0", .min = 0, .max = 1e9, .help = "evaluation: rows at most"},
+    {"flip", UP_CONFIG_BOOL, TASK(flip), .fallback = "false", .help = "training: mirror pictures at random"},
+    {.key = NULL},
+};
+const up_config_schema up_task_schema = {task_rows, sizeof(up_task_settings)};
+
+up_status up_task_settings_fill(up_task_settings *t) {
+    if (!t->name) t->name = strdup(up_task_names[t->kind]);
+    if (!t->name) return up_fail(UP_ERR_MEMORY, "settings", "no memory for a name");
+    if (t->smoothing < 0) t->smoothing = up_tasks_table[t->kind].smoothing;
+    return UP_OK;
+}

@@ -1,0 +1,89 @@
+/* source.c - opening a task's list, its classes, and the vocabulary of the language tasks. */
+#include "tasks/source.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static int uses_target(const up_task *t) { return t->objective != UP_MLM && t->objective != UP_AR; }
+
+up_status up_source_open(const up_task_settings *settings, const up_world *world, up_source *s) {
+    up_status status = UP_OK;
+    memset(s, 0, sizeof *s);
+    s->task = &up_tasks_table[settings->kind], s->settings = settings, s->world = world;
+    s->temperature = up_config_task(world->config, s->task->temperature ? s->task->temperature : s->task->name);
+    if (s->temperature < 0) s->temperature = 0; /* an untrained task on a model without its neighbour */
+    UP_GO(up_table_read(settings->data, &s->table));
+    if (s->task->image) UP_GO(up_table_column(&s->table, settings->image, &s->image));
+    if (s->task->video) UP_GO(up_table_column(&s->table, settings->video, &s->video));
+    if (s->task->text && s->task->objective != UP_ANSWER)
+        UP_GO(up_table_column(&s->table, settings->text, &s->text));
+    if (uses_target(s->task)) UP_GO(up_table_column(&s->table, settings->target, &s->target));
+    if (s->task->objective == UP_CLASSIFY || s->task->objective == UP_ANSWER)
+        UP_GO(up_table_classes(&s->table, s->target, &s->classes, &s->class_count, &s->class_of_row));
+    if (s->task->objective == UP_ANSWER && !settings->question)
+        UP_GO(up_fail(UP_ERR_ARGUMENT, settings->name, "wants a question"));
+    if (settings->text_limit > world->config->text_positions)
+        UP_GO(up_fail(UP_ERR_ARGUMENT, settings->name, "text_limit %lld is more than the model's %d text positions",
+                      (long long)settings->text_limit, world->config->text_positions));
+done:
+    if (status != UP_OK) up_source_close(s);
+    return status;
+}
+
+void up_source_close(up_source *s) {
+    up_table_free(&s->table);
+    free(s->classes), free(s->class_of_row);
+    memset(s, 0, sizeof *s);
+}
+
+static up_status mark_texts(up_world *w, const up_source *s, uint8_t *seen) {
+    size_t limit = (size_t)s->settings->text_limit, count;
+    int32_t *ids = malloc(limit * sizeof *ids);
+    if (!ids) return up_fail(UP_ERR_MEMORY, s->settings->name, "%zu ids wanted", limit);
+    up_status status = UP_OK;
+    for (size_t row = 0; row < s->table.rows && status == UP_OK; row++) {
+        const char *text = up_table_cell(&s->table, row, s->text);
+        status = up_tokenize_closed(w->tokenizer, text, strlen(text), limit, ids, &count);
+        for (size_t i = 0; i < count && status == UP_OK; i++) seen[ids[i]] = 1;
+    }
+    free(ids);
+    return status;
+}
+
+static up_status index_vocabulary(up_world *w) {
+    w->vocabulary_index = malloc((size_t)w->config->vocabulary * sizeof *w->vocabulary_index);
+    if (!w->vocabulary_index) return up_fail(UP_ERR_MEMORY, "target set", "%d places wanted", w->config->vocabulary);
+    for (int i = 0; i < w->config->vocabulary; i++) w->vocabulary_index[i] = -1;
+    for (int i = 0; i < w->vocabulary_count; i++) w->vocabulary_index[w->vocabulary[i]] = i;
+    return UP_OK;
+}
+
+up_status up_world_set_targets(up_world *w, const int32_t *ids, int count) {
+    int all = !ids;
+    if (all) count = w->config->vocabulary - 1; /* every entry but <SPE> */
+    w->vocabulary = malloc((size_t)(count ? count : 1) * sizeof *w->vocabulary);
+    if (!w->vocabulary) return up_fail(UP_ERR_MEMORY, "target set", "%d ids wanted", count);
+    for (int i = 0; i < count; i++) w->vocabulary[i] = all ? i : ids[i];
+    w->vocabulary_count = count;
+    return index_vocabulary(w);
+}
+
+up_status up_world_collect(up_world *w, const up_source *sources, size_t count) {
+    uint8_t *seen = calloc((size_t)w->config->vocabulary, 1);
+    int32_t *ids = malloc((size_t)w->config->vocabulary * sizeof *ids);
+    up_status status = seen && ids ? UP_OK : up_fail(UP_ERR_MEMORY, "target set", "no memory to collect it");
+    int found = 0;
+    for (size_t i = 0; i < count && status == UP_OK; i++)
+        if (sources[i].task->objective == UP_MLM || sources[i].task->objective == UP_AR)
+            status = mark_texts(w, &sources[i], seen);
+    for (int i = 0; status == UP_OK && i < w->config->vocabulary; i++)
+        if (seen[i]) ids[found++] = i;
+    if (status == UP_OK) status = up_world_set_targets(w, ids, found);
+    free(seen), free(ids);
+    return status;
+}
+
+void up_world_free(up_world *w) {
+    free(w->vocabulary), free(w->vocabulary_index);
+    w->vocabulary = w->vocabulary_index = NULL, w->vocabulary_count = 0;
+}

@@ -1,0 +1,332 @@
+/* checkpoint.c - saving and restoring a run. A checkpoint is a folder <run>/checkpoint-NNNNNNNN with
+ *     model.safetensors      weights and configuration
+ *     optimizer.safetensors  m.<name> and v.<name> of every trained tensor
+ *     state.json             step counts, settings, and size and CRC-32 of the two files
+ * It is written as "<folder>.partial", every file synced, then renamed and the run's folder synced: a folder without
+ * ".partial" is whole, and an older one is never touched before the newer is. */
+#include "files/file.h"
+#include "files/safetensors.h"
+#include "train/trainer.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <zlib.h>
+
+enum { PATH_SIZE = 4096, NAME_DIGITS = 8 };
+
+static const char *const state_files[] = {"model.safetensors", "optimizer.safetensors"};
+enum { STATE_FILES = 2 };
+
+static up_status join(char out[PATH_SIZE], const char *folder, const char *name) {
+    if (snprintf(out, PATH_SIZE, "%s/%s", folder, name) >= PATH_SIZE)
+        return up_fail(UP_ERR_ARGUMENT, folder, "path too long");
+    return UP_OK;
+}
+
+/* ---- the optimiser's moments as one file ---- */
+
+static up_status write_moments(up_trainer *t, const char *path) {
+    const up_params *p = up_model_params(t->model);
+    size_t count = 0;
+    int64_t most = 0;
+    up_status status = UP_OK;
+    up_safetensors_writer *writer = NULL;
+    up_safetensor *specs = calloc(2 * (size_t)p->count, sizeof *specs);
+    char(*names)[UP_TENSOR_NAME_SIZE + 2] = calloc(2 * (size_t)p->count, sizeof *names);
+    float *values = NULL;
+    if (!specs || !names) UP_GO(up_fail(UP_ERR_MEMORY, path, "%d names wanted", p->count));
+    for (int order = 1; order <= 2; order++)
+        for (int i = 0; i < p->count; i++) {
+            const up_param *q = &p->list[i];
+            if (!q->trainable) continue;
+            snprintf(names[count], sizeof names[0], "%c.%s", order == 1 ? 'm' : 'v', q->name);
+            specs[count] = (up_safetensor){.name = names[count], .type = UP_ST_F32, .ndim = 2,
+                                           .shape = {q->rows, q->cols}};
+            count++;
+            if (q->rows * q->cols > most) most = q->rows * q->cols;
+        }
+    values = malloc((size_t)most * sizeof *values);
+    if (!values) UP_GO(up_fail(UP_ERR_MEMORY, path, "%lld values wanted", (long long)most));
+    UP_GO(up_safetensors_begin(path, NULL, 0, specs, count, &writer));
+    for (int order = 1; order <= 2; order++)
+        for (int i = 0; i < p->count; i++) {
+            if (!p->list[i].trainable) continue;
+            up_view v = up_run_moment(t->run, order, i);
+            UP_GO(t->backend->ops->download(t->backend, values, v));
+            UP_GO(up_safetensors_put(writer, values, (size_t)(v.rows * v.cols) * sizeof *values));
+        }
+    status = up_safetensors_commit(writer);
+    writer = NULL;
+done:
+    up_safetensors_abort(writer);
+    free(specs), free(names), free(values);
+    return status;
+}
+
+static up_status read_moment(up_trainer *t, const up_safetensors *st, const char *path, int order, int param) {
+    const up_param *p = &up_model_params(t->model)->list[param];
+    char name[UP_TENSOR_NAME_SIZE + 2];
+    snprintf(name, sizeof name, "%c.%s", order == 1 ? 'm' : 'v', p->name);
+    const up_safetensor *tensor = up_safetensors_find(st, name);
+    if (!tensor) return up_fail(UP_ERR_FORMAT, path, "tensor %s is missing", name);
+    if (tensor->count != p->rows * p->cols)
+        return up_fail(UP_ERR_FORMAT, path, "tensor %s has %lld values, wanted %lld", name, (long long)tensor->count,
+                       (long long)(p->rows * p->cols));
+    float *values = malloc((size_t)tensor->count * sizeof *values);
+    if (!values) return up_fail(UP_ERR_MEMORY, path, "%lld values wanted", (long long)tensor->count);
+    up_status status = up_safetensor_to_f32(tensor, values);
+    if (status == UP_OK) status = t->backend->ops->upload(t->backend, up_run_moment(t->run, order, param), values);
+    free(values);
+    return status;
+}
+
+static up_status read_moments(up_trainer *t, const char *path) {
+    up_safetensors *st = NULL;
+    const up_params *p = up_model_params(t->model);
+    UP_TRY(up_safetensors_open(path, &st));
+    up_status status = UP_OK;
+    for (int order = 1; order <= 2; order++)
+        for (int i = 0; i < p->count && status == UP_OK; i++)
+            if (p->list[i].trainable) status = read_moment(t, st, path, order, i);
+    up_safetensors_close(st);
+    return status;
+}
+
+/* Copy the weights of a model file into the run's own model. */
+static up_status read_weights(up_trainer *t, const char *path) {
+    up_model *saved = NULL;
+    const up_params *p = up_model_params(t->model);
+    UP_TRY(up_model_read(t->backend, path, &saved));
+    up_status status = UP_OK;
+    if (up_model_params(saved)->total != p->total)
+        status = up_fail(UP_ERR_ARGUMENT, path, "holds a model of another shape than the configuration's");
+    for (int i = 0; i < p->count && status == UP_OK; i++) {
+        up_view from = up_model_weight(saved, i), to = up_model_weight(t->model, i);
+        if (from.rows != to.rows || from.cols != to.cols)
+            status = up_fail(UP_ERR_ARGUMENT, path, "tensor %s has another shape than the configuration's", p->list[i].name);
+        else
+            status = t->backend->ops->copy(t->backend, to, from);
+    }
+    up_model_destroy(saved);
+    return status;
+}
+
+/* ---- state.json ---- */
+
+static up_status checksum(const char *path, json_int_t *size, json_int_t *crc) {
+    static const size_t chunk = 1 << 20;
+    FILE *f = fopen(path, "rb");
+    unsigned char *buffer = malloc(chunk);
+    if (!f || !buffer) {
+        if (f) fclose(f);
+        free(buffer);
+        return up_fail(UP_ERR_IO, path, "%s", strerror(errno));
+    }
+    uLong sum = crc32(0, NULL, 0);
+    *size = 0;
+    for (size_t n; (n = fread(buffer, 1, chunk, f)) > 0; *size += (json_int_t)n) sum = crc32(sum, buffer, (uInt)n);
+    int bad = ferror(f);
+    fclose(f), free(buffer);
+    *crc = (json_int_t)sum;
+    return bad ? up_fail(UP_ERR_IO, path, "cannot be read") : UP_OK;
+}
+
+static up_status write_state(up_trainer *t, const char *folder) {
+    char path[PATH_SIZE], *settings = NULL;
+    UP_TRY(up_config_dump(&up_settings_schema, &t->settings, &settings));
+    json_t *files = json_object();
+    json_t *state = json_pack("{s:s, s:I, s:I, s:I, s:s, s:s, s:o}", "format", "uniperceiver checkpoint 1", "step",
+                              (json_int_t)t->step, "updates", (json_int_t)up_run_steps(t->run), "skipped",
+                              (json_int_t)t->skipped, "backend", t->backend->ops->name, "settings", settings, "files",
+                              files);
+    free(settings);
+    if (!state) return up_fail(UP_ERR_MEMORY, folder, "no memory for the state");
+    up_status status = UP_OK;
+    char *text = NULL;
+    size_t length;
+    for (int i = 0; i < STATE_FILES; i++) {
+        json_int_t size, crc;
+        UP_GO(join(path, folder, state_files[i]));
+        UP_GO(checksum(path, &size, &crc));
+        json_object_set_new(files, state_files[i], json_pack("{s:I, s:I}", "bytes", size, "crc32", crc));
+    }
+    length = json_dumpb(state, NULL, 0, JSON_INDENT(1)); /* json_dumps drops text when memory runs out */
+    text = malloc(length + 1);
+    if (!text || !length || json_dumpb(state, text, length, JSON_INDENT(1)) != length)
+        UP_GO(up_fail(UP_ERR_MEMORY, folder, "no memory for the state"));
+    UP_GO(join(path, folder, "state.json"));
+    UP_GO(up_file_write(path, text, length));
+done:
+    free(text);
+    json_decref(state);
+    return status;
+}
+
+static up_status verify_files(const char *folder, const json_t *state) {
+    char path[PATH_SIZE];
+    for (int i = 0; i < STATE_FILES; i++) {
+        const json_t *entry = json_object_get(json_object_get(state, "files"), state_files[i]);
+        json_int_t size, crc;
+        UP_TRY(join(path, folder, state_files[i]));
+        UP_TRY(checksum(path, &size, &crc));
+        if (size != json_integer_value(json_object_get(entry, "bytes")) ||
+            crc != json_integer_value(json_object_get(entry, "crc32")))
+            return up_fail(UP_ERR_FORMAT, path, "is not the file that was written: size or checksum differ");
+    }
+    return UP_OK;
+}
+
+/* ---- saving ---- */
+
+static up_status sync_folder(const char *path) {
+    int fd = open(path, O_RDONLY | O_DIRECTORY);
+    int failed = fd < 0 || fsync(fd);
+    int error = errno;
+    if (fd >= 0) close(fd);
+    return failed ? up_fail(UP_ERR_IO, path, "cannot be synced: %s", strerror(error)) : UP_OK;
+}
+
+static void remove_checkpoint(const char *folder) {
+    char path[PATH_SIZE];
+    DIR *d = opendir(folder);
+    for (struct dirent *e; d && (e = readdir(d));)
+        if (e->d_name[0] != '.' && join(path, folder, e->d_name) == UP_OK) unlink(path);
+    if (d) closedir(d);
+    rmdir(folder);
+}
+
+/* Steps of the whole checkpoints in the run's folder, newest first; *count of them. */
+static int newest_first(const void *a, const void *b) {
+    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+    return (x < y) - (x > y);
+}
+
+static up_status list(const char *run, int64_t **steps, size_t *count) {
+    size_t room = 0;
+    *steps = NULL, *count = 0;
+    DIR *d = opendir(run);
+    if (!d) return up_fail(UP_ERR_IO, run, "%s", strerror(errno));
+    for (struct dirent *e; (e = readdir(d));) {
+        long long step;
+        int used = 0;
+        if (sscanf(e->d_name, "checkpoint-%lld%n", &step, &used) != 1 || e->d_name[used]) continue;
+        if (*count == room) {
+            room = room ? 2 * room : 16;
+            int64_t *grown = realloc(*steps, room * sizeof *grown);
+            if (!grown) {
+                closedir(d), free(*steps);
+                *steps = NULL;
+                return up_fail(UP_ERR_MEMORY, run, "%zu checkpoints to list", room);
+            }
+            *steps = grown;
+        }
+        (*steps)[(*count)++] = step;
+    }
+    closedir(d);
+    if (*count) qsort(*steps, *count, sizeof **steps, newest_first);
+    return UP_OK;
+}
+
+static up_status folder_of(const up_trainer *t, int64_t step, const char *ending, char out[PATH_SIZE]) {
+    char name[64];
+    snprintf(name, sizeof name, "checkpoint-%0*lld%s", NAME_DIGITS, (long long)step, ending);
+    return join(out, t->settings.run, name);
+}
+
+static up_status prune(const up_trainer *t) {
+    int64_t *steps;
+    size_t count;
+    char folder[PATH_SIZE];
+    UP_TRY(list(t->settings.run, &steps, &count));
+    for (size_t i = (size_t)t->settings.keep; i < count; i++)
+        if (folder_of(t, steps[i], "", folder) == UP_OK) remove_checkpoint(folder);
+    free(steps);
+    return UP_OK;
+}
+
+up_status up_checkpoint_save(up_trainer *t) {
+    char folder[PATH_SIZE], partial[PATH_SIZE], path[PATH_SIZE];
+    UP_TRY(folder_of(t, t->step, "", folder));
+    UP_TRY(folder_of(t, t->step, ".partial", partial));
+    if (!access(folder, F_OK)) return UP_OK; /* just restored or just saved */
+    remove_checkpoint(partial);
+    UP_TRY(up_make_folders(partial));
+    up_status status = UP_OK;
+    UP_GO(join(path, partial, state_files[0]));
+    UP_GO(up_model_write(t->model, path));
+    UP_GO(join(path, partial, state_files[1]));
+    UP_GO(write_moments(t, path));
+    UP_GO(write_state(t, partial));
+    UP_GO(sync_folder(partial));
+    if (rename(partial, folder)) UP_GO(up_fail(UP_ERR_IO, folder, "%s", strerror(errno)));
+    UP_GO(sync_folder(t->settings.run));
+    return prune(t);
+done:
+    remove_checkpoint(partial);
+    return status;
+}
+
+/* ---- restoring ---- */
+
+static up_status load(up_trainer *t, const char *folder) {
+    char path[PATH_SIZE];
+    json_error_t error;
+    up_status status = UP_OK;
+    UP_TRY(join(path, folder, "state.json"));
+    json_t *state = json_load_file(path, 0, &error), *step, *updates, *skipped;
+    if (!state) return up_fail(UP_ERR_FORMAT, path, "%s", error.text);
+    step = json_object_get(state, "step"), updates = json_object_get(state, "updates");
+    skipped = json_object_get(state, "skipped");
+    if (!json_is_integer(step) || !json_is_integer(updates) || !json_is_integer(skipped))
+        UP_GO(up_fail(UP_ERR_FORMAT, path, "no step counts"));
+    UP_GO(verify_files(folder, state));
+    UP_GO(join(path, folder, state_files[0]));
+    UP_GO(read_weights(t, path));
+    UP_GO(join(path, folder, state_files[1]));
+    UP_GO(read_moments(t, path));
+    t->step = json_integer_value(step), t->skipped = json_integer_value(skipped);
+    up_run_set_steps(t->run, json_integer_value(updates));
+    if (t->step > t->settings.steps)
+        UP_GO(up_fail(UP_ERR_ARGUMENT, folder, "is at step %lld, the configuration ends at %lld", (long long)t->step,
+                      (long long)t->settings.steps));
+done:
+    json_decref(state);
+    return status;
+}
+
+up_status up_checkpoint_load(up_trainer *t, int *found) {
+    int64_t *steps;
+    size_t count;
+    char folder[PATH_SIZE];
+    up_status status = UP_OK;
+    *found = 0;
+    UP_TRY(list(t->settings.run, &steps, &count));
+    for (size_t i = 0; i < count && !*found; i++) {
+        UP_GO(folder_of(t, steps[i], "", folder));
+        status = load(t, folder);
+        *found = status == UP_OK;
+        if (status != UP_ERR_FORMAT) break; /* a broken checkpoint is passed over, anything else is the user's to solve */
+        fprintf(stderr, "uniperceiver: %s: trying the checkpoint before it\n", up_last_error());
+        if (i + 1 < count) status = UP_OK;
+    }
+done:
+    free(steps);
+    return status;
+}
+
+up_status up_checkpoint_refuse_existing(const up_trainer *t) {
+    int64_t *steps;
+    size_t count;
+    UP_TRY(list(t->settings.run, &steps, &count));
+    free(steps);
+    if (!count) return UP_OK;
+    return up_fail(UP_ERR_ARGUMENT, t->settings.run,
+                   "holds a run already: continue it with --resume, remove the folder, or name another with run=FOLDER");
+}

@@ -1,0 +1,57 @@
+/* order.c - which task an iteration has, and which samples: functions of the seed alone (paper section 4.2: each iteration
+ * samples one task and dataset). */
+#include "train/trainer.h"
+#include "uniperceiver/random.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+enum { PURPOSE_TASK = 1, PURPOSE_ORDER = 2 };
+
+static int draw_task(const up_settings *s, int64_t iteration, double total) {
+    up_rng rng = up_rng_make((uint64_t)s->seed, PURPOSE_TASK, (uint64_t)iteration, 0);
+    double x = up_rng_uniform(&rng) * total;
+    int last = 0; /* rounding may leave x behind all of them */
+    for (size_t i = 0; i < s->task_count; i++) {
+        if (s->tasks[i].weight <= 0) continue;
+        last = (int)i;
+        x -= s->tasks[i].weight;
+        if (x < 0) break;
+    }
+    return last;
+}
+
+up_status up_order_make(const up_settings *s, up_order_entry **out) {
+    int64_t count = s->steps * s->accumulate;
+    int64_t *taken = calloc(s->task_count, sizeof *taken);
+    *out = count <= INT64_MAX / (int64_t)sizeof **out ? malloc((size_t)count * sizeof **out) : NULL;
+    if (!taken || !*out) {
+        free(taken), free(*out);
+        *out = NULL;
+        return up_fail(UP_ERR_MEMORY, "order of samples", "%lld iterations wanted", (long long)count);
+    }
+    double total = 0;
+    for (size_t i = 0; i < s->task_count; i++) total += s->tasks[i].weight;
+    for (int64_t i = 0; i < count; i++) {
+        int source = draw_task(s, i, total);
+        (*out)[i] = (up_order_entry){source, taken[source]};
+        taken[source] += s->tasks[source].batch;
+    }
+    free(taken);
+    return UP_OK;
+}
+
+size_t up_order_row(uint64_t seed, int source, size_t rows, int64_t sample) {
+    uint64_t epoch = (uint64_t)sample / rows;
+    up_rng rng = up_rng_make(seed, PURPOSE_ORDER, (uint64_t)source, epoch);
+    uint64_t key = (uint64_t)up_rng_u32(&rng) << 32;
+    key |= up_rng_u32(&rng);
+    return (size_t)up_permute(key, rows, (uint64_t)sample % rows);
+}
+
+double up_learning_rate(const up_optimizer_settings *o, int64_t step, int64_t steps) {
+    if (step < o->warmup) return o->lr * (double)(step + 1) / (double)o->warmup;
+    double span = steps > o->warmup + 1 ? (double)(steps - 1 - o->warmup) : 1;
+    double done = fmin(1, (double)(step - o->warmup) / span);
+    return o->min_lr + 0.5 * (o->lr - o->min_lr) * (1 + cos(3.14159265358979323846 * done));
+}

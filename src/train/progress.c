@@ -1,0 +1,43 @@
+/* progress.c - how a run is doing, on stderr: a line that renews itself on a terminal, now and then a line elsewhere. */
+#include "train/trainer.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { BAR = 24, SECONDS_BETWEEN_LINES = 15 };
+
+/* "mlm 3.21 (0.34)  caption 2.80 (0.41)": mean loss and accuracy since the last metrics line. */
+static void task_summary(const up_trainer *t, char *out, size_t room) {
+    size_t used = 0;
+    out[0] = 0;
+    for (size_t i = 0; i < t->settings.task_count && used < room; i++) {
+        const up_task_sums *s = t->sums[i].iterations ? &t->sums[i] : &t->latest[i];
+        if (!s->iterations) continue;
+        double n = (double)s->iterations;
+        used += (size_t)snprintf(out + used, room - used, " %.14s %.2f (%.2f)", t->settings.tasks[i].name, s->loss / n,
+                                 s->accuracy / n);
+    }
+}
+
+void up_progress(up_trainer *t, const up_step_value *step, double lr, int last) {
+    static double shown; /* of the last line; one training run at a time draws */
+    double now = up_now(), elapsed = now - t->started;
+    int terminal = isatty(STDERR_FILENO);
+    if (t->options.quiet || (!last && now - shown < (terminal ? 0.2 : SECONDS_BETWEEN_LINES))) return;
+    shown = now;
+    int64_t done = t->step - t->started_step, left = t->settings.steps - t->step;
+    double eta = done ? elapsed / (double)done * (double)left : 0;
+    char tasks[512], bar[BAR + 1];
+    task_summary(t, tasks, sizeof tasks);
+    if (!terminal) {
+        fprintf(stderr, "step %lld/%lld  %.0f s, %.0f s left  lr %.2e  norm %.2f %s\n", (long long)t->step,
+                (long long)t->settings.steps, elapsed, eta, lr, step->gradient_norm, tasks);
+        return;
+    }
+    int full = (int)(BAR * t->step / t->settings.steps);
+    memset(bar, '.', BAR), memset(bar, '#', (size_t)full), bar[BAR] = 0;
+    fprintf(stderr, "\r\033[K[%s] %lld/%lld  %d:%02d left %.100s%s", bar, (long long)t->step, (long long)t->settings.steps,
+            (int)eta / 60, (int)eta % 60, tasks, last ? "\n" : "");
+    fflush(stderr);
+}

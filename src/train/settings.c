@@ -1,0 +1,119 @@
+/* settings.c - the schema of a training configuration, and what follows from it. */
+#include "train/settings.h"
+#include "tasks/tasks.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define MODEL(field) UP_CONFIG_AT(up_model_settings, field), .fallback = "0", .min = 0, .max = 1 << 24
+static const up_config_row model_rows[] = {
+    {"preset", UP_CONFIG_STRING, UP_CONFIG_AT(up_model_settings, preset), .fallback = "tiny", .help = "where it starts"},
+    {"layers", UP_CONFIG_INT, MODEL(layers), .help = "0 = the preset's, as for all below"},
+    {"width", UP_CONFIG_INT, MODEL(width), .help = "embedding dimension"},
+    {"heads", UP_CONFIG_INT, MODEL(heads), .help = "attention heads"},
+    {"ffn", UP_CONFIG_INT, MODEL(ffn), .help = "hidden width of the feed-forward network"},
+    {"text_positions", UP_CONFIG_INT, MODEL(text_positions), .help = "longest text in tokens"},
+    {"image_size", UP_CONFIG_INT, MODEL(image_size), .help = "pixels a side"},
+    {"image_resize", UP_CONFIG_INT, MODEL(image_resize), .help = "short side before the crop"},
+    {"video_resize", UP_CONFIG_INT, MODEL(video_resize), .help = "short side of frames before the crop"},
+    {"patch", UP_CONFIG_INT, MODEL(patch), .help = "pixels a side of a patch"},
+    {"frames", UP_CONFIG_INT, MODEL(frames), .help = "frames of a clip"},
+    {"video_stride", UP_CONFIG_INT, MODEL(video_stride), .help = "every n-th frame is taken"},
+    {"layer_scale", UP_CONFIG_BOOL, UP_CONFIG_AT(up_model_settings, layer_scale), .fallback = "false",
+     .help = "a learned factor per channel and branch"},
+    {"drop_path", UP_CONFIG_REAL, UP_CONFIG_AT(up_model_settings, drop_path), .fallback = "-1", .min = -1, .max = 0.99,
+     .help = "probability; -1 = the preset's"},
+    {"temperature", UP_CONFIG_REAL, UP_CONFIG_AT(up_model_settings, temperature), .fallback = "-1", .min = -1, .max = 10,
+     .help = "tau at the start; -1 = the preset's"},
+    {.key = NULL},
+};
+static const up_config_schema model_schema = {model_rows, sizeof(up_model_settings)};
+
+#define OPTIMIZER(field) UP_CONFIG_AT(up_optimizer_settings, field)
+static const up_config_row optimizer_rows[] = { /* defaults: paper section 4.2 */
+    {"lr", UP_CONFIG_REAL, OPTIMIZER(lr), .fallback = "2e-4", .min = 0, .max = 10, .help = "peak learning rate"},
+    {"min_lr", UP_CONFIG_REAL, OPTIMIZER(min_lr), .fallback = "0", .min = 0, .max = 10, .help = "at the last step"},
+    {"warmup", UP_CONFIG_INT, OPTIMIZER(warmup), .fallback = "0", .min = 0, .max = 1e12, .help = "steps of linear rise"},
+    {"beta1", UP_CONFIG_REAL, OPTIMIZER(beta1), .fallback = "0.9", .min = 0, .max = 0.999999, .help = "AdamW"},
+    {"beta2", UP_CONFIG_REAL, OPTIMIZER(beta2), .fallback = "0.999", .min = 0, .max = 0.999999, .help = "AdamW"},
+    {"eps", UP_CONFIG_REAL, OPTIMIZER(eps), .fallback = "1e-8", .min = 1e-20, .max = 1, .help = "AdamW"},
+    {"decay", UP_CONFIG_REAL, OPTIMIZER(decay), .fallback = "0.05", .min = 0, .max = 10, .help = "weight decay"},
+    {"clip", UP_CONFIG_REAL, OPTIMIZER(clip), .fallback = "5.0", .min = 0, .max = 1e9,
+     .help = "largest global gradient norm; 0: no clipping"},
+    {.key = NULL},
+};
+static const up_config_schema optimizer_schema = {optimizer_rows, sizeof(up_optimizer_settings)};
+
+#define TOP(field) UP_CONFIG_AT(up_settings, field)
+static const up_config_row top_rows[] = {
+    {"name", UP_CONFIG_STRING, TOP(name), .fallback = "run", .help = "of the experiment"},
+    {"run", UP_CONFIG_STRING, TOP(run), .required = true, .help = "folder of checkpoints, metrics and the model"},
+    {"seed", UP_CONFIG_INT, TOP(seed), .fallback = "1", .min = 0, .max = 9e15, .help = "of everything random"},
+    {"steps", UP_CONFIG_INT, TOP(steps), .required = true, .min = 1, .max = 1e12, .help = "optimiser steps"},
+    {"accumulate", UP_CONFIG_INT, TOP(accumulate), .fallback = "1", .min = 1, .max = 4096,
+     .help = "iterations (a task each) a step"},
+    {"log_every", UP_CONFIG_INT, TOP(log_every), .fallback = "10", .min = 1, .max = 1e9, .help = "steps a metrics line"},
+    {"checkpoint_every", UP_CONFIG_INT, TOP(checkpoint_every), .fallback = "1000", .min = 1, .max = 1e12,
+     .help = "steps between checkpoints"},
+    {"keep", UP_CONFIG_INT, TOP(keep), .fallback = "2", .min = 1, .max = 1000, .help = "checkpoints kept"},
+    {"workers", UP_CONFIG_INT, TOP(workers), .fallback = "1", .min = 1, .max = 256, .help = "loader threads"},
+    {"model", UP_CONFIG_MAP, TOP(model), .map = &model_schema, .help = "architecture"},
+    {"optimizer", UP_CONFIG_MAP, TOP(optimizer), .map = &optimizer_schema, .help = "AdamW and schedule"},
+    {"tasks", UP_CONFIG_MAP, UP_CONFIG_LIST(up_settings, tasks, task_count), .map = &up_task_schema, .required = true,
+     .at_least = 1, .at_most = 256, .help = "what is trained"},
+    {"evaluations", UP_CONFIG_MAP, UP_CONFIG_LIST(up_settings, evaluations, evaluation_count), .map = &up_task_schema,
+     .help = "what `eval` measures"},
+    {.key = NULL},
+};
+const up_config_schema up_settings_schema = {top_rows, sizeof(up_settings)};
+
+up_status up_settings_read(const char *path, const char *const *overrides, size_t count, up_settings *s) {
+    up_status status = UP_OK;
+    double weight = 0;
+    UP_GO(up_config_read(path, &up_settings_schema, overrides, count, s));
+    for (size_t i = 0; i < s->task_count; i++) {
+        UP_GO(up_task_settings_fill(&s->tasks[i]));
+        weight += s->tasks[i].weight;
+        if (up_tasks_table[s->tasks[i].kind].temperature)
+            UP_GO(up_fail(UP_ERR_ARGUMENT, path, "task %s: %s can only be evaluated so far", s->tasks[i].name,
+                          up_task_names[s->tasks[i].kind]));
+    }
+    for (size_t i = 0; i < s->evaluation_count; i++) UP_GO(up_task_settings_fill(&s->evaluations[i]));
+    if (!(weight > 0)) UP_GO(up_fail(UP_ERR_ARGUMENT, path, "the weights of the tasks add up to 0"));
+done:
+    if (status != UP_OK) up_settings_free(s);
+    return status;
+}
+
+void up_settings_free(up_settings *s) { up_config_free(&up_settings_schema, s); }
+
+up_status up_settings_model(const up_settings *s, up_config *c) {
+    const up_model_settings *m = &s->model;
+    UP_TRY(up_config_preset(m->preset, c));
+    const struct {
+        int64_t from;
+        int *to;
+    } overrides[] = {
+        {m->layers, &c->layers},         {m->width, &c->width},
+        {m->heads, &c->heads},           {m->ffn, &c->ffn},
+        {m->text_positions, &c->text_positions}, {m->image_size, &c->image_size},
+        {m->patch, &c->patch},           {m->frames, &c->frames},
+        {m->video_stride, &c->video_stride},
+    };
+    for (size_t i = 0; i < sizeof overrides / sizeof overrides[0]; i++)
+        if (overrides[i].from) *overrides[i].to = (int)overrides[i].from;
+    if (m->image_size) c->image_resize = c->video_resize = c->image_size;
+    if (m->image_resize) c->image_resize = (int)m->image_resize;
+    if (m->video_resize) c->video_resize = (int)m->video_resize;
+    if (m->layer_scale) c->layer_scale = 1;
+    if (m->drop_path >= 0) c->drop_path = m->drop_path;
+    if (m->temperature > 0) c->initial_temperature = m->temperature;
+    c->tasks = 0; /* one temperature for each kind that is trained */
+    for (size_t i = 0; i < s->task_count; i++) {
+        const char *kind = up_task_names[s->tasks[i].kind];
+        if (up_config_task(c, kind) >= 0) continue;
+        if (c->tasks == UP_MAX_TASKS) return up_fail(UP_ERR_ARGUMENT, "tasks", "more than %d kinds", UP_MAX_TASKS);
+        snprintf(c->task_names[c->tasks++], UP_NAME_SIZE, "%s", kind);
+    }
+    return up_config_check(c);
+}

@@ -1,0 +1,41 @@
+/* settings.h - a training configuration: the struct behind a file of configs/, and its schema. docs/file-formats.md describes
+ * the keys; `help` texts of the schema are their source. */
+#ifndef UP_TRAIN_SETTINGS_H
+#define UP_TRAIN_SETTINGS_H
+
+#include "tasks/settings.h"
+#include "uniperceiver/model.h"
+
+typedef struct up_model_settings {
+    char *preset;
+    int64_t layers, width, heads, ffn, text_positions, image_size, patch, frames, video_stride;
+    int64_t image_resize, video_resize; /* 0 = the preset's, here and above */
+    bool layer_scale;
+    double drop_path, temperature; /* < 0 = the preset's */
+} up_model_settings;
+
+typedef struct up_optimizer_settings {
+    double lr, beta1, beta2, eps, decay, clip, min_lr;
+    int64_t warmup;
+} up_optimizer_settings;
+
+typedef struct up_settings {
+    char *name, *run; /* run: folder of checkpoints and metrics */
+    int64_t seed, steps, accumulate;
+    int64_t log_every, checkpoint_every, keep, workers;
+    up_model_settings model;
+    up_optimizer_settings optimizer;
+    up_task_settings *tasks, *evaluations;
+    size_t task_count, evaluation_count;
+} up_settings;
+
+extern const up_config_schema up_settings_schema;
+
+/* Read and check; fills what one key implies of another. Free with up_settings_free. */
+up_status up_settings_read(const char *path, const char *const *overrides, size_t count, up_settings *out);
+void up_settings_free(up_settings *settings);
+
+/* The model that the settings describe: preset, overrides, one temperature for each kind of task that is trained. */
+up_status up_settings_model(const up_settings *settings, up_config *out);
+
+#endif

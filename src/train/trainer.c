@@ -1,0 +1,115 @@
+/* trainer.c - opening and closing a training run: settings, samples, vocabulary, model, loader. */
+#include "train/trainer.h"
+#include "files/file.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+double up_now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static up_status open_sources(up_trainer *t) {
+    const up_settings *s = &t->settings;
+    UP_TRY(up_settings_model(s, &t->config));
+    t->world.config = &t->config;
+    UP_TRY(up_tokenizer_create(NULL, &t->world.tokenizer));
+    t->sources = calloc(s->task_count, sizeof *t->sources);
+    t->sums = calloc(s->task_count, sizeof *t->sums);
+    t->latest = calloc(s->task_count, sizeof *t->latest);
+    if (!t->sources || !t->sums || !t->latest)
+        return up_fail(UP_ERR_MEMORY, "tasks", "%zu wanted", s->task_count);
+    for (size_t i = 0; i < s->task_count; i++)
+        UP_TRY(up_source_open(&s->tasks[i], &t->world, &t->sources[i]));
+    return up_world_collect(&t->world, t->sources, s->task_count);
+}
+
+static up_status open_model(up_trainer *t) {
+    UP_TRY(up_backend_create(t->options.backend ? t->options.backend : "cpu", t->options.threads, &t->backend));
+    UP_TRY(up_comm_none(&t->comm));
+    UP_TRY(up_model_create(t->backend, &t->config, (uint64_t)t->settings.seed, &t->model));
+    UP_TRY(up_model_set_targets(t->model, t->world.vocabulary, t->world.vocabulary_count));
+    return up_run_create(t->model, 1, &t->run);
+}
+
+/* The folder must be new, or the run continued: never two runs mixed in one. */
+static up_status open_folder(up_trainer *t, const char *metrics_path) {
+    UP_TRY(up_make_folders(t->settings.run));
+    int found = 0;
+    if (!t->options.resume) {
+        UP_TRY(up_checkpoint_refuse_existing(t));
+    } else {
+        UP_TRY(up_checkpoint_load(t, &found));
+        if (!found && !t->options.quiet)
+            fprintf(stderr, "uniperceiver: %s: no checkpoint yet, starting at step 0\n", t->settings.run);
+    }
+    UP_TRY(up_jsonl_truncate(metrics_path, found ? t->step : -1));
+    UP_TRY(up_jsonl_open(metrics_path, &t->metrics));
+    t->metrics_open = 1;
+    return UP_OK;
+}
+
+/* The loader's callback: a pure function of the iteration. */
+static up_status build(void *context, int64_t iteration, void *slot) {
+    const up_trainer *t = context;
+    if (iteration >= t->settings.steps * t->settings.accumulate) return UP_OK; /* read ahead of the end */
+    const up_order_entry *entry = &t->order[iteration];
+    const up_source *source = &t->sources[entry->source];
+    int count = (int)source->settings->batch;
+    size_t *rows = malloc((size_t)count * sizeof *rows);
+    if (!rows) return up_fail(UP_ERR_MEMORY, source->settings->name, "%d rows wanted", count);
+    for (int i = 0; i < count; i++)
+        rows[i] = up_order_row((uint64_t)t->settings.seed, entry->source, source->table.rows, entry->first + i);
+    up_build_options options = {1, (uint64_t)t->settings.seed, (uint64_t)iteration};
+    up_work *work = slot;
+    up_status status = up_source_build(source, &options, rows, count, work);
+    work->iteration = iteration;
+    free(rows);
+    return status;
+}
+
+static up_status start_loader(up_trainer *t) {
+    void *slots[UP_LOADER_SLOTS];
+    for (int i = 0; i < UP_LOADER_SLOTS; i++) slots[i] = &t->work[i];
+    return up_loader_create(build, t, slots, UP_LOADER_SLOTS, (int)t->settings.workers,
+                            t->step * t->settings.accumulate, &t->loader);
+}
+
+up_status up_trainer_open(const char *config_path, const char *const *overrides, size_t count,
+                          const up_train_options *options, up_trainer *t) {
+    up_status status = UP_OK;
+    char metrics_path[4096];
+    memset(t, 0, sizeof *t);
+    if (options) t->options = *options;
+    UP_TRY(up_settings_read(config_path, overrides, count, &t->settings));
+    snprintf(metrics_path, sizeof metrics_path, "%s/metrics.jsonl", t->settings.run);
+    UP_GO(open_sources(t));
+    UP_GO(open_model(t));
+    UP_GO(up_order_make(&t->settings, &t->order));
+    UP_GO(open_folder(t, metrics_path));
+    UP_GO(start_loader(t));
+    t->started = t->last_line = up_now(), t->started_step = t->step;
+done:
+    if (status != UP_OK) up_trainer_close(t);
+    return status;
+}
+
+void up_trainer_close(up_trainer *t) {
+    up_loader_free(t->loader);
+    for (int i = 0; i < UP_LOADER_SLOTS; i++) up_work_free(&t->work[i]);
+    if (t->metrics_open) up_jsonl_close(&t->metrics);
+    up_run_free(t->run);
+    up_model_destroy(t->model);
+    up_comm_free(t->comm);
+    up_backend_free(t->backend);
+    for (size_t i = 0; t->sources && i < t->settings.task_count; i++) up_source_close(&t->sources[i]);
+    free(t->sources), free(t->sums), free(t->latest), free(t->order);
+    up_world_free(&t->world);
+    up_tokenizer_free(t->world.tokenizer);
+    up_settings_free(&t->settings);
+    memset(t, 0, sizeof *t);
+}

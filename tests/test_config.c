@@ -1,0 +1,393 @@
+/* test_config.c - YAML configuration: values, defaults, lists, aliases and overrides into a struct, every
+ * message of every refusal, and the way back to YAML. */
+#include "files/config.h"
+#include "files/file.h"
+#include "tests/support.h"
+#include "uniperceiver/random.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* --- a schema with a row of every kind --- */
+
+enum pooling { POOL_FIRST, POOL_MEAN };
+typedef struct task {
+    char *name;
+    double weight;
+    char **files;
+    size_t file_count;
+} task;
+typedef struct model {
+    int64_t width;
+    double dropout;
+    enum pooling pooling;
+} model;
+typedef struct train {
+    int64_t steps, seed;
+    double lr;
+    double *betas;
+    size_t beta_count;
+    bool resume;
+} train;
+typedef struct demo {
+    model model;
+    train train;
+    task *tasks;
+    size_t task_count;
+    char *output, *note;
+    int *layouts;
+    size_t layout_count;
+} demo;
+
+static const char *const poolings[] = {"first", "mean", NULL};
+static const up_config_row model_rows[] = {
+    {"width", UP_CONFIG_INT, UP_CONFIG_AT(model, width), .required = true, .min = 1, .max = 4096,
+     .help = "D"},
+    {"dropout", UP_CONFIG_REAL, UP_CONFIG_AT(model, dropout), .max = 1, .help = "share of paths dropped"},
+    {"pooling", UP_CONFIG_CHOICE, UP_CONFIG_AT(model, pooling), .choices = poolings, .fallback = "mean"},
+    {.key = NULL}};
+static const up_config_row train_rows[] = {
+    {"steps", UP_CONFIG_INT, UP_CONFIG_AT(train, steps), .fallback = "100", .min = 1, .max = INFINITY},
+    {"seed", UP_CONFIG_INT, UP_CONFIG_AT(train, seed)},
+    {"lr", UP_CONFIG_REAL, UP_CONFIG_AT(train, lr), .fallback = "1e-3", .help = "peak learning rate"},
+    {"betas", UP_CONFIG_REAL, UP_CONFIG_LIST(train, betas, beta_count), .fallback = "[0.9, 0.95]",
+     .at_least = 2, .at_most = 2},
+    {"resume", UP_CONFIG_BOOL, UP_CONFIG_AT(train, resume)},
+    {.key = NULL}};
+static const up_config_row task_rows[] = {
+    {"name", UP_CONFIG_STRING, UP_CONFIG_AT(task, name), .required = true},
+    {"weight", UP_CONFIG_REAL, UP_CONFIG_AT(task, weight), .fallback = "1", .min = -INFINITY, .max = 10},
+    {"files", UP_CONFIG_STRING, UP_CONFIG_LIST(task, files, file_count)},
+    {.key = NULL}};
+static const up_config_schema model_schema = {model_rows, sizeof(model)},
+                              train_schema = {train_rows, sizeof(train)},
+                              task_schema = {task_rows, sizeof(task)};
+static const up_config_row demo_rows[] = {
+    {"model", UP_CONFIG_MAP, UP_CONFIG_AT(demo, model), .map = &model_schema, .help = "the encoder"},
+    {"train", UP_CONFIG_MAP, UP_CONFIG_AT(demo, train), .map = &train_schema},
+    {"tasks", UP_CONFIG_MAP, UP_CONFIG_LIST(demo, tasks, task_count), .map = &task_schema, .help = "the mix"},
+    {"output", UP_CONFIG_STRING, UP_CONFIG_AT(demo, output), .fallback = "runs/demo"},
+    {"note", UP_CONFIG_STRING, UP_CONFIG_AT(demo, note)},
+    {"layouts", UP_CONFIG_CHOICE, UP_CONFIG_LIST(demo, layouts, layout_count), .choices = poolings},
+    {.key = NULL}};
+static const up_config_schema demo_schema = {demo_rows, sizeof(demo)};
+
+/* --- reading --- */
+
+static up_status parse(const char *text, const char *const *overrides, size_t count, demo *out) {
+    return up_config_parse("demo.yaml", text, strlen(text), &demo_schema, overrides, count, out);
+}
+
+static void defaults(void) {
+    demo c;
+    UP_ASSERT_OK(parse("model:\n  width: 64\n", NULL, 0, &c));
+    CU_ASSERT_TRUE(c.model.width == 64 && c.model.dropout == 0 && c.model.pooling == POOL_MEAN);
+    CU_ASSERT_TRUE(c.train.steps == 100 && c.train.seed == 0 && c.train.lr == 1e-3 && !c.train.resume);
+    CU_ASSERT_EQUAL_FATAL(c.train.beta_count, 2);
+    CU_ASSERT_TRUE(c.train.betas[0] == 0.9 && c.train.betas[1] == 0.95);
+    CU_ASSERT_TRUE(!c.tasks && c.task_count == 0 && !c.note && !c.layouts);
+    CU_ASSERT_STRING_EQUAL(c.output, "runs/demo");
+    up_config_free(&demo_schema, &c);
+    CU_ASSERT_TRUE(!c.output && !c.train.betas && c.model.width == 0);
+    up_config_free(&demo_schema, &c); /* again is fine */
+}
+
+static const char everything[] =
+    "# a comment\n"
+    "train: {steps: 7, seed: -9007199254740993, lr: .5e-2, betas: [0, 1], resume: true}\n"
+    "model: &m\n"
+    "  width: 4096\n"
+    "  dropout: 0.25\n"
+    "  pooling: \"first\"\n"
+    "tasks:\n"
+    "  - &first {name: mlm, weight: -2.5, files: &files [a, \"b: c\", 3]}\n"
+    "  - name: caption\n"
+    "    files: *files\n"
+    "output: ~\n"
+    "note: 'null'\n"
+    "layouts: [mean, first, mean]\n";
+
+static void check_everything(const demo *c) {
+    CU_ASSERT_TRUE(c->model.width == 4096 && c->model.dropout == 0.25 && c->model.pooling == POOL_FIRST);
+    CU_ASSERT_TRUE(c->train.steps == 7 && c->train.seed == -9007199254740993 && c->train.lr == 0.005);
+    CU_ASSERT_TRUE(c->train.resume && c->train.beta_count == 2 && c->train.betas[0] == 0 &&
+                   c->train.betas[1] == 1);
+    CU_ASSERT_EQUAL_FATAL(c->task_count, 2);
+    CU_ASSERT_STRING_EQUAL(c->tasks[0].name, "mlm");
+    CU_ASSERT_STRING_EQUAL(c->tasks[1].name, "caption");
+    CU_ASSERT_TRUE(c->tasks[0].weight == -2.5 && c->tasks[1].weight == 1);
+    for (int i = 0; i < 2; i++) {
+        CU_ASSERT_EQUAL_FATAL(c->tasks[i].file_count, 3);
+        CU_ASSERT_STRING_EQUAL(c->tasks[i].files[1], "b: c");
+        CU_ASSERT_STRING_EQUAL(c->tasks[i].files[2], "3");
+    }
+    CU_ASSERT_STRING_EQUAL(c->output, "runs/demo"); /* null counts as not given */
+    CU_ASSERT_STRING_EQUAL(c->note, "null");        /* quoted, it is text */
+    CU_ASSERT_EQUAL_FATAL(c->layout_count, 3);
+    CU_ASSERT_TRUE(c->layouts[0] == POOL_MEAN && c->layouts[1] == POOL_FIRST && c->layouts[2] == POOL_MEAN);
+}
+
+static void values(void) {
+    demo c;
+    UP_ASSERT_OK(parse(everything, NULL, 0, &c));
+    check_everything(&c);
+    up_config_free(&demo_schema, &c);
+}
+
+static void overrides_apply(void) {
+    static const char *const overrides[] = {
+        "model.width=32",         "train.betas=[0.5, 0.75]", "tasks.0.weight=0.5",
+        "tasks.caption.weight=3", "tasks.1.files=[x]",       "note=a=b",
+        "train.steps=10",         "train.steps=11",          "output=",
+        "layouts=null",           "model.pooling=mean"};
+    demo c;
+    UP_ASSERT_OK(parse(everything, overrides, sizeof overrides / sizeof overrides[0], &c));
+    CU_ASSERT_TRUE(c.model.width == 32 && c.model.pooling == POOL_MEAN && c.train.steps == 11);
+    CU_ASSERT_TRUE(c.train.betas[0] == 0.5 && c.train.betas[1] == 0.75);
+    CU_ASSERT_TRUE(c.tasks[0].weight == 0.5 && c.tasks[1].weight == 3);
+    CU_ASSERT_EQUAL(c.tasks[0].file_count, 3); /* the alias of this list was replaced, not the list */
+    CU_ASSERT_EQUAL(c.tasks[1].file_count, 1);
+    CU_ASSERT_STRING_EQUAL(c.note, "a=b");
+    CU_ASSERT_STRING_EQUAL(c.output, "");
+    CU_ASSERT_EQUAL(c.layout_count, 0);
+    up_config_free(&demo_schema, &c);
+    static const char *const made[] = {"model.width=8", "tasks=[{name: a}]", "tasks.a.weight=2"};
+    UP_ASSERT_OK(parse("{}", made, 3, &c)); /* maps that the file lacks are made */
+    CU_ASSERT_TRUE(c.model.width == 8 && c.task_count == 1 && c.tasks[0].weight == 2);
+    up_config_free(&demo_schema, &c);
+}
+
+/* --- refusals --- */
+
+#define SOUND "model: {width: 8}\n"
+
+static void messages(void) {
+    static const struct {
+        const char *text, *override, *message;
+    } cases[] = {
+        {"", NULL, "demo.yaml: is empty; wanted a map of keys"},
+        {"# nothing\n", NULL, "demo.yaml: is empty; wanted a map of keys"},
+        {"- 1\n", NULL, "demo.yaml:1: a list; wanted a map"},
+        {"word\n", NULL, "demo.yaml:1: \"word\"; wanted a map"},
+        {"model:\n  width: abc\n", NULL, "demo.yaml:2: model.width: \"abc\" is not a whole number"},
+        {"model:\n  width: '8'\n", NULL, "demo.yaml:2: model.width: \"8\" is not a whole number"},
+        {"model: {width: 8.5}\n", NULL, "demo.yaml:1: model.width: \"8.5\" is not a whole number"},
+        {"model: {width: 0x10}\n", NULL, "demo.yaml:1: model.width: \"0x10\" is not a whole number"},
+        {"model: {width: 1-2}\n", NULL, "demo.yaml:1: model.width: \"1-2\" is not a whole number"},
+        {"model: {width: 99999999999999999999}\n", NULL,
+         "demo.yaml:1: model.width: 99999999999999999999 is too large"},
+        {"model: {width: 0}\n", NULL, "demo.yaml:1: model.width: 0 is out of range; wanted 1 to 4096"},
+        {"model: {width: 4097}\n", NULL, "demo.yaml:1: model.width: 4097 is out of range; wanted 1 to 4096"},
+        {"model:\n  width:\n", NULL, "demo.yaml:2: model.width: no value; wanted a whole number"},
+        {"model: {width: [8]}\n", NULL, "demo.yaml:1: model.width: a list; wanted a whole number"},
+        {"model: {width: {a: 8}}\n", NULL, "demo.yaml:1: model.width: a map; wanted a whole number"},
+        {"\n\nmodel: {}\n", NULL, "demo.yaml:3: model.width: missing; wanted a whole number"},
+        {"\nnote: x\n", NULL, "demo.yaml:2: model.width: missing; wanted a whole number"},
+        {"model: {width: ~}\n", NULL, "demo.yaml:1: model.width: missing; wanted a whole number"},
+        {"model: 3\n", NULL, "demo.yaml:1: model: \"3\"; wanted a map"},
+        {"model:\n", NULL, "demo.yaml:1: model: no value; wanted a map"},
+        {"model: {width: 8, width: 9}\n", NULL, "demo.yaml:1: model.width: given twice, first in line 1"},
+        {SOUND "note: a\nnote: b\n", NULL, "demo.yaml:3: note: given twice, first in line 2"},
+        {SOUND "train:\n  step_count: 3\n", NULL,
+         "demo.yaml:3: train.step_count: unknown key (did you mean \"steps\"?)"},
+        {SOUND "train: {stesp: 3}\n", NULL,
+         "demo.yaml:2: train.stesp: unknown key (did you mean \"steps\"?)"},
+        {SOUND "train: {momentum: 3}\n", NULL,
+         "demo.yaml:2: train.momentum: unknown key (known here: steps, seed, lr, betas, resume)"},
+        {SOUND "x: 3\n", NULL,
+         "demo.yaml:2: x: unknown key (known here: model, train, tasks, output, note, layouts)"},
+        {SOUND "? [a]\n: 3\n", NULL, "demo.yaml:2: a key that is not a word"},
+        {SOUND "train: {lr: fast}\n", NULL, "demo.yaml:2: train.lr: \"fast\" is not a number"},
+        {SOUND "train: {lr: nan}\n", NULL, "demo.yaml:2: train.lr: \"nan\" is not a number"},
+        {SOUND "train: {lr: .inf}\n", NULL, "demo.yaml:2: train.lr: \".inf\" is not a number"},
+        {SOUND "train: {lr: 1e}\n", NULL, "demo.yaml:2: train.lr: \"1e\" is not a number"},
+        {SOUND "train: {lr: 1e999}\n", NULL, "demo.yaml:2: train.lr: 1e999 is too large"},
+        {SOUND "train: {steps: 0}\n", NULL, "demo.yaml:2: train.steps: 0 is out of range; wanted at least 1"},
+        {SOUND "train: {betas: 0.9}\n", NULL, "demo.yaml:2: train.betas: \"0.9\"; wanted a list"},
+        {SOUND "train: {betas: {a: 1}}\n", NULL, "demo.yaml:2: train.betas: a map; wanted a list"},
+        {SOUND "train: {betas: }\n", NULL, "demo.yaml:2: train.betas: no value; wanted a list"},
+        {SOUND "train: {betas: [0.9]}\n", NULL, "demo.yaml:2: train.betas: a list of 1; wanted at least 2"},
+        {SOUND "train: {betas: [1, 2, 3]}\n", NULL,
+         "demo.yaml:2: train.betas: a list of 3; wanted at most 2"},
+        {SOUND "train: {betas: [1,\n x]}\n", NULL, "demo.yaml:3: train.betas.1: \"x\" is not a number"},
+        {SOUND "train: {resume: yes}\n", NULL, "demo.yaml:2: train.resume: \"yes\" is not true or false"},
+        {SOUND "train: {resume: 'true'}\n", NULL, "demo.yaml:2: train.resume: \"true\" is not true or false"},
+        {SOUND "layouts: [first, last]\n", NULL,
+         "demo.yaml:2: layouts.1: \"last\" is not one of first, mean"},
+        {SOUND "note: [a]\n", NULL, "demo.yaml:2: note: a list; wanted text"},
+        {SOUND "note: \"a\\0b\"\n", NULL, "demo.yaml:2: a NUL character"},
+        {SOUND "tasks:\n  - name: a\n  - weight: 2\n", NULL,
+         "demo.yaml:4: tasks.1.name: missing; wanted text"},
+        {SOUND "tasks:\n  - name: a\n    weight: 11\n", NULL,
+         "demo.yaml:4: tasks.0.weight: 11 is out of range; wanted at most 10"},
+        {SOUND "tasks: [a]\n", NULL, "demo.yaml:2: tasks.0: \"a\"; wanted a map"},
+        {SOUND "tasks: {name: a}\n", NULL, "demo.yaml:2: tasks: a map; wanted a list"},
+        {SOUND "tasks: [\n", NULL, "demo.yaml:3: not YAML: did not find expected node content"},
+        {SOUND "note: *nothing\n", NULL, "demo.yaml:2: not YAML: found undefined alias"},
+        {SOUND "note: \"\xff\"\n", NULL, "not YAML: invalid leading UTF-8 octet"},
+        {SOUND "---\nnote: a\n", NULL, "demo.yaml:2: a second document"},
+        {SOUND "tasks: &a [*a]\n", NULL, "demo.yaml:2: nested deeper than 32, or an alias inside itself"},
+        {SOUND, "train.steps=x", "command line: train.steps: \"x\" is not a whole number"},
+        {SOUND, "train.step_count=3",
+         "command line: train.step_count: unknown key (did you mean \"steps\"?)"},
+        {SOUND, "train.steps", "command line: \"train.steps\" is not key=value"},
+        {SOUND, "=3", "command line: \"=3\" is not key=value"},
+        {SOUND, "train.steps=", "command line: train.steps: \"\" is not a whole number"},
+        {SOUND, "train.steps=[1", "command line: train.steps: not YAML: did not find expected ',' or ']'"},
+        {SOUND, "train=3", "command line: train: \"3\"; wanted a map"},
+        {SOUND, "model.width.x=3",
+         "command line: model.width.x: \"x\" is wanted inside \"8\", which is not a map"},
+        {SOUND "tasks: [{name: a}]\n", "tasks.1.weight=3",
+         "command line: tasks.1.weight: no element \"1\" in a list of 1"},
+        {SOUND "tasks: [{name: a}]\n", "tasks.b.weight=3",
+         "command line: tasks.b.weight: no element \"b\" in a list of 1"},
+        {SOUND "tasks: [{name: a}]\n", "tasks.a.weight=x",
+         "command line: tasks.0.weight: \"x\" is not a number"},
+        {SOUND, "tasks.0.weight=3", "command line: tasks: a map; wanted a list"},
+        {SOUND, "..=3", "command line: unknown key (known here: model"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        demo c;
+        up_status status = parse(cases[i].text, &cases[i].override, cases[i].override != NULL, &c);
+        up_status wanted = strncmp(cases[i].message, "command", 7) ? UP_ERR_FORMAT : UP_ERR_ARGUMENT;
+        int sound = status == wanted && strstr(up_last_error(), cases[i].message);
+        if (!sound) fprintf(stderr, "\"%s\"; wanted \"%s\"\n", up_last_error(), cases[i].message);
+        CU_ASSERT_TRUE(sound);
+        CU_ASSERT_TRUE(!c.output && !c.tasks && !c.train.betas); /* nothing half-read is left */
+    }
+}
+
+static int refused(const char *text, size_t size, const char *message) {
+    demo c;
+    up_status status = up_config_parse("big.yaml", text, size, &demo_schema, NULL, 0, &c);
+    int sound = status == UP_ERR_FORMAT && strstr(up_last_error(), message);
+    if (!sound) fprintf(stderr, "\"%s\"; wanted \"%s\"\n", up_last_error(), message);
+    return sound;
+}
+
+static void too_large(void) {
+    static char text[300000];
+    memset(text, ' ', sizeof text);
+    CU_ASSERT_TRUE(refused(text, sizeof text, "big.yaml: 300000 bytes; wanted at most 262144"));
+    memset(text, '[', 40), memset(text + 40, ']', 40);
+    CU_ASSERT_TRUE(refused(text, 80, "big.yaml:1: nested deeper than 32"));
+    memset(text, '[', 100000); /* which libyaml alone would take half a minute to refuse */
+    CU_ASSERT_TRUE(refused(text, 100000, "big.yaml: nested deeper than 32"));
+    /* a long text behind many aliases, and lists of lists of aliases */
+    int length = snprintf(text, sizeof text, "note: &n \"%0100000d\"\nlayouts: [", 0);
+    for (int i = 0; i < 1000; i++) length += sprintf(text + length, "*n, ");
+    length += sprintf(text + length, "]\n");
+    CU_ASSERT_TRUE(refused(text, (size_t)length, "too large: its aliases expand to more than 4194304 bytes"));
+    length = sprintf(text, "a0: &a0 [x]\n");
+    for (int i = 1; i < 20; i++)
+        length +=
+            sprintf(text + length, "a%d: &a%d [*a%d, *a%d, *a%d, *a%d]\n", i, i, i - 1, i - 1, i - 1, i - 1);
+    CU_ASSERT_TRUE(refused(text, (size_t)length, "too large: its aliases expand"));
+}
+
+static void files(void) {
+    demo c;
+    CU_ASSERT_EQUAL(up_config_read("/tmp/no/such.yaml", &demo_schema, NULL, 0, &c), UP_ERR_IO);
+    CU_ASSERT_STRING_EQUAL(up_last_error(), "/tmp/no/such.yaml: cannot open: No such file or directory");
+    char path[] = "/tmp/test_config.XXXXXX";
+    close(mkstemp(path));
+    CU_ASSERT_EQUAL(up_config_read(path, &demo_schema, NULL, 0, &c), UP_ERR_FORMAT);
+    UP_ASSERT_OK(up_file_write(path, everything, strlen(everything)));
+    UP_ASSERT_OK(up_config_read(path, &demo_schema, NULL, 0, &c));
+    check_everything(&c);
+    up_config_free(&demo_schema, &c);
+    remove(path);
+}
+
+/* A schema whose own default is wrong says so instead of blaming the file. */
+static void wrong_default(void) {
+    static const up_config_row rows[] = {
+        {"steps", UP_CONFIG_INT, UP_CONFIG_AT(train, steps), .fallback = "many"}, {.key = NULL}};
+    static const up_config_schema schema = {rows, sizeof(train)};
+    train c;
+    CU_ASSERT_EQUAL(up_config_parse("f", "{}", 2, &schema, NULL, 0, &c), UP_ERR_FORMAT);
+    CU_ASSERT_STRING_EQUAL(up_last_error(), "default of steps: \"many\" is not a whole number");
+}
+
+/* Damaged text is an error or a sound configuration, never a crash. */
+static void damaged(void) {
+    size_t size = strlen(everything);
+    for (uint64_t i = 0; i < 4000; i++) {
+        up_rng rng = up_rng_make(up_test_seed(), i, 2, 0);
+        char text[sizeof everything];
+        memcpy(text, everything, size);
+        for (uint32_t n = 1 + up_rng_below(&rng, 3); n--;)
+            text[up_rng_below(&rng, (uint32_t)size)] = "{}[]:,-&*'\" \n#?|a0\t\xc3"[up_rng_below(&rng, 20)];
+        size_t cut = up_rng_below(&rng, 4) ? size : up_rng_below(&rng, (uint32_t)size);
+        demo c;
+        up_status status = up_config_parse("f", text, cut, &demo_schema, NULL, 0, &c);
+        int sound = status != UP_OK ? !c.output && !c.tasks : c.model.width >= 1 && c.model.width <= 4096;
+        if (!sound)
+            fprintf(stderr, "UP_TEST_SEED=%llu, text %d\n", (unsigned long long)up_test_seed(), (int)i);
+        CU_ASSERT_TRUE(sound);
+        up_config_free(&demo_schema, &c);
+    }
+}
+
+/* --- and back --- */
+
+static void dump(void) {
+    demo c, again;
+    char *text, *text_again;
+    UP_ASSERT_OK(parse(everything, NULL, 0, &c));
+    c.train.lr = 1.0 / 3;
+    UP_ASSERT_OK(up_config_dump(&demo_schema, &c, &text));
+    CU_ASSERT_PTR_NOT_NULL(strstr(text, "lr: 0.3333333333333333\n"));
+    CU_ASSERT_PTR_NOT_NULL(strstr(text, "betas: [0, 1]\n"));
+    UP_ASSERT_OK(parse(text, NULL, 0, &again));
+    CU_ASSERT_EQUAL(again.train.lr, 1.0 / 3);
+    again.train.lr = 0.005;
+    check_everything(&again);
+    again.train.lr = c.train.lr;
+    UP_ASSERT_OK(up_config_dump(&demo_schema, &again, &text_again));
+    CU_ASSERT_STRING_EQUAL(text, text_again);
+    free(text), free(text_again);
+    up_config_free(&demo_schema, &again);
+
+    free(c.note);
+    c.note = strdup("two\nlines: \"é\" \t# no comment \x7f");
+    UP_ASSERT_OK(up_config_dump(&demo_schema, &c, &text));
+    UP_ASSERT_OK(parse(text, NULL, 0, &again));
+    CU_ASSERT_STRING_EQUAL(again.note, c.note);
+    up_config_free(&demo_schema, &again);
+    free(text);
+    strcpy(c.note, "\xff");
+    CU_ASSERT_EQUAL(up_config_dump(&demo_schema, &c, &text), UP_ERR_ARGUMENT);
+    CU_ASSERT_PTR_NULL(text);
+    up_config_free(&demo_schema, &c);
+}
+
+static void description(void) {
+    char *text;
+    size_t size;
+    FILE *out = open_memstream(&text, &size);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(out);
+    up_config_describe(&demo_schema, out);
+    fclose(out);
+    CU_ASSERT_PTR_NOT_NULL(
+        strstr(text, "model: map; the encoder\nmodel.width: a whole number; required; D\n"));
+    CU_ASSERT_PTR_NOT_NULL(strstr(text, "model.pooling: a choice of first, mean; default mean"));
+    CU_ASSERT_PTR_NOT_NULL(strstr(text, "tasks.N: list of maps; the mix\ntasks.N.name: text; required"));
+    CU_ASSERT_PTR_NOT_NULL(strstr(text, "train.betas: list of a number; default [0.9, 0.95]"));
+    free(text);
+}
+
+const char *const up_suite_name = "config";
+const up_test up_tests[] = {{"defaults", defaults},
+                            {"values", values},
+                            {"overrides_apply", overrides_apply},
+                            {"messages", messages},
+                            {"too_large", too_large},
+                            {"files", files},
+                            {"wrong_default", wrong_default},
+                            {"damaged", damaged},
+                            {"dump", dump},
+                            {"description", description},
+                            {NULL, NULL}};
