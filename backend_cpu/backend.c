@@ -56,8 +56,6 @@ static size_t scratch(up_backend *b, up_op op, const up_op_dims *dims) {
     case UP_OP_LAYERNORM:
     case UP_OP_RESIDUAL:
         return 2 * parts * (size_t)up_most(dims->in, dims->out);
-    case UP_OP_LOGITS:
-        return UP_CPU_PARTS * sizeof(double);
     default:
         return 0;
     }

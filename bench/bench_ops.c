@@ -208,8 +208,8 @@ static up_status run_logits(state *s) {
     return s->b->ops->logits(s->b, &(up_logits_args){s->t[0], s->t[1], s->t[2], s->t[3]});
 }
 static up_status run_logits_bwd(state *s) {
-    return s->b->ops->logits_bwd(s->b, &(up_logits_grad){s->t[0], s->t[1], s->t[2], s->t[3], s->t[3], s->t[8],
-                                                         s->t[9], s->t[10], s->scratch});
+    return s->b->ops->logits_bwd(
+        s->b, &(up_logits_grad){s->t[0], s->t[1], s->t[2], s->t[3], s->t[8], s->t[9], s->t[10], s->scratch});
 }
 static up_status run_xent(state *s) {
     return s->b->ops->xent(s->b, &(up_xent_args){s->t[3], s->t[4], {0}, 0.1f, s->t[5], s->t[6], s->t[7]});
