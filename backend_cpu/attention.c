@@ -59,6 +59,26 @@ static void next_head(up_cpu_head *h) {
     h->lse.p++;
 }
 
+/* Short sequences are over before the processor has found out what comes next: their rows are asked for one
+ * sequence ahead. */
+static void prefetch_rows(up_view v, int64_t first, int64_t count) {
+    enum { LINE = 16 }; /* floats */
+    for (int64_t i = first; up_view_present(v) && i < first + count; i++)
+        for (int64_t j = 0; j < v.cols; j += LINE) __builtin_prefetch(up_f32(v) + i * v.stride + j);
+}
+
+static void prefetch_sequence(const call *t, int64_t s) {
+    enum { SHORT = 8 };
+    if (s >= t->a->sequences.rows) return;
+    const int32_t *f = up_i32(t->a->sequences) + s * t->a->sequences.stride;
+    if (f[UP_SEQ_Q_COUNT] > SHORT || f[UP_SEQ_K_COUNT] > SHORT) return;
+    prefetch_rows(t->a->q, f[UP_SEQ_Q_START], f[UP_SEQ_Q_COUNT]);
+    prefetch_rows(t->a->k, f[UP_SEQ_K_START], f[UP_SEQ_K_COUNT]);
+    prefetch_rows(t->a->v, f[UP_SEQ_K_START], f[UP_SEQ_K_COUNT]);
+    prefetch_rows(t->a->out, f[UP_SEQ_Q_START], f[UP_SEQ_Q_COUNT]);
+    if (t->g) prefetch_rows(t->g->dout, f[UP_SEQ_Q_START], f[UP_SEQ_Q_COUNT]);
+}
+
 static void attention_piece(const void *context, int64_t piece, int thread) {
     const call *t = context;
     const up_attention_args *a = t->a;
@@ -68,6 +88,7 @@ static void attention_piece(const void *context, int64_t piece, int thread) {
         t->g ? t->cpu->kernels.attention_bwd : t->cpu->kernels.attention;
     for (int64_t s = s0; s < s0 + t->sequences && s < a->sequences.rows; s++) {
         up_cpu_head head = head_of(t, s, h0);
+        prefetch_sequence(t, s + 1);
         for (int64_t h = 0; h < t->heads; h++, next_head(&head)) run(&head, work);
     }
 }
