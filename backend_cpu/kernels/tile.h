@@ -14,6 +14,8 @@ enum { UP_TILE_ROWS = 6 }; /* 12 of 16 */
 #else
 enum { UP_TILE_ROWS = 4 }; /* 8 of 16, as multiply and add are apart */
 #endif
+/* An address that the compiler shall not compute anew from another one. */
+#define UP_KEEP(p) __asm__("" : "+r"(p))
 enum { UP_TILE_COLS = 2 * UP_VW };
 
 typedef struct up_tile {
@@ -28,21 +30,28 @@ typedef struct up_tile {
     int64_t ldc;
 } up_tile;
 
-/* rows and vectors are constants at every call, so that the accumulators become registers. */
+/* rows and vectors are constants at every call, so that the accumulators become registers. Three bases, four
+ * rows from each, keep the addresses in registers too. */
 UP_INLINE void up_tile_fixed(const int rows, const int vectors, const up_tile *t) {
     up_vec acc[UP_TILE_ROWS][2];
     UP_UNROLL
     for (int i = 0; i < rows; i++) acc[i][0] = acc[i][1] = (up_vec){0};
-    const float *a = t->a, *b = t->b;
     const int64_t a_row = t->a_row, a_col = t->a_col, ldb = t->ldb;
-    for (int64_t k = t->k; k > 0; k--, a += a_col, b += ldb) {
+    const float *a[3] = {t->a, rows > 4 ? t->a + 4 * a_row : t->a, rows > 8 ? t->a + 8 * a_row : t->a},
+                *b = t->b;
+    for (int64_t k = t->k; k > 0; k--, b += ldb) {
         up_vec b0 = *(const up_vec *)b, b1 = b0;
         if (vectors == 2) b1 = *(const up_vec *)(b + UP_VW);
         UP_UNROLL
         for (int i = 0; i < rows; i++) {
-            float x = a[i * a_row];
+            float x = a[i / 4][i % 4 * a_row];
             acc[i][0] += x * b0;
             if (vectors == 2) acc[i][1] += x * b1;
+        }
+        UP_UNROLL
+        for (int i = 0; i < (rows + 3) / 4; i++) {
+            a[i] += a_col;
+            UP_KEEP(a[i]);
         }
     }
     UP_UNROLL
@@ -85,15 +94,15 @@ UP_INLINE void up_tile_rows(int rows, const int vectors, const up_tile *t) {
     }
 }
 
-/* Rows 0..m-1 of one or two vectors' width. */
+/* Rows 0..m-1 of one or two vectors' width, in tiles of nearly equal height. */
 static void up_tile_column(int64_t m, int vectors, up_tile t) {
-    for (int64_t i = 0; i < m; i += UP_TILE_ROWS) {
-        int rows = (int)(m - i < UP_TILE_ROWS ? m - i : UP_TILE_ROWS);
+    for (int64_t tiles = (m + UP_TILE_ROWS - 1) / UP_TILE_ROWS; tiles > 0; tiles--) {
+        int rows = (int)((m + tiles - 1) / tiles);
         if (vectors == 2)
             up_tile_rows(rows, 2, &t);
         else
             up_tile_rows(rows, 1, &t);
-        t.a += UP_TILE_ROWS * t.a_row, t.c += UP_TILE_ROWS * t.ldc;
+        t.a += rows * t.a_row, t.c += rows * t.ldc, m -= rows;
     }
 }
 
