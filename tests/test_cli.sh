@@ -64,7 +64,7 @@ ok detokenize '3306 1002' && is detokenize "$out" 'hello world'
 is 'detokenize lines' "$(printf '320 1125 49407\n' | "$up" detokenize)" 'a photo <|endoftext|>'
 is 'any bytes' "$(printf 'caf\xe9\xff\n' | "$up" tokenize | wc -l)" 1
 fails 1 'wanted whole numbers' detokenize '1 x'
-fails 1 'wanted whole numbers' detokenize 49411
+fails 1 'no token 49411' detokenize 49411
 fails 1 'no/vocab' tokenize --vocab no/vocab hi
 
 # --- mask ---
