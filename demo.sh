@@ -77,7 +77,7 @@ else
         resume=(--resume)
     fi
     measured build/uniperceiver train "${settings[@]}" --backend "$backend" ${resume[0]+"${resume[@]}"} ||
-        { echo "demo.sh: training did not end; ./demo.sh goes on with it" >&2; exit 1; }
+        { echo "demo.sh: training did not end; the same command goes on with it" >&2; exit 1; }
 fi
 measured build/uniperceiver eval "${settings[@]}" --backend "$backend"
 echo
