@@ -43,9 +43,8 @@ uint16_t up_ref_to_f16(float x) {
     float magnitude = fabsf(x);
     if (magnitude >= 65520.0f)
         return (uint16_t)(sign | 0x7c00); /* half way between 65504 and the next step */
-    int exponent;
-    frexpf(magnitude, &exponent);                    /* magnitude < 2^exponent */
-    int step = exponent > -13 ? exponent - 11 : -24; /* the spacing of halves there is 2^step */
+    int step = -24; /* the spacing of halves is 2^step: constant below 2^-14, then 11 bits of the number */
+    if (magnitude >= 0x1p-14f) step = ilogbf(magnitude) - 10;
     /* 1024..2048 steps where the number is normal: the hidden bit, and a carry, walk into the exponent. */
     uint32_t count = (uint32_t)nearbyintf(ldexpf(magnitude, -step));
     return (uint16_t)(sign | (((uint32_t)(step + 24) << 10) + count));

@@ -1,0 +1,275 @@
+/* case_run.c - the life of a case (cases.h): making, placing in buffers with sentinels around, launching,
+ * fetching. */
+#include "tests/cases.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+double up_num_unit = 0x1p-24;
+
+enum { POISON = 0xff }; /* as bytes of f32, f16 and bf16 a NaN, as i32 -1 */
+
+int64_t up_case_dim(up_case *c, int64_t least) {
+    uint32_t limit = (uint32_t)c->limit;
+    switch (up_rng_below(&c->rng, 12)) {
+    case 0:
+        return least;
+    case 1:
+        return 1;
+    case 2:
+    case 3:
+    case 4:
+        return 1 + up_rng_below(&c->rng, limit < 8 ? limit : 8);
+    case 5:
+        return limit;
+    default:
+        return 1 + up_rng_below(&c->rng, limit);
+    }
+}
+
+int up_case_chance(up_case *c, uint32_t one_in) {
+    return up_rng_below(&c->rng, one_in) == 0;
+}
+
+static void *reserve(size_t count, size_t size) {
+    void *p = calloc(count ? count : 1, size);
+    if (!p) fprintf(stderr, "cases: out of memory: %zu x %zu bytes wanted\n", count, size), exit(2);
+    return p;
+}
+
+/* Declares tensor t; a home of its own, at an odd place and with room between the rows now and then. */
+static up_case_tensor *declare(up_case *c, int t, const char *name, up_role role, up_dtype dtype,
+                               int64_t rows, int64_t cols) {
+    int64_t gap = up_case_chance(c, 3) ? up_rng_below(&c->rng, 5) : 0;
+    c->t[t] = (up_case_tensor){.name = name,
+                               .role = role,
+                               .dtype = dtype,
+                               .rows = rows,
+                               .cols = cols,
+                               .home = t,
+                               .gap = gap,
+                               .margin = 16 + up_rng_below(&c->rng, 2) * up_rng_below(&c->rng, 16),
+                               .grad = -1,
+                               .upstream = -1};
+    if (role != UP_ROLE_OUT) c->t[t].data = reserve((size_t)(rows * cols), up_dtype_size(dtype));
+    return &c->t[t];
+}
+
+static void draw(up_case *c, up_case_tensor *t) {
+    float *x = t->data;
+    for (int64_t i = 0; i < t->rows * t->cols; i++)
+        x[i] = c->exact ? (float)up_rng_below(&c->rng, 7) - 3 : (float)up_rng_normal(&c->rng);
+}
+
+void up_case_in(up_case *c, int t, const char *name, int64_t rows, int64_t cols) {
+    draw(c, declare(c, t, name, UP_ROLE_IN, UP_F32, rows, cols));
+}
+
+void up_case_change(up_case *c, int t, const char *name, int64_t rows, int64_t cols) {
+    draw(c, declare(c, t, name, UP_ROLE_CHANGE, UP_F32, rows, cols));
+}
+
+void up_case_out(up_case *c, int t, const char *name, int64_t rows, int64_t cols) {
+    declare(c, t, name, UP_ROLE_OUT, UP_F32, rows, cols);
+}
+
+int32_t *up_case_index(up_case *c, int t, const char *name, int64_t rows, int64_t cols, int64_t below) {
+    int32_t *x = declare(c, t, name, UP_ROLE_IN, UP_I32, rows, cols)->data;
+    for (int64_t i = 0; i < rows * cols && below > 0; i++)
+        x[i] = (int32_t)up_rng_below(&c->rng, (uint32_t)below);
+    return x;
+}
+
+float *up_case_f32(up_case *c, int t) {
+    return c->t[t].data;
+}
+
+up_case *up_case_make(const up_case_kind *kind, uint64_t seed, int64_t limit, int smooth) {
+    up_case *c = reserve(1, sizeof *c);
+    c->kind = kind, c->seed = seed, c->limit = limit ? limit : kind->limit, c->smooth = smooth;
+    c->rng = up_rng_make(seed, (uint64_t)kind->op, 0, 0);
+    kind->make(c);
+    return c;
+}
+
+void up_case_free(up_case *c) {
+    for (int t = 0; t < UP_CASE_TENSORS; t++) free(c->t[t].data), free(c->t[t].num);
+    free(c);
+}
+
+void up_case_solve(up_case *c, double unit) {
+    for (int i = 0; i < UP_CASE_TENSORS; i++) {
+        up_case_tensor *t = &c->t[i];
+        if (t->role == UP_ROLE_ABSENT || t->dtype != UP_F32) continue;
+        if (!t->num) t->num = reserve((size_t)(t->rows * t->cols), sizeof *t->num);
+        const float *x = t->data;
+        for (int64_t k = 0; k < t->rows * t->cols; k++) t->num[k] = up_num_exact(x ? x[k] : NAN);
+    }
+    up_num_unit = unit;
+    if (c->kind->oracle) c->kind->oracle(c, 1);
+}
+
+/* ---- buffers ---- */
+
+static int64_t home_stride(const up_case *c, int home) {
+    int64_t width = 0; /* of everything that lies in this buffer */
+    for (int t = 0; t < UP_CASE_TENSORS; t++)
+        if (c->t[t].role && c->t[t].home == home && c->t[t].col + c->t[t].cols > width)
+            width = c->t[t].col + c->t[t].cols;
+    return width + c->t[home].gap;
+}
+
+static size_t home_bytes(const up_case *c, int home) {
+    const up_case_tensor *t = &c->t[home];
+    return (size_t)(2 * t->margin + t->rows * home_stride(c, home)) * up_dtype_size(t->dtype);
+}
+
+static up_view view_of(const up_case *c, int t, up_buffer *const *buffer) {
+    const up_case_tensor *x = &c->t[t];
+    return (up_view){buffer[x->home], c->t[x->home].margin + x->col, x->rows,
+                     x->cols,         home_stride(c, x->home),       x->dtype};
+}
+
+static up_status place_home(const up_case *c, int home, up_placed *p) {
+    size_t bytes = home_bytes(c, home);
+    UP_TRY(p->backend->ops->alloc(p->backend, bytes, &p->buffer[home]));
+    unsigned char *poison = reserve(bytes, 1);
+    memset(poison, POISON, bytes);
+    up_view all = up_view_at(p->buffer[home], UP_U8, 0, 1, (int64_t)bytes);
+    up_status status = p->backend->ops->upload(p->backend, all, poison);
+    free(poison);
+    return status;
+}
+
+up_status up_case_place(const up_case *c, up_backend *b, up_placed *p) {
+    up_status status = UP_OK;
+    *p = (up_placed){.backend = b};
+    for (int t = 0; t < UP_CASE_TENSORS; t++)
+        if (c->t[t].role && c->t[t].home == t) UP_GO(place_home(c, t, p));
+    for (int t = 0; t < UP_CASE_TENSORS; t++) {
+        if (!c->t[t].role) continue;
+        p->view[t] = view_of(c, t, p->buffer);
+        if (c->t[t].data) UP_GO(b->ops->upload(b, p->view[t], c->t[t].data));
+    }
+    size_t scratch = b->ops->scratch(b, c->kind->op, &c->dims);
+    UP_GO(b->ops->alloc(b, scratch, &p->scratch_buffer));
+    p->scratch = up_view_at(p->scratch_buffer, UP_U8, 0, 1, (int64_t)scratch);
+done:
+    if (status != UP_OK) up_case_remove(p);
+    return status;
+}
+
+up_status up_case_launch(const up_case *c, const up_placed *p) {
+    return c->kind->launch(c, p->backend, p->view, p->scratch);
+}
+
+/* Checks one buffer: everything that is no output must hold the bytes that were put there. `after` loses the
+ * outputs. */
+static up_status check_home(const up_case *c, int home, const up_placed *p, unsigned char *before,
+                            unsigned char *after, void **result) {
+    size_t bytes = home_bytes(c, home), size = up_dtype_size(c->t[home].dtype);
+    up_view all = up_view_at(p->buffer[home], UP_U8, 0, 1, (int64_t)bytes);
+    UP_TRY(p->backend->ops->download(p->backend, after, all));
+    memset(before, POISON, bytes);
+    for (int pass = 0; pass < 2; pass++) /* inputs first: an output may lie on one */
+        for (int t = 0; t < UP_CASE_TENSORS; t++) {
+            const up_case_tensor *x = &c->t[t];
+            if (!x->role || x->home != home || (x->role != UP_ROLE_IN) != pass) continue;
+            size_t width = (size_t)x->cols * size;
+            for (int64_t r = 0; r < x->rows; r++) {
+                size_t at = (size_t)(p->view[t].offset + r * p->view[t].stride) * size;
+                if (pass) memcpy((char *)result[t] + (size_t)r * width, after + at, width);
+                if (pass)
+                    memcpy(before + at, after + at, width);
+                else
+                    memcpy(before + at, (const char *)x->data + (size_t)r * width, width);
+            }
+        }
+    for (size_t i = 0; i < bytes; i++)
+        if (before[i] != after[i])
+            return up_fail(UP_ERR_BACKEND, c->t[home].name,
+                           "byte %zu of its buffer of %zu was written, it is no output", i, bytes);
+    return UP_OK;
+}
+
+up_status up_case_fetch(const up_case *c, const up_placed *p, void *result[UP_CASE_TENSORS]) {
+    up_status status = UP_OK;
+    for (int t = 0; t < UP_CASE_TENSORS; t++) {
+        const up_case_tensor *x = &c->t[t];
+        result[t] =
+            x->role > UP_ROLE_IN ? reserve((size_t)(x->rows * x->cols), up_dtype_size(x->dtype)) : NULL;
+    }
+    for (int t = 0; t < UP_CASE_TENSORS && status == UP_OK; t++) {
+        if (!c->t[t].role || c->t[t].home != t) continue;
+        unsigned char *before = reserve(home_bytes(c, t), 1), *after = reserve(home_bytes(c, t), 1);
+        status = check_home(c, t, p, before, after, result);
+        free(before), free(after);
+    }
+    if (status != UP_OK) up_case_drop(result);
+    return status;
+}
+
+void up_case_remove(up_placed *p) {
+    for (int t = 0; t < UP_CASE_TENSORS; t++) p->backend->ops->release(p->backend, p->buffer[t]);
+    p->backend->ops->release(p->backend, p->scratch_buffer);
+}
+
+void up_case_drop(void *result[UP_CASE_TENSORS]) {
+    for (int t = 0; t < UP_CASE_TENSORS; t++) free(result[t]), result[t] = NULL;
+}
+
+up_status up_case_run(const up_case *c, up_backend *b, void *result[UP_CASE_TENSORS]) {
+    up_placed p;
+    memset(result, 0, UP_CASE_TENSORS * sizeof *result);
+    UP_TRY(up_case_place(c, b, &p));
+    up_status status = up_case_launch(c, &p);
+    if (status == UP_OK) status = up_case_fetch(c, &p, result);
+    up_case_remove(&p);
+    return status;
+}
+
+/* ---- verdicts ---- */
+
+/* False for a NaN anywhere. */
+static int near(double got, double want, double bound) {
+    if (isfinite(want)) return fabs(got - want) <= bound;
+    return isnan(want) ? isnan(got) : got == want;
+}
+
+static up_status check_f32(const up_case *c, const up_case_tensor *t, const float *got, const float *want,
+                           double factor) {
+    enum { ENOUGH = 16 }; /* elements, for the norm to say more than the worst of them */
+    double error = 0, honest = 0;
+    int64_t count = t->rows * t->cols;
+    for (int64_t i = 0; i < count; i++) {
+        double right = want ? want[i] : t->num[i].v, bound = c->exact ? 0 : factor * t->num[i].e;
+        if (!near(got[i], right, bound))
+            return up_fail(UP_ERR_NUMERIC, t->name,
+                           "[%" PRId64 ", %" PRId64 "] is %.9g, wanted %.9g within %.3g", i / t->cols,
+                           i % t->cols, got[i], right, bound);
+        if (isfinite(right)) error += (got[i] - right) * (got[i] - right), honest += t->num[i].s;
+    }
+    if (want && count >= ENOUGH && !c->exact && !(sqrt(error) <= factor * sqrt(honest)))
+        return up_fail(UP_ERR_NUMERIC, t->name, "the norm of the error is %.3g, allowed %.3g", sqrt(error),
+                       factor * sqrt(honest));
+    return UP_OK;
+}
+
+up_status up_case_check(const up_case *c, void *const *got, void *const *want, double factor) {
+    for (int i = 0; i < UP_CASE_TENSORS; i++) {
+        const up_case_tensor *t = &c->t[i];
+        if (t->role <= UP_ROLE_IN) continue;
+        if (c->kind->oracle) {
+            UP_TRY(check_f32(c, t, got[i], want ? want[i] : NULL, factor));
+        } else if (memcmp(got[i], want[i], (size_t)(t->rows * t->cols) * up_dtype_size(t->dtype)))
+            return up_fail(UP_ERR_NUMERIC, t->name, "the bits differ");
+    }
+    return UP_OK;
+}
+
+void up_case_report(const up_case *c, const char *program, const char *backend, const char *why) {
+    fprintf(stderr, "\n%s on %s, %s, seed %" PRIu64 ": %s\n    again: UP_TEST_SEED=%" PRIu64 " tests/%s %s\n",
+            c->kind->name, backend, c->shape, c->seed, why, c->seed, program, c->kind->name);
+}
