@@ -64,7 +64,7 @@ ok detokenize '3306 1002' && is detokenize "$out" 'hello world'
 is 'detokenize lines' "$(printf '320 1125 49407\n' | "$up" detokenize)" 'a photo <|endoftext|>'
 is 'any bytes' "$(printf 'caf\xe9\xff\n' | "$up" tokenize | wc -l)" 1
 fails 1 'wanted whole numbers' detokenize '1 x'
-fails 1 'wanted whole numbers' detokenize 49411
+fails 1 'no token 49411' detokenize 49411
 fails 1 'no/vocab' tokenize --vocab no/vocab hi
 
 # --- mask ---
@@ -89,6 +89,10 @@ ok info tiny.safetensors && has '^preset: tiny$' && has '^values: 7154696$' && h
 cat="$golden/image/jpeg_420.jpg" other="$golden/image/source.png" clip="$golden/video/full.mkv"
 ok info "$cat" && is 'info of a picture' "$out" $'kind: picture\nsize: 37 x 29'
 ok info "$clip" && has '^kind: video$' && has '^frames: [1-9]'
+mkdir checkpoint && cp tiny.safetensors checkpoint/model.safetensors
+fails 1 'checkpoint/state.json: cannot open' info checkpoint
+echo '{"step": 12, "updates": 11, "skipped": 1}' >checkpoint/state.json
+ok info checkpoint && has '^step: 12$' && has '^preset: tiny$'
 fails 2 'no FILE' info
 
 # --- encode ---

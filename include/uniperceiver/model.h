@@ -33,6 +33,8 @@ typedef struct up_config {
     int output_head;     /* 1: layer norm and a D x D projection on every read-out feature */
     int layer_scale;     /* 1: a learned factor per channel on both branches of a layer */
     double layer_scale_init;
+    double patch_position_init; /* standard deviation of P_space, P_time and V at the start; the paper leaves it open. 0.02 as the
+                                   released models have it; a short training wants positions as loud as the patches */
     double drop_path;    /* probability that a training step drops a branch for a sequence, in every layer */
 
     /* Prompt tuning (paper section 3.3, appendix C). */

@@ -99,21 +99,31 @@ static up_status read_moments(up_trainer *t, const char *path) {
     return status;
 }
 
+/* The saved model must be the configured one: the same tensors, and as many heads, which no shape shows. */
+static up_status check_same(const char *path, const up_model *saved, const up_model *wanted) {
+    const up_params *a = up_model_params(saved), *b = up_model_params(wanted);
+    int heads = up_model_config(saved)->heads, wanted_heads = up_model_config(wanted)->heads;
+    for (int i = 0; i < a->count || i < b->count; i++) {
+        const up_param *p = i < a->count ? &a->list[i] : NULL, *q = i < b->count ? &b->list[i] : NULL;
+        if (!p || !q || strcmp(p->name, q->name))
+            return up_fail(UP_ERR_ARGUMENT, path, "holds %s where the configuration has %s", p ? p->name : "no tensor",
+                           q ? q->name : "none");
+        if (p->rows != q->rows || p->cols != q->cols)
+            return up_fail(UP_ERR_ARGUMENT, path, "tensor %s is %lld x %lld, the configuration's %lld x %lld", p->name,
+                           (long long)p->rows, (long long)p->cols, (long long)q->rows, (long long)q->cols);
+    }
+    if (heads != wanted_heads)
+        return up_fail(UP_ERR_ARGUMENT, path, "its model has %d heads, the configuration's %d", heads, wanted_heads);
+    return UP_OK;
+}
+
 /* Copy the weights of a model file into the run's own model. */
 static up_status read_weights(up_trainer *t, const char *path) {
     up_model *saved = NULL;
-    const up_params *p = up_model_params(t->model);
     UP_TRY(up_model_read(t->backend, path, &saved));
-    up_status status = UP_OK;
-    if (up_model_params(saved)->total != p->total)
-        status = up_fail(UP_ERR_ARGUMENT, path, "holds a model of another shape than the configuration's");
-    for (int i = 0; i < p->count && status == UP_OK; i++) {
-        up_view from = up_model_weight(saved, i), to = up_model_weight(t->model, i);
-        if (from.rows != to.rows || from.cols != to.cols)
-            status = up_fail(UP_ERR_ARGUMENT, path, "tensor %s has another shape than the configuration's", p->list[i].name);
-        else
-            status = t->backend->ops->copy(t->backend, to, from);
-    }
+    up_status status = check_same(path, saved, t->model);
+    for (int i = 0; i < up_model_params(t->model)->count && status == UP_OK; i++)
+        status = t->backend->ops->copy(t->backend, up_model_weight(t->model, i), up_model_weight(saved, i));
     up_model_destroy(saved);
     return status;
 }
@@ -175,6 +185,7 @@ static up_status verify_files(const char *folder, const json_t *state) {
         const json_t *entry = json_object_get(json_object_get(state, "files"), state_files[i]);
         json_int_t size, crc;
         UP_TRY(join(path, folder, state_files[i]));
+        if (access(path, F_OK) && errno == ENOENT) return up_fail(UP_ERR_FORMAT, path, "is missing");
         UP_TRY(checksum(path, &size, &crc));
         if (size != json_integer_value(json_object_get(entry, "bytes")) ||
             crc != json_integer_value(json_object_get(entry, "crc32")))
@@ -202,12 +213,16 @@ static void remove_checkpoint(const char *folder) {
     rmdir(folder);
 }
 
-/* Steps of the whole checkpoints in the run's folder, newest first; *count of them. */
 static int newest_first(const void *a, const void *b) {
     int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
     return (x < y) - (x > y);
 }
 
+static void name_of(int64_t step, const char *ending, char out[64]) {
+    snprintf(out, 64, "checkpoint-%0*lld%s", NAME_DIGITS, (long long)step, ending);
+}
+
+/* Steps of the checkpoints in the run's folder, newest first; *count of them. */
 static up_status list(const char *run, int64_t **steps, size_t *count) {
     size_t room = 0;
     *steps = NULL, *count = 0;
@@ -215,8 +230,10 @@ static up_status list(const char *run, int64_t **steps, size_t *count) {
     if (!d) return up_fail(UP_ERR_IO, run, "%s", strerror(errno));
     for (struct dirent *e; (e = readdir(d));) {
         long long step;
-        int used = 0;
-        if (sscanf(e->d_name, "checkpoint-%lld%n", &step, &used) != 1 || e->d_name[used]) continue;
+        char name[64];
+        if (sscanf(e->d_name, "checkpoint-%lld", &step) != 1) continue;
+        name_of(step, "", name);
+        if (strcmp(e->d_name, name)) continue;
         if (*count == room) {
             room = room ? 2 * room : 16;
             int64_t *grown = realloc(*steps, room * sizeof *grown);
@@ -236,7 +253,7 @@ static up_status list(const char *run, int64_t **steps, size_t *count) {
 
 static up_status folder_of(const up_trainer *t, int64_t step, const char *ending, char out[PATH_SIZE]) {
     char name[64];
-    snprintf(name, sizeof name, "checkpoint-%0*lld%s", NAME_DIGITS, (long long)step, ending);
+    name_of(step, ending, name);
     return join(out, t->settings.run, name);
 }
 
@@ -275,7 +292,7 @@ done:
 
 /* ---- restoring ---- */
 
-static up_status load(up_trainer *t, const char *folder) {
+static up_status load(up_trainer *t, const char *folder, int64_t number) {
     char path[PATH_SIZE];
     json_error_t error;
     up_status status = UP_OK;
@@ -286,6 +303,11 @@ static up_status load(up_trainer *t, const char *folder) {
     skipped = json_object_get(state, "skipped");
     if (!json_is_integer(step) || !json_is_integer(updates) || !json_is_integer(skipped))
         UP_GO(up_fail(UP_ERR_FORMAT, path, "no step counts"));
+    if (json_integer_value(step) != number ||
+        json_integer_value(updates) + json_integer_value(skipped) != json_integer_value(step))
+        UP_GO(up_fail(UP_ERR_FORMAT, path, "step %lld = %lld updates + %lld skipped ones: not those of its folder",
+                      (long long)json_integer_value(step), (long long)json_integer_value(updates),
+                      (long long)json_integer_value(skipped)));
     UP_GO(verify_files(folder, state));
     UP_GO(join(path, folder, state_files[0]));
     UP_GO(read_weights(t, path));
@@ -301,21 +323,31 @@ done:
     return status;
 }
 
+/* A broken checkpoint that was passed over must not count among those kept, nor stand where the run will save again. */
+static up_status set_aside(const up_trainer *t, int64_t step) {
+    char from[PATH_SIZE], to[PATH_SIZE];
+    UP_TRY(folder_of(t, step, "", from));
+    UP_TRY(folder_of(t, step, ".broken", to));
+    remove_checkpoint(to);
+    return rename(from, to) ? up_fail(UP_ERR_IO, from, "cannot be set aside: %s", strerror(errno)) : UP_OK;
+}
+
 up_status up_checkpoint_load(up_trainer *t, int *found) {
     int64_t *steps;
-    size_t count;
+    size_t count, i = 0;
     char folder[PATH_SIZE];
     up_status status = UP_OK;
     *found = 0;
     UP_TRY(list(t->settings.run, &steps, &count));
-    for (size_t i = 0; i < count && !*found; i++) {
+    for (; i < count; i++) {
         UP_GO(folder_of(t, steps[i], "", folder));
-        status = load(t, folder);
+        status = load(t, folder, steps[i]);
         *found = status == UP_OK;
-        if (status != UP_ERR_FORMAT) break; /* a broken checkpoint is passed over, anything else is the user's to solve */
+        /* a broken checkpoint is passed over, anything else is the user's to solve */
+        if (status != UP_ERR_FORMAT || i + 1 == count) break;
         fprintf(stderr, "uniperceiver: %s: trying the checkpoint before it\n", up_last_error());
-        if (i + 1 < count) status = UP_OK;
     }
+    while (*found && i > 0) UP_GO(set_aside(t, steps[--i]));
 done:
     free(steps);
     return status;
