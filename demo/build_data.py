@@ -371,9 +371,11 @@ def build_text(rows, vocabulary, tokenizer):
 def motion_path(motion, rng):
     """Sixteen poses (x, y, size, degrees counterclockwise, visible); x, y are the centre, in pixels."""
     at = [n / (FRAMES - 1) for n in range(FRAMES)]
-    size, way = rng.uniform(18, 26), rng.uniform(14, 20)
+    size, way = rng.uniform(15, 21), rng.uniform(20, 25)
+    if motion.startswith("turning"):
+        size *= 1.4  # it stays where it is: there is room
     if motion == "growing" or motion == "shrinking":
-        small, large = rng.uniform(10, 15), rng.uniform(27, 36)
+        small, large = rng.uniform(7, 12), rng.uniform(32, 42)
         sizes = [small + (large - small) * t for t in at]
         sizes = sizes[::-1] if motion == "shrinking" else sizes
         size = large
@@ -388,8 +390,8 @@ def motion_path(motion, rng):
         return rng.uniform(low - min(d, 0), max(low - min(d, 0), high - max(d, 0)))
     x0, y0, turn, angle = start(dx), start(dy), 0, rng.uniform(-12, 12)
     if motion.startswith("turning"):
-        turn = rng.uniform(110, 200) * (-1 if motion == "turning clockwise" else 1)
-    period, phase, swing = rng.choice([5, 6, 7]), rng.randrange(6), rng.uniform(3, 5)
+        turn = rng.uniform(170, 250) * (-1 if motion == "turning clockwise" else 1)
+    period, phase, swing = rng.choice([5, 6, 7]), rng.randrange(6), rng.uniform(5, 8)
     xs = [x0 + dx * t for t in at]
     if motion == "shaking":
         xs = [x0 + (swing if (n + phase) % period < period / 2 else -swing) for n in range(FRAMES)]
