@@ -43,13 +43,16 @@ static void expect_error(up_status got, up_status want, const char *a, const cha
 /* ---- lists ---- */
 
 static void test_table_cells(void) {
-    static const char text[] = "image\tname\r\n/abs/a.jpg\tone\r\n\r\nb.jpg\t\n\nsub/c.jpg\tthr ee";
+    static const char text[] =
+        "\xef\xbb\xbfimage\tname\r\n/abs/a.jpg\tone\r\n\r\nb.jpg\t\n\nsub/c.jpg\tthr ee";
     up_table t;
     size_t column;
     char *path, wanted[600];
     UP_ASSERT_OK(up_table_read(up_lab_text("good.tsv", text), &t));
     CU_ASSERT_EQUAL_FATAL(t.rows, 3);
     CU_ASSERT_EQUAL_FATAL(t.columns, 2);
+    UP_ASSERT_OK(up_table_column(&t, "image", &column));
+    CU_ASSERT_EQUAL(column, 0);
     UP_ASSERT_OK(up_table_column(&t, "name", &column));
     CU_ASSERT_EQUAL(column, 1);
     static const char *const cells[3][2] = {{"/abs/a.jpg", "one"}, {"b.jpg", ""}, {"sub/c.jpg", "thr ee"}};
