@@ -11,6 +11,7 @@ typedef struct call {
     const up_attention_grad *g; /* NULL: forward */
     int add_keys; /* sequences share key rows: dk and dv are +=, and a piece is one head of all sequences */
     int64_t sequences, heads; /* of a piece */
+    float scale;              /* 1 / sqrt(D / H) */
     int64_t work;             /* floats of scratch of each thread */
 } call;
 
@@ -31,7 +32,7 @@ static up_cpu_head head_of(const call *t, int64_t s, int64_t h) {
         .kind = f[UP_SEQ_KIND],
         .prefix = f[UP_SEQ_PREFIX],
         .words = f[UP_SEQ_WORDS],
-        .scale = (float)(1 / sqrt((double)width)),
+        .scale = t->scale,
         .q = rows_at(a->q, q, col),
         .k = rows_at(a->k, k, col),
         .v = rows_at(a->v, k, col),
@@ -49,19 +50,47 @@ static up_cpu_head head_of(const call *t, int64_t s, int64_t h) {
     return head;
 }
 
+/* The same sequence, one head on: its columns follow. */
+static void next_head(up_cpu_head *h) {
+    up_rows *all[] = {&h->q,    &h->k,  &h->v,  &h->prompt_k, &h->prompt_v,  &h->out,
+                      &h->dout, &h->dq, &h->dk, &h->dv,       &h->dprompt_k, &h->dprompt_v};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        if (all[i]->p) all[i]->p += h->width;
+    h->lse.p++;
+}
+
+/* Short sequences are over before the processor has found out what comes next: their rows are asked for one
+ * sequence ahead. */
+static void prefetch_rows(up_view v, int64_t first, int64_t count) {
+    enum { LINE = 16 }; /* floats */
+    for (int64_t i = first; up_view_present(v) && i < first + count; i++)
+        for (int64_t j = 0; j < v.cols; j += LINE) __builtin_prefetch(up_f32(v) + i * v.stride + j);
+}
+
+static void prefetch_sequence(const call *t, int64_t s) {
+    enum { SHORT = 8 };
+    if (s >= t->a->sequences.rows) return;
+    const int32_t *f = up_i32(t->a->sequences) + s * t->a->sequences.stride;
+    if (f[UP_SEQ_Q_COUNT] > SHORT || f[UP_SEQ_K_COUNT] > SHORT) return;
+    prefetch_rows(t->a->q, f[UP_SEQ_Q_START], f[UP_SEQ_Q_COUNT]);
+    prefetch_rows(t->a->k, f[UP_SEQ_K_START], f[UP_SEQ_K_COUNT]);
+    prefetch_rows(t->a->v, f[UP_SEQ_K_START], f[UP_SEQ_K_COUNT]);
+    prefetch_rows(t->a->out, f[UP_SEQ_Q_START], f[UP_SEQ_Q_COUNT]);
+    if (t->g) prefetch_rows(t->g->dout, f[UP_SEQ_Q_START], f[UP_SEQ_Q_COUNT]);
+}
+
 static void attention_piece(const void *context, int64_t piece, int thread) {
     const call *t = context;
     const up_attention_args *a = t->a;
     int64_t across = a->heads / t->heads, s0 = piece / across * t->sequences, h0 = piece % across * t->heads;
     float *work = up_scratch_of(t->g ? t->g->scratch : a->scratch) + thread * t->work;
-    for (int64_t s = s0; s < s0 + t->sequences && s < a->sequences.rows; s++)
-        for (int64_t h = h0; h < h0 + t->heads; h++) {
-            up_cpu_head head = head_of(t, s, h);
-            if (t->g)
-                t->cpu->kernels.attention_bwd(&head, work);
-            else
-                t->cpu->kernels.attention(&head, work);
-        }
+    void (*run)(const up_cpu_head *, float *) =
+        t->g ? t->cpu->kernels.attention_bwd : t->cpu->kernels.attention;
+    for (int64_t s = s0; s < s0 + t->sequences && s < a->sequences.rows; s++) {
+        up_cpu_head head = head_of(t, s, h0);
+        prefetch_sequence(t, s + 1);
+        for (int64_t h = 0; h < t->heads; h++, next_head(&head)) run(&head, work);
+    }
 }
 
 static void zero_rows(up_view v, int64_t first, int64_t end) {
@@ -97,6 +126,7 @@ static void run(call *t, int by_head) {
 
 static up_status attention(up_backend *b, const up_attention_args *a) {
     call t = {.cpu = up_cpu_of(b), .a = a};
+    t.scale = (float)(1 / sqrt((double)a->q.cols / a->heads));
     t.work = t.cpu->kernels.attention_work(a->max_keys, a->q.cols / a->heads, 0);
     clear_uncovered(a->sequences, UP_SEQ_Q_START, UP_SEQ_Q_COUNT, a->out, a->lse);
     run(&t, 0);
@@ -108,6 +138,7 @@ static up_status attention(up_backend *b, const up_attention_args *a) {
 static up_status attention_bwd(up_backend *b, const up_attention_grad *g) {
     const up_attention_args *a = &g->forward;
     call t = {.cpu = up_cpu_of(b), .a = a, .g = g};
+    t.scale = (float)(1 / sqrt((double)a->q.cols / a->heads));
     t.work = t.cpu->kernels.attention_work(a->max_keys, a->q.cols / a->heads, 1);
     clear_uncovered(a->sequences, UP_SEQ_Q_START, UP_SEQ_Q_COUNT, g->dq, (up_view){0});
     t.add_keys = !clear_uncovered(a->sequences, UP_SEQ_K_START, UP_SEQ_K_COUNT, g->dk, g->dv);

@@ -1,4 +1,4 @@
-/* backend.c - the CPU backend: the reference's table with faster slots, one OpenMP pool, memory in large
+/* backend.c - the CPU backend: the reference's table with faster slots, one pool of threads, memory in large
  * pages. f32; every slot computes what ref/ops defines. */
 #include "backend_cpu/cpu.h"
 
@@ -7,6 +7,7 @@
 #include <sys/mman.h>
 
 static void destroy(up_backend *b) {
+    up_cpu_pool_stop(up_cpu_of(b)->pool);
     free(up_cpu_of(b)->work);
     free(b->state);
     free(b);
@@ -55,8 +56,6 @@ static size_t scratch(up_backend *b, up_op op, const up_op_dims *dims) {
     case UP_OP_LAYERNORM:
     case UP_OP_RESIDUAL:
         return 2 * parts * (size_t)up_most(dims->in, dims->out);
-    case UP_OP_LOGITS:
-        return UP_CPU_PARTS * sizeof(double);
     default:
         return 0;
     }
@@ -87,11 +86,13 @@ up_status up_backend_cpu(int threads, up_backend **out) {
     size_t bytes = (size_t)(cpu->threads * cpu->kernels.gemm_work) * sizeof(float);
     if (posix_memalign((void **)&cpu->work, 64, bytes))
         UP_GO(up_fail(UP_ERR_MEMORY, "backend cpu", "out of memory: %zu bytes wanted", bytes));
+    UP_GO(up_cpu_pool_start(cpu->threads, &cpu->pool));
     fill_table(&cpu->ops);
     *b = (up_backend){&cpu->ops, cpu};
     *out = b;
     return UP_OK;
 done:
+    if (cpu) free(cpu->work);
     free(cpu);
     free(b);
     return status;

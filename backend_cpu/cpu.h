@@ -22,6 +22,7 @@ typedef int (*up_cpu_gemm_fn)(const up_cpu *cpu, int thread, int ta, int tb, int
 struct up_cpu {
     up_backend_ops ops;
     int threads;
+    struct up_cpu_pool *pool; /* threads - 1 besides the caller */
     up_cpu_kernels kernels;
     up_cpu_gemm_fn gemm;
     const char *gemm_name;
@@ -58,11 +59,13 @@ up_status up_cpu_choose_kernels(up_cpu_kernels *out);
 /* gemm.c: oneDNN, OpenBLAS or the plain kernels, or what UP_CPU_GEMM names. */
 up_status up_cpu_choose_gemm(up_cpu *cpu);
 
-/* pool.c: body(context, piece, thread) for every piece, on all threads. Without OpenMP: one after the other.
- */
+/* pool.c: body(context, piece, thread) for every piece, on all threads; the caller is thread 0. */
+typedef struct up_cpu_pool up_cpu_pool;
 typedef void (*up_cpu_body)(const void *context, int64_t piece, int thread);
 void up_cpu_for(const up_cpu *cpu, int64_t pieces, up_cpu_body body, const void *context);
-int up_cpu_threads(int wanted); /* of this build and machine; 0 = all */
+up_status up_cpu_pool_start(int threads, up_cpu_pool **out);
+void up_cpu_pool_stop(up_cpu_pool *pool); /* NULL is fine */
+int up_cpu_threads(int wanted);           /* of this machine; 0 = all */
 
 /* A product in one piece; a refusal is counted and reported at the operation's end. */
 void up_cpu_product(up_cpu *cpu, int thread, int ta, int tb, int64_t m, int64_t n, int64_t k, float alpha,
@@ -72,10 +75,12 @@ up_status up_cpu_finish(up_cpu *cpu); /* UP_OK, or the refusal */
 /* C = alpha op(A) op(B) (+ C) on all threads, cut over C. */
 void up_cpu_matmul(up_cpu *cpu, int ta, int tb, float alpha, up_view a, up_view b, int add, up_view c);
 
-/* Sums over rows go through at most UP_CPU_PARTS partial sums in scratch, added in order: [parts, width]. */
+/* Sums over rows go through at most UP_CPU_PARTS partial sums in scratch, [parts, width]. The first begins
+ * with the gradient that is added to, the others with 0; at the end the gradient is their sum in order. */
 enum { UP_CPU_PARTS = 32 };
 int64_t up_cpu_part_rows(int64_t rows); /* rows of one part */
-void up_cpu_add_parts(const float *parts, int64_t count, int64_t ld, int64_t width, float *out); /* out += */
+void up_cpu_begin_part(int64_t part, int64_t width, const float *gradient, float *sums);
+void up_cpu_sum_parts(const float *parts, int64_t count, int64_t ld, int64_t width, float *gradient);
 
 /* Rows that a piece of a row by row operation takes. */
 int64_t up_cpu_piece_rows(const up_cpu *cpu, int64_t rows);

@@ -2,19 +2,18 @@
  * thread's; the loop over threads is ours (pool.c). UP_CPU_GEMM=dnnl|openblas|plain forces one. */
 #include "backend_cpu/cpu.h"
 
-#ifdef UP_WITH_DNNL
+/* Where OpenMP cannot be told to leave oneDNN one thread, oneDNN is not used. */
+#if defined(UP_WITH_DNNL) && defined(_OPENMP)
+#define WITH_DNNL
 #include <dnnl.h>
 #endif
 #ifdef UP_WITH_OPENBLAS
 #include <cblas.h>
 #endif
-#ifdef _OPENMP
-#include <omp.h>
-#endif
 #include <stdlib.h>
 #include <string.h>
 
-#ifdef UP_WITH_DNNL
+#ifdef WITH_DNNL
 /* dnnl_sgemm is in 2.x and 3.x alike; inside a parallel region, and with one OpenMP thread, it takes one
  * thread. */
 static int with_dnnl(const up_cpu *cpu, int thread, int ta, int tb, int64_t m, int64_t n, int64_t k,
@@ -51,7 +50,7 @@ static const struct {
     const char *name;
     up_cpu_gemm_fn run;
 } products[] = {/* best first */
-#ifdef UP_WITH_DNNL
+#ifdef WITH_DNNL
                 {"dnnl", with_dnnl},
 #endif
 #ifdef UP_WITH_OPENBLAS

@@ -33,11 +33,12 @@ typedef struct up_cpu_head {
 } up_cpu_head;
 
 typedef struct up_cpu_adamw {
-    float clip, lr, beta1, beta2, eps, decay, correction1, correction2;
+    float clip, lr, beta1, beta2, rest1, rest2; /* rest = 1 - beta, rounded once */
+    float eps, decay, scale1, scale2;           /* scale = 1 / correction */
 } up_cpu_adamw;
 
-/* The longest sequence of the direct attention; queries and keys of a block of the general one. */
-enum { UP_SHORT_KEYS = 8, UP_ATT_QUERIES = 48, UP_ATT_KEYS = 256 };
+/* The most queries and keys of a block of attention. */
+enum { UP_ATT_QUERIES = 64, UP_ATT_KEYS = 256 };
 
 typedef struct up_cpu_kernels {
     const char *name;

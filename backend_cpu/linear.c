@@ -44,7 +44,7 @@ typedef struct backward {
     up_cpu *cpu;
     up_view x, weight, pre, dy, dx;
     int gelu;
-    float *parts; /* [parts, O] of the bias gradient, or NULL */
+    float *dbias, *parts; /* [O], [parts, O]; parts is NULL where there is no bias gradient */
     int64_t rows;
 } backward;
 
@@ -56,7 +56,7 @@ static void backward_piece(const void *context, int64_t piece, int thread) {
     up_rows dy = up_rows_from(t->dy, i);
     if (t->gelu) k->gelu_bwd(n, d, up_rows_from(t->pre, i), dy);
     if (t->parts) {
-        memset(t->parts + piece * d, 0, (size_t)d * sizeof *t->parts);
+        up_cpu_begin_part(piece, d, t->dbias, t->parts + piece * d);
         k->column_sums(n, d, (up_numbers){NULL, 0}, dy, t->parts + piece * d);
     }
     if (up_view_present(t->dx))
@@ -67,9 +67,9 @@ static void backward_piece(const void *context, int64_t piece, int thread) {
 static void products_bwd(backward *t, up_view dweight, up_view dbias, up_view scratch) {
     int64_t rows = t->dy.rows, pieces;
     t->rows = up_cpu_part_rows(rows), pieces = (rows + t->rows - 1) / t->rows;
-    t->parts = up_view_present(dbias) ? up_scratch_of(scratch) : NULL;
+    t->dbias = up_f32(dbias), t->parts = t->dbias ? up_scratch_of(scratch) : NULL;
     if (t->gelu || t->parts || up_view_present(t->dx)) up_cpu_for(t->cpu, pieces, backward_piece, t);
-    if (t->parts) up_cpu_add_parts(t->parts, pieces, t->dy.cols, t->dy.cols, up_f32(dbias));
+    if (t->parts) up_cpu_sum_parts(t->parts, pieces, t->dy.cols, t->dy.cols, t->dbias);
     if (up_view_present(dweight)) up_cpu_matmul(t->cpu, 1, 0, 1, t->dy, t->x, 1, dweight); /* dW += dy' x */
 }
 

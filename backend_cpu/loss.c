@@ -12,7 +12,7 @@ static up_status logits(up_backend *b, const up_logits_args *a) {
     return up_cpu_finish(up_cpu_of(b));
 }
 
-/* Some rows of a loss, and for the gradient of the temperature one double of scratch each. */
+/* Some rows of a loss, and for the gradient of the temperature one sum each. */
 typedef struct rows {
     const up_cpu *cpu;
     const void *args;
@@ -31,18 +31,19 @@ static void scale_piece(const void *context, int64_t piece, int thread) {
 }
 
 /* z = scale a b', scale = exp(log_scale): da = scale dz b, db = scale dz' a, dlog_scale += sum of dz z
- * = sum of da a unless clamped */
+ * = sum of da a, unless clamped */
 static up_status logits_bwd(up_backend *b, const up_logits_grad *a) {
     up_cpu *cpu = up_cpu_of(b);
     float scale = (float)clamped(a->log_scale);
     if (up_view_present(a->da)) up_cpu_matmul(cpu, 0, 0, scale, a->dz, a->b, 0, a->da);
     if (up_view_present(a->db)) up_cpu_matmul(cpu, 1, 0, scale, a->dz, a->a, 0, a->db);
     if (up_view_present(a->dlog_scale) && exp((double)up_f32(a->log_scale)[0]) <= UP_MAX_LOGIT_SCALE) {
-        rows t = {cpu, a, up_cpu_part_rows(a->a.rows), (double *)(void *)up_scratch_of(a->scratch)};
-        int64_t parts = (a->a.rows + t.rows - 1) / t.rows;
+        double parts[UP_CPU_PARTS];
+        rows t = {cpu, a, up_cpu_part_rows(a->a.rows), parts};
+        int64_t count = (a->a.rows + t.rows - 1) / t.rows;
         double sum = (double)up_f32(a->dlog_scale)[0];
-        up_cpu_for(cpu, parts, scale_piece, &t);
-        for (int64_t i = 0; i < parts; i++) sum += t.parts[i];
+        up_cpu_for(cpu, count, scale_piece, &t);
+        for (int64_t i = 0; i < count; i++) sum += parts[i];
         up_f32(a->dlog_scale)[0] = (float)sum;
     }
     return up_cpu_finish(cpu);

@@ -96,8 +96,8 @@ static void layernorm_bwd_piece(const void *context, int64_t piece, int thread) 
     int64_t n, i = part_of(w, piece, &n), d = a->x.cols;
     float *dweight = up_view_present(a->dweight) ? w->parts + piece * w->ld : NULL;
     float *dbias = up_view_present(a->dbias) ? w->parts + piece * w->ld + d : NULL;
-    if (dweight) memset(dweight, 0, (size_t)d * sizeof *dweight);
-    if (dbias) memset(dbias, 0, (size_t)d * sizeof *dbias);
+    if (dweight) up_cpu_begin_part(piece, d, up_f32(a->dweight), dweight);
+    if (dbias) up_cpu_begin_part(piece, d, up_f32(a->dbias), dbias);
     w->cpu->kernels.layernorm_bwd(n, d, up_rows_from(a->x, i), up_f32(a->weight), up_rows_from(a->stats, i),
                                   up_rows_from(a->dy, i), up_rows_from(a->residual, i),
                                   up_rows_from(a->dx, i), dweight, dbias);
@@ -106,8 +106,8 @@ static void layernorm_bwd_piece(const void *context, int64_t piece, int thread) 
 static up_status layernorm_bwd(up_backend *b, const up_layernorm_grad *a) {
     int64_t d = a->x.cols;
     work w = by_parts(b, a, a->x.rows, a->scratch, 2 * d, layernorm_bwd_piece);
-    if (up_view_present(a->dweight)) up_cpu_add_parts(w.parts, pieces_of(&w), w.ld, d, up_f32(a->dweight));
-    if (up_view_present(a->dbias)) up_cpu_add_parts(w.parts + d, pieces_of(&w), w.ld, d, up_f32(a->dbias));
+    if (up_view_present(a->dweight)) up_cpu_sum_parts(w.parts, pieces_of(&w), w.ld, d, up_f32(a->dweight));
+    if (up_view_present(a->dbias)) up_cpu_sum_parts(w.parts + d, pieces_of(&w), w.ld, d, up_f32(a->dbias));
     return UP_OK;
 }
 
@@ -131,14 +131,14 @@ static void residual_bwd_piece(const void *context, int64_t piece, int thread) {
     (void)thread;
     int64_t n, i = part_of(w, piece, &n), d = a->dy.cols;
     float *dscale = up_view_present(a->dscale) ? w->parts + piece * w->ld : NULL;
-    if (dscale) memset(dscale, 0, (size_t)d * sizeof *dscale);
+    if (dscale) up_cpu_begin_part(piece, d, up_f32(a->dscale), dscale);
     w->cpu->kernels.residual_bwd(n, d, up_rows_from(a->branch, i), up_f32(a->scale), up_rows_from(a->drop, i),
                                  up_rows_from(a->dy, i), up_rows_from(a->dbranch, i), dscale);
 }
 
 static up_status residual_bwd(up_backend *b, const up_residual_grad *a) {
     work w = by_parts(b, a, a->dy.rows, a->scratch, a->dy.cols, residual_bwd_piece);
-    if (up_view_present(a->dscale)) up_cpu_add_parts(w.parts, pieces_of(&w), w.ld, w.ld, up_f32(a->dscale));
+    if (up_view_present(a->dscale)) up_cpu_sum_parts(w.parts, pieces_of(&w), w.ld, w.ld, up_f32(a->dscale));
     return UP_OK;
 }
 

@@ -86,7 +86,7 @@ static up_status adamw(up_backend *b, const up_adamw_args *a) {
     if (up_view_present(a->sqnorm)) {
         double square = (double)up_f32(a->sqnorm)[0];
         if (!isfinite(square)) return UP_OK; /* the step is skipped */
-        if (a->max_norm > 0) clip = fmin(1, (double)a->max_norm / (sqrt(square) + 1e-6));
+        if (a->max_norm > 0) clip = fmin(1, a->max_norm / (sqrt(square) + 1e-6));
     }
     sweep t = over(b, a->param);
     up_view all[] = {a->param, a->grad, a->m, a->v};
@@ -94,8 +94,10 @@ static up_status adamw(up_backend *b, const up_adamw_args *a) {
     for (int i = 0; i < 4; i++) dense &= all[i].stride == all[i].cols;
     for (int i = 0; i < 4; i++) t.x[i] = dense ? flat(all[i]) : all[i];
     t.across = up_most(1, (t.x[0].cols + PIECE - 1) / PIECE), t.pieces = t.across * t.x[0].rows;
-    t.adamw = (up_cpu_adamw){(float)clip, a->lr,    a->beta1,       a->beta2,
-                             a->eps,      a->decay, a->correction1, a->correction2};
+    t.adamw = (up_cpu_adamw){.clip = (float)clip, .lr = (float)a->lr, .beta1 = (float)a->beta1,
+                             .beta2 = (float)a->beta2, .rest1 = (float)(1 - a->beta1), .rest2 = (float)(1 - a->beta2),
+                             .eps = (float)a->eps, .decay = (float)a->decay, .scale1 = (float)(1 / a->correction1),
+                             .scale2 = (float)(1 / a->correction2)};
     up_cpu_for(t.cpu, t.pieces, adamw_piece, &t);
     return UP_OK;
 }

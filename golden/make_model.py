@@ -2,11 +2,12 @@
 text of include/uniperceiver/*.h. It is slow and plain: every sequence runs alone with a dense mask, autograd gives the
 gradients, torch.optim.AdamW the steps. Run: /usr/bin/python3 golden/make_model.py   (Debian: python3-torch)
 
-Every configuration is also run at float32: what that honest run loses against float64 is stored beside the values, as
+Every configuration is also run at float32: what these honest runs lose against float64 is stored beside the values, as
 the yardstick for tolerances. `stepN.terms.TASK` is the sum of |dz z| over all logits of a task: the terms whose sum is the
 gradient of its temperature, and which mostly cancel.
 """
 import hashlib
+import itertools
 import json
 import math
 import os
@@ -448,14 +449,40 @@ def layout_tables(c, batches):
     return out
 
 
-def f32_errors(exact, single):
-    """What float32 loses: the largest relative error (in norm) of a tensor, forward and among the gradients. The
-    temperatures' gradients, sums of terms that cancel, are left out: their yardstick is the sum of |terms|."""
-    worst = {"f32.forward": 0.0, "f32.gradient": 0.0}
-    for k, v in exact.items():
-        kind = "f32.gradient" if ".gradient." in k else "f32.forward"
-        if v.any() and (k.startswith("batch") or ".gradient." in k) and ".logit_scale." not in k:
-            worst[kind] = max(worst[kind], np.linalg.norm(single[k] - v) / np.linalg.norm(v))
+def shuffle_ffn(tensors, order):
+    """The same model with the hidden units of its FFNs in another order: sums round differently."""
+    return {k: v[order] if ".ffn.up." in k else v[:, order] if k.endswith(".ffn.down.weight") else v
+            for k, v in tensors.items()}
+
+
+def f32_runs(c, w, batches, optimizer, arrays, rng):
+    """Four honest float32 runs of a case."""
+    for _ in range(4):
+        order = rng.permutation(c["ffn"])
+        run = train(c, shuffle_ffn(w, order), batches, optimizer, arrays, torch.float32)
+        yield shuffle_ffn(run, np.argsort(order))
+
+
+def f32_errors(batches, exact, runs):
+    """What float32 loses, the worst of some runs: the largest relative error (in norm) of a tensor, forward and among the gradients, and in a
+    loss. A loss is one number, right by luck now and then; its yardstick is what the logits lose, twice the largest
+    error of one. The temperatures' gradients, sums of terms that cancel, are left out: theirs are the terms."""
+    worst = {"f32.forward": 0.0, "f32.gradient": 0.0, "f32.loss": 0.0}
+
+    def note(kind, error):
+        worst["f32." + kind] = max(worst["f32." + kind], float(error))
+
+    for single, (k, v) in itertools.product(runs, exact.items()):
+        error = np.linalg.norm(single[k] - v) / max(np.linalg.norm(v), 1e-300)
+        if ".gradient." in k and ".logit_scale." not in k:
+            note("gradient", error)
+        elif k.startswith("batch") and not k.endswith(("loss", "accuracy")):
+            note("forward", error)
+    for single, (i, b) in itertools.product(runs, enumerate(batches)):
+        off = 2 * np.abs(single[f"batch{i}.logits"] - exact[f"batch{i}.logits"]).max()
+        rows = exact[f"batch{i}.row_loss"]
+        note("loss", max(off * b["loss"]["weight"] / exact[f"batch{i}.loss"].min(),
+                         off * math.sqrt(len(rows)) / np.linalg.norm(rows)))
     return {k: np.array([v]) for k, v in worst.items()}
 
 
@@ -496,7 +523,7 @@ def main():
         batches = json.loads(json.dumps(batches))  # configurations share lists of batches; the notes are their own
         arrays = inputs(c, batches, rng)
         exact = train(c, w, batches, optimizer, arrays, torch.float64)
-        errors = f32_errors(exact, train(c, w, batches, optimizer, arrays, torch.float32))
+        errors = f32_errors(batches, exact, list(f32_runs(c, w, batches, optimizer, arrays, rng)))
         expected = {**layout_tables(c, batches), **exact, **errors}
         write_json(os.path.join(folder, "config.json"), c)
         write_json(os.path.join(folder, "case.json"), {"optimizer": optimizer, "steps": STEPS, "batches": batches})
@@ -507,7 +534,7 @@ def main():
             path = f"{name}/{file}.safetensors"
             note(path, write_safetensors(os.path.join(HERE, path), tensors, metadata))
         print(f"{name}: {sum(v.size for v in w.values())} parameters; float32 loses {errors['f32.forward'][0]:.1e} "
-              f"forward, {errors['f32.gradient'][0]:.1e} in gradients; norm {exact['step0.norm'][0]:.3g}; losses "
+              f"forward, {errors['f32.loss'][0]:.1e} in losses, {errors['f32.gradient'][0]:.1e} in gradients; norm {exact['step0.norm'][0]:.3g}; losses "
               + " ".join(f"{exact[f'batch{i}.loss'][0]:.3f}" for i in range(len(batches))))
     write_json(os.path.join(HERE, "manifest.json"), {"made_by": "golden/make_model.py", "torch": torch.__version__,
                                                      "numpy": np.__version__, "files": files})

@@ -2,14 +2,17 @@
  * (golden/make_model.py). Layout and masks exactly; forward values, losses, every gradient and three AdamW
  * steps within bounds of the arithmetic.
  *
- * Bounds. `ref`: 1e-6 forward, 1e-5 in gradients, relative in the norm of each tensor. `cpu`: twice what an
- * honest float32 run of the same implementation loses (f32.forward, f32.gradient in the fixtures).
+ * Bounds. `ref`: 1e-6 forward and in losses, 1e-5 in gradients, relative in the norm of each tensor. `cpu`:
+ * twice what honest float32 runs of the same implementation lose (f32.forward, f32.loss, f32.gradient in
+ * the fixtures).
  *  - The gradient of a temperature is a sum over all logits of dz z that mostly cancels: it may lose what its
  * terms do.
  *  - A row of a gradient that is exactly zero there (an unused token, a clamped temperature) must be so here.
  *  - A weight may be off by what Adam makes of the gradient's measured difference: see update_bound. */
 #include "tests/support.h"
+#include "files/file.h"
 #include "files/safetensors.h"
+#include "files/weights.h"
 #include "uniperceiver/run.h"
 
 #include <jansson.h>
@@ -26,14 +29,14 @@ typedef struct golden {
     const char *name, *backend_name;
     json_t *kase;
     up_config config;
-    up_safetensors *weights, *inputs, *expected;
+    up_safetensors *inputs, *expected;
     up_backend *backend;
     up_model *model;
     up_run *run;
-    int batches;
+    int keep_all, batches;
     up_batch batch[MAX_BATCHES];
     up_adamw adamw;
-    double forward_bound, gradient_bound;
+    double forward_bound, loss_bound, gradient_bound;
     double worst_forward, worst_loss, worst_gradient, worst_update, worst_of_bound;
     /* [params->total] each: weights at the start, the run's last gradient, and for update_bound the expected
      * second moment, the largest difference of a clipped gradient so far, and how far a weight may be off by
@@ -106,47 +109,6 @@ static double real(const json_t *object, const char *key) {
 }
 static const char *string(const json_t *object, const char *key) {
     return must((void *)(uintptr_t)json_string_value(json_object_get(object, key)));
-}
-
-static up_config read_config(const char *name) {
-    json_t *root = load_json(name, "config.json");
-    up_config c = {0};
-    const struct {
-        const char *key;
-        int *field;
-    } integers[] = {{"layers", &c.layers},
-                    {"width", &c.width},
-                    {"heads", &c.heads},
-                    {"ffn", &c.ffn},
-                    {"vocabulary", &c.vocabulary},
-                    {"text_positions", &c.text_positions},
-                    {"image_size", &c.image_size},
-                    {"patch", &c.patch},
-                    {"frames", &c.frames},
-                    {"image_resize", &c.image_resize},
-                    {"video_resize", &c.video_resize},
-                    {"video_stride", &c.video_stride},
-                    {"shared_norm", &c.shared_norm},
-                    {"image_time", &c.image_time},
-                    {"visual_type", &c.visual_type},
-                    {"fixed_space", &c.fixed_space},
-                    {"output_head", &c.output_head},
-                    {"layer_scale", &c.layer_scale},
-                    {"prompts", &c.prompts},
-                    {"prompt_sides", &c.prompt_sides},
-                    {"classes", &c.classes}};
-    for (size_t i = 0; i < sizeof integers / sizeof integers[0]; i++)
-        *integers[i].field = number(root, integers[i].key);
-    c.layer_scale_init = real(root, "layer_scale_init");
-    c.drop_path = real(root, "drop_path");
-    c.initial_temperature = real(root, "initial_temperature");
-    snprintf(c.preset, sizeof c.preset, "%s", string(root, "preset"));
-    size_t i;
-    json_t *task;
-    json_array_foreach(json_object_get(root, "tasks"), i, task)
-        snprintf(c.task_names[c.tasks++], UP_NAME_SIZE, "%s", json_string_value(task));
-    json_decref(root);
-    return c;
 }
 
 /* ---- batches ---- */
@@ -266,42 +228,68 @@ static void check_readout(golden *g, int index) {
 
 /* ---- a model and its run ---- */
 
-static void upload_weights(golden *g) {
-    const up_params *params = up_model_params(g->model);
-    CU_ASSERT_EQUAL_FATAL(up_safetensors_count(g->weights), (size_t)params->count);
-    for (int p = 0; p < params->count; p++) {
-        float *w = floats(find(g->weights, UP_ST_F32, "%s", params->list[p].name));
-        CU_ASSERT_EQUAL_FATAL(up_safetensors_find(g->weights, params->list[p].name)->count,
-                              params->list[p].rows * params->list[p].cols);
-        UP_ASSERT_OK(g->backend->ops->upload(g->backend, up_model_weight(g->model, p), w));
-        for (int64_t i = 0; i < params->list[p].rows * params->list[p].cols; i++)
-            g->start[params->list[p].offset + i] = w[i];
-        free(w);
-    }
+static float *download(golden *g, up_view view) { /* malloc'ed, dense */
+    CU_ASSERT_FATAL(up_view_present(view));
+    float *out = must(malloc((size_t)(view.rows * view.cols) * sizeof *out + 1));
+    UP_ASSERT_OK(g->backend->ops->download(g->backend, out, view));
+    return out;
 }
 
-static void open_golden(golden *g, const char *name, const char *backend) {
-    *g = (golden){.name = name, .backend_name = backend, .config = read_config(name)};
+/* config.json says the same as the metadata of weights.safetensors. */
+static void check_config(const golden *g) {
+    char path[256], *read = NULL, *kept = NULL;
+    void *text = NULL;
+    size_t size;
+    up_config config;
+    snprintf(path, sizeof path, "golden/model/%s/config.json", g->name);
+    UP_ASSERT_OK(up_file_read(up_test_path(path), &text, &size));
+    UP_ASSERT_OK(up_config_from_json(path, text, &config));
+    UP_ASSERT_OK(up_config_to_json(&config, &read));
+    UP_ASSERT_OK(up_config_to_json(&g->config, &kept));
+    CU_ASSERT_STRING_EQUAL(read, kept);
+    free(text), free(read), free(kept);
+}
+
+/* The model holds exactly the numbers of the file; they are kept in `start`. */
+static void check_weights_read(golden *g) {
+    up_safetensors *file = load_tensors(g->name, "weights");
+    const up_params *params = up_model_params(g->model);
+    for (int p = 0; p < params->count; p++) {
+        const up_safetensor *t = find(file, UP_ST_F32, "%s", params->list[p].name);
+        float *want = floats(t), *got = download(g, up_model_weight(g->model, p));
+        CU_ASSERT_EQUAL(memcmp(got, want, t->bytes), 0);
+        for (int64_t i = 0; i < t->count; i++) g->start[params->list[p].offset + i] = want[i];
+        free(want), free(got);
+    }
+    up_safetensors_close(file);
+}
+
+static void open_golden(golden *g, const char *name, const char *backend, int keep_all) {
+    char path[256];
+    *g = (golden){.name = name, .backend_name = backend, .keep_all = keep_all};
     g->kase = load_json(name, "case.json");
-    g->weights = load_tensors(name, "weights");
     g->inputs = load_tensors(name, "inputs");
     g->expected = load_tensors(name, "expected");
     const json_t *o = json_object_get(g->kase, "optimizer");
     g->adamw = (up_adamw){real(o, "lr"),  real(o, "beta1"), real(o, "beta2"),
                           real(o, "eps"), real(o, "decay"), real(o, "max_norm")};
-    g->forward_bound = 1e-6, g->gradient_bound = 1e-5;
+    g->forward_bound = g->loss_bound = 1e-6, g->gradient_bound = 1e-5;
     if (strcmp(backend, "ref")) {
         g->forward_bound = 2 * value(find(g->expected, UP_ST_F64, "f32.forward"), 0);
+        g->loss_bound = 2 * value(find(g->expected, UP_ST_F64, "f32.loss"), 0);
         g->gradient_bound = 2 * value(find(g->expected, UP_ST_F64, "f32.gradient"), 0);
     }
     UP_ASSERT_OK(up_backend_create(backend, 1, &g->backend));
-    UP_ASSERT_OK(up_config_check(&g->config));
-    UP_ASSERT_OK(up_model_create(g->backend, &g->config, 1, &g->model));
+    snprintf(path, sizeof path, "golden/model/%s/weights.safetensors", name);
+    UP_ASSERT_OK(up_model_read(g->backend, up_test_path(path), &g->model));
+    g->config = *up_model_config(g->model);
+    check_config(g);
     size_t total = (size_t)up_model_params(g->model)->total;
     double **arrays[] = {&g->start, &g->gradient, &g->second, &g->difference, &g->bound};
     for (int i = 0; i < 5; i++) *arrays[i] = must(calloc(total, sizeof(double)));
-    upload_weights(g);
+    check_weights_read(g);
     UP_ASSERT_OK(up_run_create(g->model, 1, &g->run));
+    up_run_keep_all_rows(g->run, g->keep_all);
     const json_t *batches = json_object_get(g->kase, "batches");
     g->batches = (int)json_array_size(batches);
     CU_ASSERT_FATAL(g->batches > 0 && g->batches <= MAX_BATCHES);
@@ -311,16 +299,9 @@ static void open_golden(golden *g, const char *name, const char *backend) {
 static void close_golden(golden *g) {
     for (int i = 0; i < g->batches; i++) up_batch_free(&g->batch[i]);
     up_run_free(g->run), up_model_destroy(g->model), up_backend_free(g->backend);
-    up_safetensors_close(g->weights), up_safetensors_close(g->inputs), up_safetensors_close(g->expected);
+    up_safetensors_close(g->inputs), up_safetensors_close(g->expected);
     free(g->start), free(g->gradient), free(g->second), free(g->difference), free(g->bound);
     json_decref(g->kase);
-}
-
-static float *download(golden *g, up_view view) { /* malloc'ed, dense */
-    CU_ASSERT_FATAL(up_view_present(view));
-    float *out = must(malloc((size_t)(view.rows * view.cols) * sizeof *out + 1));
-    UP_ASSERT_OK(g->backend->ops->download(g->backend, out, view));
-    return out;
 }
 
 /* ---- comparisons: written so that a NaN fails ---- */
@@ -369,14 +350,15 @@ static void check_tensor(golden *g, up_view view, int batch, const char *what, i
     CU_ASSERT_EQUAL_FATAL(view.rows * view.cols, want->count);
     float *got = download(g, view);
     double error = distance(got, want, 1) / norm_of(want);
-    keep_worst(&g->worst_forward, error);
-    within(g, error, g->forward_bound, name, 0);
+    int is_loss = !strcmp(what, "row_loss");
+    keep_worst(is_loss ? &g->worst_loss : &g->worst_forward, error);
+    within(g, error, is_loss ? g->loss_bound : g->forward_bound, name, 0);
     free(got);
 }
 
 static void check_forward(golden *g, int batch) {
     check_tensor(g, up_run_view(g->run, UP_RUN_EMBEDDING, 0), batch, "embedding", -1);
-    for (int l = 0; l < g->config.layers; l++)
+    for (int l = 0; l < g->config.layers - !g->keep_all; l++)
         check_tensor(g, up_run_view(g->run, UP_RUN_LAYER, l), batch, "layer", l);
     check_tensor(g, up_run_view(g->run, UP_RUN_FEATURES, 0), batch, "features", -1);
     check_tensor(g, up_run_view(g->run, UP_RUN_UNIT, 0), batch, "unit", -1);
@@ -388,7 +370,7 @@ static void check_loss(golden *g, int batch, int step, const up_loss *loss, cons
     double want = value(find(g->expected, UP_ST_F64, "batch%d.loss", batch), step);
     double error = fabs(got->loss - want) / fabs(want);
     keep_worst(&g->worst_loss, error);
-    within(g, error, g->forward_bound, "the loss", step);
+    within(g, error, g->loss_bound, "the loss", step);
     if (step) return;
     check_tensor(g, up_run_view(g->run, UP_RUN_LOGITS, 0), batch, "logits", -1);
     check_tensor(g, up_run_view(g->run, UP_RUN_LOSS, 0), batch, "row_loss", -1);
@@ -519,6 +501,7 @@ static void check_step(golden *g, int step) {
 static void check_inference(golden *g) {
     up_run *run = NULL;
     UP_ASSERT_OK(up_run_create(g->model, 0, &run));
+    up_run_keep_all_rows(run, g->keep_all);
     for (int b = 0; b < g->batches; b++) {
         if (number(json_array_get(json_object_get(g->kase, "batches"), (size_t)b), "drop")) continue;
         const up_safetensor *want = find(g->expected, UP_ST_F64, "batch%d.unit", b);
@@ -533,24 +516,29 @@ static void check_inference(golden *g) {
 
 /* ---- the tests ---- */
 
-static void check_configuration(const char *name, const char *backend) {
+/* keep_all 1: the last layer computes every row, and its whole output is compared too. */
+static void check_configuration(const char *name, const char *backend, int keep_all) {
     golden g;
-    open_golden(&g, name, backend);
+    open_golden(&g, name, backend, keep_all);
     for (int b = 0; b < g.batches; b++) check_rows(&g, b), check_masks(&g, b), check_readout(&g, b);
     check_inference(&g);
     int steps = number(g.kase, "steps");
     for (int step = 0; step < steps; step++) check_step(&g, step);
-    printf("\n    %s on %s: forward %.1e (bound %.1e), losses %.1e, gradients %.1e (bound %.1e), updates "
+    printf("\n    %s on %s%s: forward %.1e (bound %.1e), losses %.1e (bound %.1e), gradients %.1e (bound "
+           "%.1e), updates "
            "%.1e (%.2f of the "
            "bound) ",
-           name, backend, g.worst_forward, g.forward_bound, g.worst_loss, g.worst_gradient, g.gradient_bound,
-           g.worst_update, g.worst_of_bound);
+           name, backend, keep_all ? ", all rows" : "", g.worst_forward, g.forward_bound, g.worst_loss, g.loss_bound, g.worst_gradient,
+           g.gradient_bound, g.worst_update, g.worst_of_bound);
     close_golden(&g);
 }
 
 static void check_all(const char *backend) {
     static const char *const names[] = {"paper", "released", "prompts", "prompts-released", "text", "mixed"};
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) check_configuration(names[i], backend);
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        check_configuration(names[i], backend, 1);
+        check_configuration(names[i], backend, 0);
+    }
 }
 
 static void test_ref(void) {

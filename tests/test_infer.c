@@ -342,7 +342,7 @@ static void next_word(up_session *s, const float *pixels, const int32_t *words, 
     int32_t said[STEPS + 1] = {0};
     float patches[PIXELS], features[STEPS + 1 + WORDS][16];
     double sum = 0;
-    memcpy(said, words, (size_t)count * sizeof *words);
+    for (int i = 0; i < count; i++) said[i] = words[i];
     UP_ASSERT_OK(up_image_patches(pixels, 16, 16, 8, patches));
     UP_ASSERT_OK(up_batch_begin(&b, c));
     UP_ASSERT_OK(up_batch_open(&b, UP_SIDE_INPUT, 0));

@@ -1,36 +1,34 @@
-/* attention.c - one head of one sequence, forward and backward (Vaswani et al. 2017). Queries go in blocks of
- * UP_ATT_QUERIES rows, keys in blocks of UP_ATT_KEYS with the softmax kept online (Milakov and Gimelshein
- * 2018), the backward pass computes the probabilities again from the log-sum-exp (Dao et al. 2022): nothing
- * of size L x L is stored. */
+/* attention.c - one head of one sequence, forward and backward (Vaswani et al. 2017). Queries go in blocks,
+ * and scores lie as [keys, queries], so that sums and maxima over the keys run down whole vectors of queries.
+ * Keys go in blocks with the softmax kept online (Milakov and Gimelshein 2018); the backward pass computes
+ * the probabilities again from the log-sum-exp (Dao et al. 2022): nothing of size L x L is stored. */
 #include "backend_cpu/kernels/tile.h"
 #include "uniperceiver/backend.h"
 
 enum { QUERIES = UP_ATT_QUERIES, KEYS = UP_ATT_KEYS };
 
+/* What query i of a block sees: the keys 0..limit-1 and `extra` (-1: none), prompts counted. As up_mask_sees.
+ */
+typedef struct lane {
+    int32_t limit[QUERIES], extra[QUERIES];
+    float largest[QUERIES], total[QUERIES],
+        factor[QUERIES]; /* of the online softmax; backward: lse, dout . out, - */
+} lane;
+
 /* The parts of the work space and where the rows lie that the products read: in place where a head is whole
- * vectors wide and there are no prompts, else copied. keys = prompts + lk; wide and long = width and keys in
- * whole vectors. */
+ * vectors wide and there are no prompts, else copied. keys = prompts + lk; wide = width in whole vectors. */
 typedef struct space {
     int64_t keys, wide;
-    int direct;             /* few keys: scores by dot products, nothing is transposed */
-    float *kt, *vt;         /* blocks of keys, each [width, block] */
-    up_rows k, v, dk, dv;   /* [keys, wide] */
-    float *q, *dout;        /* copies of a block of queries, [QUERIES, wide] */
-    float *score, *dscore;  /* [QUERIES, block] */
-    float *acc;             /* [QUERIES, wide] out or dq */
-    float *largest, *total; /* [QUERIES] of the scores so far, and the sum of exp(score - largest) */
+    lane *lane;
+    float *qt, *doutt;     /* a block of queries transposed, [width, QUERIES] */
+    up_rows k, v, dk, dv;  /* [keys, wide] */
+    float *q, *dout;       /* copies of a block of queries, [QUERIES, wide] */
+    float *score, *dscore; /* [block of keys, QUERIES] */
+    float *acc;            /* [QUERIES, wide] out or dq */
 } space;
 
 static int64_t least(int64_t a, int64_t b) {
     return a < b ? a : b;
-}
-
-static int64_t attention_work(int64_t keys, int64_t width, int backward) {
-    int64_t wide = up_round_up(width, UP_VW), lengthy = up_round_up(keys, UP_VW);
-    int64_t floats = lengthy * width + 2 * lengthy * wide + QUERIES * (least(lengthy, KEYS) + wide + 2);
-    if (backward)
-        floats += lengthy * width + 2 * lengthy * wide + QUERIES * (least(lengthy, KEYS) + 2 * wide);
-    return up_round_up(floats, UP_VW) + 16 * UP_VW;
 }
 
 static float *take(float **work, int64_t floats) {
@@ -39,9 +37,15 @@ static float *take(float **work, int64_t floats) {
     return p;
 }
 
-static void copy_rows(int64_t n, int64_t width, int64_t wide, const float *from, int64_t ld, float *to) {
+static int64_t attention_work(int64_t keys, int64_t width, int backward) {
+    int64_t wide = up_round_up(width, UP_VW), lane_floats = (int64_t)(sizeof(lane) / sizeof(float));
+    int64_t part = QUERIES * width + 2 * keys * wide + QUERIES * least(keys, KEYS) + QUERIES * wide;
+    return up_round_up(lane_floats + part + (backward ? part + QUERIES * wide : 0) + 16 * UP_VW, UP_VW);
+}
+
+static void copy_rows(int64_t n, int64_t width, int64_t wide, up_rows from, float *to) {
     for (int64_t i = 0; i < n; i++) {
-        memcpy(to + i * wide, from + i * ld, (size_t)width * sizeof *to);
+        memcpy(to + i * wide, from.p + i * from.ld, (size_t)width * sizeof *to);
         for (int64_t j = width; j < wide; j++) to[i * wide + j] = 0;
     }
 }
@@ -49,162 +53,179 @@ static void copy_rows(int64_t n, int64_t width, int64_t wide, const float *from,
 /* Prompts and own rows as one matrix of whole vectors. */
 static up_rows gathered(const up_cpu_head *h, int64_t wide, up_rows own, up_rows prompts, float *buffer) {
     if (!h->prompts && wide == h->width) return own;
-    copy_rows(h->prompts, h->width, wide, prompts.p, prompts.ld, buffer);
-    copy_rows(h->lk, h->width, wide, own.p, own.ld, buffer + h->prompts * wide);
+    copy_rows(h->prompts, h->width, wide, prompts, buffer);
+    copy_rows(h->lk, h->width, wide, own, buffer + h->prompts * wide);
     return (up_rows){buffer, wide};
 }
 
-/* Blocks of [width, block], the last block filled up with zeros. */
-static void transpose(int64_t n, int64_t width, up_rows from, float *to) {
-    for (int64_t j0 = 0; j0 < n; j0 += KEYS) {
-        int64_t count = least(KEYS, n - j0), ld = up_round_up(count, UP_VW);
-        for (int64_t j = 0; j < count; j++)
-            for (int64_t d = 0; d < width; d++) to[d * ld + j] = from.p[(j0 + j) * from.ld + d];
-        for (int64_t d = 0; d < width && count < ld; d++)
-            memset(to + d * ld + count, 0, (size_t)(ld - count) * sizeof *to);
-        to += ld * width;
-    }
+/* Where a gradient of keys or values is summed: in place, where that holds nothing else. */
+static up_rows gradient(const up_cpu_head *h, int64_t wide, up_rows own, float *buffer) {
+    int apart = h->prompts || wide != h->width || h->add_keys || !own.p;
+    return apart ? (up_rows){buffer, wide} : own;
 }
 
 static space arrange(const up_cpu_head *h, float *work, int backward) {
     space s = {.keys = h->prompts + h->lk, .wide = up_round_up(h->width, UP_VW)};
-    int64_t lengthy = up_round_up(s.keys, UP_VW), block = least(lengthy, KEYS);
-    s.direct = s.keys <= UP_SHORT_KEYS;
-    s.kt = take(&work, lengthy * h->width);
-    s.k = gathered(h, s.wide, h->k, h->prompt_k, take(&work, lengthy * s.wide));
-    s.v = gathered(h, s.wide, h->v, h->prompt_v, take(&work, lengthy * s.wide));
+    int64_t block = least(s.keys, KEYS);
+    s.lane = (lane *)(void *)take(&work, (int64_t)(sizeof(lane) / sizeof(float)));
+    s.qt = take(&work, QUERIES * h->width);
+    s.k = gathered(h, s.wide, h->k, h->prompt_k, take(&work, s.keys * s.wide));
+    s.v = gathered(h, s.wide, h->v, h->prompt_v, take(&work, s.keys * s.wide));
     s.score = take(&work, QUERIES * block), s.acc = take(&work, QUERIES * s.wide);
-    s.largest = take(&work, QUERIES), s.total = take(&work, QUERIES);
-    if (!s.direct) transpose(s.keys, h->width, s.k, s.kt);
     if (!backward) return s;
-    s.vt = take(&work, lengthy * h->width);
-    s.dk = s.dv = (up_rows){NULL, s.wide};
-    s.dk.p = take(&work, lengthy * s.wide), s.dv.p = take(&work, lengthy * s.wide);
+    s.doutt = take(&work, QUERIES * h->width);
+    s.dk = gradient(h, s.wide, h->dk, take(&work, s.keys * s.wide));
+    s.dv = gradient(h, s.wide, h->dv, take(&work, s.keys * s.wide));
     s.dscore = take(&work, QUERIES * block);
     s.q = take(&work, QUERIES * s.wide), s.dout = take(&work, QUERIES * s.wide);
-    if (!s.direct) transpose(s.keys, h->width, s.v, s.vt);
     return s;
 }
 
-/* The keys that query i sees are 0..limit-1 and `extra`, counted from key `first`; -1: none. As up_mask_sees.
- */
-typedef struct sight {
-    int32_t limit, extra;
-} sight;
-
-static sight sight_of(const up_cpu_head *h, int64_t i, int64_t first) {
-    int64_t at = i + h->lk - h->lq, limit = h->lk, extra = -1;
-    if (h->kind == UP_MASK_CAUSAL) limit = at + 1;
-    if (h->kind == UP_MASK_DOUBLED) {
-        limit = at < h->prefix ? h->prefix : at + 1;
-        if (at >= h->prefix + h->words) limit = at - h->words, extra = at;
-    }
-    limit += h->prompts - first;
-    extra += extra < 0 ? 0 : h->prompts - first;
-    return (sight){(int32_t)limit, (int32_t)(extra < 0 ? -1 : extra)};
-}
-
-/* score[n, block] = alpha * rows . keys of one block */
-static void scores(const space *s, int64_t n, int64_t width, float alpha, const float *rows, int64_t ld,
-                   up_rows keys, const float *transposed, int64_t first, int64_t block, float *score) {
-    if (!s->direct) {
-        up_tile_block(
-            n, block,
-            (up_tile){width, alpha, 0, rows, ld, 1, transposed + first * width, block, score, block});
-        return;
-    }
-    for (int64_t i = 0; i < n; i++)
-        for (int64_t j = 0; j < s->keys; j++) {
-            const float *a = rows + i * ld, *b = keys.p + j * keys.ld;
-            float sum = 0;
-#pragma omp simd reduction(+ : sum)
-            for (int64_t d = 0; d < width; d++) sum += a[d] * b[d];
-            score[i * block + j] = alpha * sum;
+/* A few rows as one vector for each column, put together in a register: whole vectors are read soon after,
+ * and would wait for every smaller store into them. */
+static void transpose_few(int64_t n, int64_t width, up_rows from, float *to) {
+    typedef int32_t bits __attribute__((vector_size(4 * UP_VW), aligned(4), may_alias));
+    const float *row = from.p;
+    int32_t only[2 * UP_VW] = {0};
+    only[UP_VW] = -1; /* read from UP_VW - i on: the mask of lane i */
+    for (int64_t d = 0; d < width; d++) {
+        bits all = {0};
+        for (int64_t i = 0; i < n; i++) {
+            int32_t value;
+            memcpy(&value, row + i * from.ld + d, sizeof value);
+            all |= value & *(const bits *)(only + UP_VW - i);
         }
+        *(bits *)(to + d * UP_VW) = all;
+    }
 }
 
-/* One row of scores becomes exp(score - largest); the sums and the row of outputs so far follow a larger
- * largest. */
-static void softmax_row(int32_t block, sight see, float *score, float *largest, float *total, int64_t wide,
-                        float *acc) {
-    float max = *largest, sum = 0;
-    block &= -UP_VW; /* whole vectors: told to the compiler */
-#pragma omp simd reduction(max : max)
-    for (int32_t j = 0; j < block; j++) {
-        float v = (j < see.limit) | (j == see.extra) ? score[j] : -INFINITY;
-        max = v > max ? v : max;
-    }
-    if (max == -INFINITY) { /* nothing seen yet */
-        memset(score, 0, (size_t)block * sizeof *score);
+/* Rows of a block of queries as [width, lanes]; the lanes beyond them are 0. */
+static void transpose(int64_t n, int64_t lanes, int64_t width, up_rows from, float *to) {
+    enum { FEW = 4 };
+    if (n <= FEW && lanes == UP_VW) {
+        transpose_few(n, width, from, to);
         return;
     }
-#pragma omp simd reduction(+ : sum)
-    for (int32_t j = 0; j < block; j++) {
-        float p = up_exp(score[j] - max);
-        p = (j < see.limit) | (j == see.extra) ? p : 0.0f;
-        score[j] = p, sum += p;
-    }
-    float factor = *largest == -INFINITY ? 0.0f : up_exp(*largest - max);
-    *largest = max, *total = *total * factor + sum;
-    for (int64_t d = 0; acc && d < wide; d++) acc[d] *= factor;
+    if (n < lanes) memset(to, 0, (size_t)(lanes * width) * sizeof *to);
+    for (int64_t i = 0; i < n; i++)
+        for (int64_t d = 0; d < width; d++) to[d * lanes + i] = from.p[i * from.ld + d];
 }
 
-static void finish_rows(const up_cpu_head *h, const space *s, int64_t first, int64_t n) {
+static void look(const up_cpu_head *h, int64_t first, int64_t n, int64_t lanes, lane *t) {
+    for (int64_t i = 0; i < lanes; i++) {
+        int64_t at = first + i + h->lk - h->lq, limit = h->lk, extra = -1;
+        if (h->kind == UP_MASK_CAUSAL) limit = at + 1;
+        if (h->kind == UP_MASK_DOUBLED) {
+            limit = at < h->prefix ? h->prefix : at + 1;
+            if (at >= h->prefix + h->words) limit = at - h->words, extra = at + h->prompts;
+        }
+        t->limit[i] = i < n ? (int32_t)(limit + h->prompts) : 0; /* lanes of no query see nothing */
+        t->extra[i] = i < n ? (int32_t)extra : -1;
+    }
+}
+
+UP_INLINE int seen(const lane *t, int64_t i, int32_t j) {
+    return (j < t->limit[i]) | (j == t->extra[i]);
+}
+
+/* One vector of queries: scores become exp(score - largest so far), the sums follow. factor: by how much what
+ * was summed before has shrunk. */
+static void softmax_lanes(int64_t l, int64_t lanes, int32_t first, int32_t count, lane *t, float *score) {
+    float max[UP_VW], sum[UP_VW];
+    for (int i = 0; i < UP_VW; i++) max[i] = t->largest[l + i], sum[i] = 0;
+    for (int32_t j = 0; j < count; j++)
+#pragma omp simd
+        for (int i = 0; i < UP_VW; i++) {
+            float v = seen(t, l + i, first + j) ? score[j * lanes + l + i] : -INFINITY;
+            max[i] = v > max[i] ? v : max[i];
+        }
+    for (int32_t j = 0; j < count; j++)
+#pragma omp simd
+        for (int i = 0; i < UP_VW; i++) {
+            float p = up_exp(score[j * lanes + l + i] - max[i]);
+            p = seen(t, l + i, first + j) ? p : 0.0f;
+            score[j * lanes + l + i] = p, sum[i] += p;
+        }
+#pragma omp simd
+    for (int i = 0; i < UP_VW; i++) {
+        float factor = up_exp(t->largest[l + i] - max[i]);
+        factor = t->largest[l + i] == -INFINITY ? 0.0f : factor;
+        t->factor[l + i] = factor, t->largest[l + i] = max[i];
+        t->total[l + i] = t->total[l + i] * factor + sum[i];
+    }
+}
+
+static void finish_rows(const up_cpu_head *h, space *s, int64_t first, int64_t n, int64_t lanes) {
+    lane *t = s->lane;
+    for (int64_t l = 0; l < lanes; l += UP_VW)
+#pragma omp simd
+        for (int i = 0; i < UP_VW; i++) {
+            float total = t->total[l + i];
+            t->factor[l + i] = total > 0 ? 1.0f / total : total; /* 0: sees nothing; NaN stays */
+            t->total[l + i] = t->largest[l + i] + up_log(total);
+        }
     for (int64_t i = 0; i < n; i++) {
-        float *out = h->out.p + (first + i) * h->out.ld, total = s->total[i];
-        float inverse = total > 0 ? 1.0f / total : total; /* 0: sees nothing; NaN stays */
-        for (int64_t d = 0; d < h->width; d++) out[d] = s->acc[i * s->wide + d] * inverse;
-        h->lse.p[(first + i) * h->lse.ld] = s->largest[i] + logf(total);
+        float *out = h->out.p + (first + i) * h->out.ld, *acc = s->acc + i * s->wide;
+        for (int64_t d = 0; d < h->width; d++) out[d] = acc[d] * t->factor[i];
+        h->lse.p[(first + i) * h->lse.ld] = t->total[i];
     }
 }
 
 static void attention(const up_cpu_head *h, float *work) {
     space s = arrange(h, work, 0);
     for (int64_t i0 = 0; i0 < h->lq; i0 += QUERIES) {
-        int64_t n = least(QUERIES, h->lq - i0);
-        const float *q = h->q.p + i0 * h->q.ld;
-        for (int64_t i = 0; i < n; i++) s.largest[i] = -INFINITY, s.total[i] = 0;
-        memset(s.acc, 0, s.keys ? 0 : (size_t)(n * s.wide) * sizeof *s.acc);
+        int64_t n = least(QUERIES, h->lq - i0), lanes = up_round_up(n, UP_VW);
+        transpose(n, lanes, h->width, (up_rows){h->q.p + i0 * h->q.ld, h->q.ld}, s.qt);
+        look(h, i0, n, lanes, s.lane);
+        for (int64_t i = 0; i < lanes; i++) s.lane->largest[i] = -INFINITY, s.lane->total[i] = 0;
+        if (!s.keys) memset(s.acc, 0, (size_t)(n * s.wide) * sizeof *s.acc);
         for (int64_t j0 = 0; j0 < s.keys; j0 += KEYS) {
-            int64_t count = least(KEYS, s.keys - j0), block = up_round_up(count, UP_VW);
-            scores(&s, n, h->width, h->scale, q, h->q.ld, s.k, s.kt, j0, block, s.score);
-            for (int64_t i = 0; i < n; i++)
-                softmax_row((int32_t)block, sight_of(h, i0 + i, j0), s.score + i * block, s.largest + i,
-                            s.total + i, s.wide, j0 ? s.acc + i * s.wide : NULL);
-            up_tile_block(
-                n, s.wide,
-                (up_tile){count, 1, j0 > 0, s.score, block, 1, s.v.p + j0 * s.v.ld, s.v.ld, s.acc, s.wide});
+            int64_t count = least(KEYS, s.keys - j0);
+            const float *k = s.k.p + j0 * s.k.ld, *v = s.v.p + j0 * s.v.ld;
+            up_tile_block(count, lanes,
+                          (up_tile){h->width, h->scale, 0, k, s.k.ld, 1, s.qt, lanes, s.score, lanes});
+            for (int64_t l = 0; l < lanes; l += UP_VW)
+                softmax_lanes(l, lanes, (int32_t)j0, (int32_t)count, s.lane, s.score);
+            for (int64_t i = 0; j0 && i < n; i++)
+                for (int64_t d = 0; d < s.wide; d++) s.acc[i * s.wide + d] *= s.lane->factor[i];
+            up_tile_block(n, s.wide,
+                          (up_tile){count, 1, j0 > 0, s.score, 1, lanes, v, s.v.ld, s.acc, s.wide});
         }
-        finish_rows(h, &s, i0, n);
+        finish_rows(h, &s, i0, n, lanes);
     }
 }
 
 /* p = exp(score - lse); ds = scale p (dp - sum_l p_l dp_l), where the sum is dout . out */
-static void softmax_bwd_row(int32_t block, sight see, float scale, float lse, float along, float *score,
-                            float *dscore) {
-    block &= -UP_VW;
+static void softmax_bwd(int64_t lanes, int32_t first, int32_t count, float scale, const lane *t, float *score,
+                        float *dscore) {
+    for (int32_t j = 0; j < count; j++)
+        for (int64_t l = 0; l < lanes; l += UP_VW)
 #pragma omp simd
-    for (int32_t j = 0; j < block; j++) {
-        float p = up_exp(score[j] - lse), ds = scale * (dscore[j] - along);
-        int seen = (j < see.limit) | (j == see.extra);
-        score[j] = seen ? p : 0.0f;
-        dscore[j] = seen ? p * ds : 0.0f;
-    }
+            for (int i = 0; i < UP_VW; i++) {
+                int64_t at = j * lanes + l + i;
+                float p = up_exp(score[at] - t->largest[l + i]), ds = scale * (dscore[at] - t->total[l + i]);
+                p = seen(t, l + i, first + j) ? p : 0.0f;
+                score[at] = p, dscore[at] = p * ds;
+            }
 }
 
-static float along_out(const up_cpu_head *h, int64_t i) {
-    const float *a = h->dout.p + i * h->dout.ld, *b = h->out.p + i * h->out.ld;
-    float sum = 0;
+/* lse and dout . out of each query of a block; the lanes beyond them 0 */
+static void recall(const up_cpu_head *h, int64_t first, int64_t n, int64_t lanes, lane *t) {
+    for (int64_t i = n; i < lanes; i++) t->largest[i] = t->total[i] = 0;
+    for (int64_t i = 0; i < n; i++) {
+        const float *a = h->dout.p + (first + i) * h->dout.ld, *b = h->out.p + (first + i) * h->out.ld;
+        float sum = 0;
 #pragma omp simd reduction(+ : sum)
-    for (int64_t d = 0; d < h->width; d++) sum += a[d] * b[d];
-    return sum;
+        for (int64_t d = 0; d < h->width; d++) sum += a[d] * b[d];
+        t->largest[i] = h->lse.p[(first + i) * h->lse.ld], t->total[i] = sum;
+    }
 }
 
 static up_rows whole_rows(const up_cpu_head *h, int64_t wide, up_rows from, int64_t first, int64_t n,
                           float *buffer) {
     from.p += first * from.ld;
     if (wide == h->width) return from;
-    copy_rows(n, h->width, wide, from.p, from.ld, buffer);
+    copy_rows(n, h->width, wide, from, buffer);
     return (up_rows){buffer, wide};
 }
 
@@ -219,41 +240,43 @@ static void store(int64_t n, int64_t width, up_rows from, up_rows to, int add) {
     }
 }
 
-/* One block of queries against one block of keys: p and ds, then dv += p' dout, dk += ds' q, dq += ds k */
+/* A block of queries against a block of keys: p and ds, then dv += p' dout, dk += ds' q, dq += ds k */
 static void block_bwd(const up_cpu_head *h, space *s, int64_t i0, int64_t n, up_rows q, up_rows dout,
                       int64_t j0) {
-    int64_t count = least(KEYS, s->keys - j0), block = up_round_up(count, UP_VW);
-    scores(s, n, h->width, h->scale, q.p, q.ld, s->k, s->kt, j0, block, s->score);
-    scores(s, n, h->width, 1, dout.p, dout.ld, s->v, s->vt, j0, block, s->dscore);
-    for (int64_t i = 0; i < n; i++)
-        softmax_bwd_row((int32_t)block, sight_of(h, i0 + i, j0), h->scale, h->lse.p[(i0 + i) * h->lse.ld],
-                        s->total[i], s->score + i * block, s->dscore + i * block);
-    up_tile dv = {n, 1, i0 > 0, s->score, 1, block, dout.p, dout.ld, s->dv.p + j0 * s->dv.ld, s->dv.ld};
-    up_tile dk = {n, 1, i0 > 0, s->dscore, 1, block, q.p, q.ld, s->dk.p + j0 * s->dk.ld, s->dk.ld};
-    up_tile dq = {count, 1, j0 > 0, s->dscore, block, 1, s->k.p + j0 * s->k.ld, s->k.ld, s->acc, s->wide};
-    up_tile_block(count, s->wide, dv);
-    up_tile_block(count, s->wide, dk);
-    up_tile_block(n, s->wide, dq);
+    int64_t count = least(KEYS, s->keys - j0), lanes = up_round_up(n, UP_VW);
+    const float *k = s->k.p + j0 * s->k.ld, *v = s->v.p + j0 * s->v.ld;
+    float *dk = s->dk.p + j0 * s->dk.ld, *dv = s->dv.p + j0 * s->dv.ld;
+    up_tile_block(count, lanes,
+                  (up_tile){h->width, h->scale, 0, k, s->k.ld, 1, s->qt, lanes, s->score, lanes});
+    up_tile_block(count, lanes, (up_tile){h->width, 1, 0, v, s->v.ld, 1, s->doutt, lanes, s->dscore, lanes});
+    softmax_bwd(lanes, (int32_t)j0, (int32_t)count, h->scale, s->lane, s->score, s->dscore);
+    up_tile_block(count, s->wide, (up_tile){n, 1, i0 > 0, s->score, lanes, 1, dout.p, dout.ld, dv, s->dv.ld});
+    up_tile_block(count, s->wide, (up_tile){n, 1, i0 > 0, s->dscore, lanes, 1, q.p, q.ld, dk, s->dk.ld});
+    up_tile_block(n, s->wide, (up_tile){count, 1, j0 > 0, s->dscore, 1, lanes, k, s->k.ld, s->acc, s->wide});
 }
 
 static void attention_bwd(const up_cpu_head *h, float *work) {
     space s = arrange(h, work, 1);
+    for (int64_t j = 0; !h->lq && j < s.keys; j++) { /* nothing flows back */
+        memset(s.dk.p + j * s.dk.ld, 0, (size_t)h->width * sizeof *s.dk.p);
+        memset(s.dv.p + j * s.dv.ld, 0, (size_t)h->width * sizeof *s.dv.p);
+    }
     for (int64_t i0 = 0; i0 < h->lq; i0 += QUERIES) {
-        int64_t n = least(QUERIES, h->lq - i0);
+        int64_t n = least(QUERIES, h->lq - i0), lanes = up_round_up(n, UP_VW);
         up_rows q = whole_rows(h, s.wide, h->q, i0, n, s.q),
                 dout = whole_rows(h, s.wide, h->dout, i0, n, s.dout);
-        for (int64_t i = 0; i < n; i++) s.total[i] = along_out(h, i0 + i);
-        memset(s.acc, 0, s.keys ? 0 : (size_t)(n * s.wide) * sizeof *s.acc);
+        transpose(n, lanes, h->width, q, s.qt), transpose(n, lanes, h->width, dout, s.doutt);
+        look(h, i0, n, lanes, s.lane), recall(h, i0, n, lanes, s.lane);
+        if (!s.keys) memset(s.acc, 0, (size_t)(n * s.wide) * sizeof *s.acc);
         for (int64_t j0 = 0; j0 < s.keys; j0 += KEYS) block_bwd(h, &s, i0, n, q, dout, j0);
         if (h->dq.p)
             store(n, h->width, (up_rows){s.acc, s.wide}, (up_rows){h->dq.p + i0 * h->dq.ld, h->dq.ld}, 0);
     }
-    if (!h->lq) return; /* no query: nothing flows back, and the driver has set the gradients to 0 */
     store(h->prompts, h->width, s.dk, h->dprompt_k, 1);
     store(h->prompts, h->width, s.dv, h->dprompt_v, 1);
     s.dk.p += h->prompts * s.wide, s.dv.p += h->prompts * s.wide;
-    store(h->lk, h->width, s.dk, h->dk, h->add_keys);
-    store(h->lk, h->width, s.dv, h->dv, h->add_keys);
+    if (s.dk.p != h->dk.p) store(h->lk, h->width, s.dk, h->dk, h->add_keys);
+    if (s.dv.p != h->dv.p) store(h->lk, h->width, s.dv, h->dv, h->add_keys);
 }
 
 void UP_K(fill_attention)(up_cpu_kernels *k) {

@@ -36,9 +36,14 @@ static double sum_weighted(int64_t n, const float *z, float max, const float *p,
 }
 
 static float largest(int64_t n, const float *x) {
-    float max = -INFINITY;
-#pragma omp simd reduction(max : max)
-    for (int64_t j = 0; j < n; j++) max = x[j] > max ? x[j] : max;
+    float lane[UP_VW], max = -INFINITY;
+    int64_t whole = n - n % UP_VW;
+    for (int i = 0; i < UP_VW; i++) lane[i] = max;
+    for (int64_t j = 0; j < whole; j += UP_VW)
+#pragma omp simd
+        for (int i = 0; i < UP_VW; i++) lane[i] = x[j + i] > lane[i] ? x[j + i] : lane[i];
+    for (int i = 0; i < UP_VW; i++) max = lane[i] > max ? lane[i] : max;
+    for (int64_t j = whole; j < n; j++) max = x[j] > max ? x[j] : max;
     return max;
 }
 

@@ -79,36 +79,38 @@ static void place(int64_t n, int64_t d, up_numbers cells, up_numbers frames, up_
     for (int64_t i = 0; i < n; i++) {
         float *to = row(y, i);
         const float *s = row(space, at(cells, i)), *t = row(time, at(frames, i));
-        for (int64_t j = 0; j < d; j++) to[j] += s[j];
         for (int64_t j = 0; bias && j < d; j++) to[j] += bias[j];
-        for (int64_t j = 0; t && j < d; j++) to[j] += t[j];
-        for (int64_t j = 0; type && j < d; j++) to[j] += type[j];
+        for (int64_t j = 0; j < d; j++) to[j] += s[j] + (t ? t[j] : 0.0f) + (type ? type[j] : 0.0f);
     }
 }
+
+enum { AHEAD = 8 }; /* rows: a table is larger than the caches and its rows come in any order */
 
 static void scatter_add(int64_t n, int64_t d, up_numbers ids, up_rows x, up_rows out) {
     for (int64_t i = 0; i < n; i++) {
         int32_t id = at(ids, i);
         const float *from = row(x, i);
         float *to = id < 0 ? NULL : row(out, id);
+        if (i + AHEAD < n && at(ids, i + AHEAD) >= 0) __builtin_prefetch(row(out, at(ids, i + AHEAD)), 1);
         for (int64_t j = 0; to && j < d; j++) to[j] += from[j];
     }
 }
 
 /* By blocks of rows and columns: the partial sums stay in the first cache and the rounding error grows with
- * the number of blocks only. */
+ * the number of blocks only. The first block begins with what is there. */
 static void column_sums(int64_t n, int64_t d, up_numbers where, up_rows x, float *out) {
     enum { ROWS = 64, COLS = 128 };
     for (int64_t j0 = 0; j0 < d; j0 += COLS) {
         int64_t width = d - j0 < COLS ? d - j0 : COLS;
         for (int64_t i0 = 0; i0 < n; i0 += ROWS) {
             float sum[COLS] = {0};
+            if (i0 == 0) memcpy(sum, out + j0, (size_t)width * sizeof *sum);
             for (int64_t i = i0; i < n && i < i0 + ROWS; i++) {
                 if (at(where, i) < 0) continue;
                 const float *from = row(x, i) + j0;
                 for (int64_t j = 0; j < width; j++) sum[j] += from[j];
             }
-            for (int64_t j = 0; j < width; j++) out[j0 + j] += sum[j];
+            for (int64_t j = 0; j < width; j++) out[j0 + j] = i0 ? out[j0 + j] + sum[j] : sum[j];
         }
     }
 }

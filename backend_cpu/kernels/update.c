@@ -23,13 +23,13 @@ static void zero(int64_t n, float *x) {
 
 static void adamw_block(int64_t n, float *restrict p, const float *restrict g, float *restrict m,
                         float *restrict v, const up_cpu_adamw *a) {
-    float clip = a->clip, b1 = a->beta1, b2 = a->beta2, eps = a->eps, decay = a->decay, lr = a->lr;
-    float r1 = 1.0f / a->correction1, r2 = 1.0f / a->correction2;
+    float clip = a->clip, b1 = a->beta1, b2 = a->beta2, c1 = a->rest1, c2 = a->rest2;
+    float eps = a->eps, decay = a->decay, lr = a->lr, r1 = a->scale1, r2 = a->scale2;
 #pragma omp simd
     for (int64_t j = 0; j < n; j++) {
         float x = g[j] * clip;
-        m[j] = b1 * m[j] + (1.0f - b1) * x;
-        v[j] = b2 * v[j] + (1.0f - b2) * x * x;
+        m[j] = b1 * m[j] + c1 * x;
+        v[j] = b2 * v[j] + c2 * x * x;
         float step = (m[j] * r1) / (sqrtf(v[j] * r2) + eps);
         p[j] -= lr * (step + decay * p[j]);
     }

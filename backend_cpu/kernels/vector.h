@@ -76,6 +76,27 @@ UP_INLINE float up_phi(float v, float *density) {
     return v < 0.0f ? tail : 1.0f - tail;
 }
 
+/* ln x for normal x > 0 (any finite number for x <= 0, NaN for NaN): x = 2^e (1 + t), |t| < 0.42;
+ * ln(1 + t) = t - t^2 / 2 + t^3 p(t), p a minimax fit of relative error 3.2e-8. */
+UP_INLINE float up_log(float x) {
+    int32_t bits;
+    memcpy(&bits, &x, 4);
+    int32_t e = (bits - 0x3f3504f3) >> 23; /* from sqrt(1/2) on */
+    int32_t mantissa = (int32_t)((uint32_t)bits - ((uint32_t)e << 23));
+    float m, n = (float)e;
+    memcpy(&m, &mantissa, 4);
+    float t = m - 1.0f, p = 0.0869925037f;
+    p = p * t - 0.142681717f;
+    p = p * t + 0.149154177f;
+    p = p * t - 0.165775287f;
+    p = p * t + 0.199630049f;
+    p = p * t - 0.250013379f;
+    p = p * t + 0.33333912f;
+    p = (p * t - 0.5f) * (t * t) + n * -2.12194440e-4f;
+    p = n * 0.693359375f + (t + p);
+    return x == x ? p : x;
+}
+
 UP_INLINE int64_t up_round_up(int64_t n, int64_t unit) {
     return (n + unit - 1) / unit * unit;
 }

@@ -224,10 +224,10 @@ typedef struct up_sqnorm_args {
  * min(1, max_norm / (sqrt(sqnorm) + 1e-6)). Where sqnorm is not finite nothing is written: the step is skipped. */
 typedef struct up_adamw_args {
     up_view param, grad, m, v; /* f32, same shape */
-    float lr, beta1, beta2, eps, decay;
-    float correction1, correction2; /* 1 - beta^t */
+    double lr, beta1, beta2, eps, decay;
+    double correction1, correction2; /* 1 - beta^t */
     up_view sqnorm;                 /* f32 [1, 1] of the whole gradient; may be absent (no clipping) */
-    float max_norm;                 /* 0: no clipping */
+    double max_norm;                /* 0: no clipping */
 } up_adamw_args;
 
 /* y = x in y's element type. */

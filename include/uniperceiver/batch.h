@@ -23,7 +23,7 @@ typedef struct up_batch {
     int tokens, sequences;
     int32_t *sequence; /* [S, UP_SEQ_FIELDS] */
 
-    int text_count; /* text tokens: id, position (-1: bare <SPE>), row */
+    int text_count; /* text tokens: id (-1: <SPE>), position (-1: bare, no position and type), row */
     int32_t *text_id, *text_position, *text_row;
     up_patch_rows image, video;
 

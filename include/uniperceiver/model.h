@@ -24,6 +24,8 @@ typedef struct up_config {
     /* How pixels reach the model: short side resized to this, then a square of image_size cut out. */
     int image_resize, video_resize;
     int video_stride; /* every n-th frame is taken */
+    int frames_as_images; /* 1: frames are normalised with the pictures' mean and standard deviation (the paper leaves it open; so
+                             what pictures taught serves clips); 0: with 0.5 and 0.5 (released) */
 
     /* Where the released models differ from the paper (shared/default values are the paper's). */
     int shared_norm;     /* 1: one embedding norm for text, image and video; 0: one for each tokenizer */
@@ -33,6 +35,8 @@ typedef struct up_config {
     int output_head;     /* 1: layer norm and a D x D projection on every read-out feature */
     int layer_scale;     /* 1: a learned factor per channel on both branches of a layer */
     double layer_scale_init;
+    double patch_position_init; /* standard deviation of P_space, P_time and V at the start; the paper leaves it open. 0.02 as the
+                                   released models have it; a short training wants positions as loud as the patches */
     double drop_path;    /* probability that a training step drops a branch for a sequence, in every layer */
 
     /* Prompt tuning (paper section 3.3, appendix C). */

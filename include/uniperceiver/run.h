@@ -19,8 +19,13 @@ typedef struct up_run up_run;
 UP_API up_status up_run_create(up_model *model, int training, up_run **out);
 UP_API void up_run_free(up_run *run);
 
+/* The last layer's feed-forward network, queries and projection are needed at read-out rows alone; by default only those
+ * are computed. `all` 1: every row, for those who look at the last layer's whole output. Counts from the next forward pass. */
+UP_API void up_run_keep_all_rows(up_run *run, int all);
+
 /* Upload a batch and encode it. `drop`: drop-path factors [2 * layers, S], row 2l for the attention branch and 2l + 1 for the
- * FFN branch of layer l, each 0 or 1 / (1 - p); NULL: nothing is dropped. The batch may be reused on return. */
+ * FFN branch of layer l, each 0 or 1 / (1 - p); NULL: nothing is dropped. Only a
+ * training run drops: `drop` must be NULL otherwise. The batch may be reused on return. */
 UP_API up_status up_run_forward(up_run *run, const up_batch *batch, const float *drop);
 
 /* What a loss compares: features of the Q queries with those of the V targets of the last forward pass. */
@@ -71,7 +76,8 @@ UP_API void up_run_set_steps(up_run *run, int64_t steps);
 /* ---- looking inside, for tests, checkpoints and communicators ---- */
 typedef enum up_run_tensor {
     UP_RUN_EMBEDDING, /* [N, D] the encoder's input */
-    UP_RUN_LAYER,     /* [N, D] output of layer `index` (training runs keep all; others only the last) */
+    UP_RUN_LAYER,     /* [N, D] output of layer `index` (training runs keep all; others only the last); of the last layer only
+                         the rows read out, ascending, unless all are kept */
     UP_RUN_FEATURES,  /* [R, D] read-out features before scaling to length 1 */
     UP_RUN_UNIT,      /* [R, D] after it */
     UP_RUN_LOGITS,    /* [Q, V] cosine / tau */

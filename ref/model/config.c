@@ -53,6 +53,8 @@ up_status up_config_preset(const char *name, up_config *c) {
     c->image_size = p->image_size, c->patch = p->patch, c->frames = 8;
     c->image_resize = p->image_size == 224 ? 256 : p->image_size; /* paper appendix E */
     c->video_resize = p->image_size, c->video_stride = p->image_size == 224 ? 32 : 1;
+    c->patch_position_init = 0.02;
+    c->frames_as_images = !p->released;
     c->drop_path = 0.1, c->initial_temperature = 0.07, c->layer_scale_init = 1e-3;
     c->prompt_sides = p->released ? 1 : 2;
     c->shared_norm = c->image_time = c->fixed_space = c->output_head = c->layer_scale = p->released;
@@ -98,6 +100,8 @@ up_status up_config_check(const up_config *c) {
                        c->width);
     if (!(c->drop_path >= 0 && c->drop_path < 1))
         return up_fail(UP_ERR_ARGUMENT, "drop_path", "%g is outside 0 <= p < 1", c->drop_path);
+    if (!(c->patch_position_init >= 0))
+        return up_fail(UP_ERR_ARGUMENT, "patch_position_init", "%g is negative", c->patch_position_init);
     if (!(c->initial_temperature > 0))
         return up_fail(UP_ERR_ARGUMENT, "initial_temperature", "%g is not positive", c->initial_temperature);
     return UP_OK;

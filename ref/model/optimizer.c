@@ -16,11 +16,10 @@ static up_status update(up_run *r, const up_adamw *o, up_view sqnorm) {
     for (int i = 0; i < p->count; i++) {
         if (!p->list[i].trainable) continue;
         up_adamw_args a = {.param = up_weight(r, i), .grad = up_grad(r, i), .m = up_run_moment(r, 1, i),
-                           .v = up_run_moment(r, 2, i), .lr = (float)o->lr, .beta1 = (float)o->beta1,
-                           .beta2 = (float)o->beta2, .eps = (float)o->eps,
-                           .decay = p->list[i].decay ? (float)o->decay : 0,
-                           .correction1 = (float)(1 - pow(o->beta1, t)), .correction2 = (float)(1 - pow(o->beta2, t)),
-                           .sqnorm = sqnorm, .max_norm = (float)o->max_norm};
+                           .v = up_run_moment(r, 2, i), .lr = o->lr, .beta1 = o->beta1, .beta2 = o->beta2,
+                           .eps = o->eps, .decay = p->list[i].decay ? o->decay : 0,
+                           .correction1 = 1 - pow(o->beta1, t), .correction2 = 1 - pow(o->beta2, t),
+                           .sqnorm = sqnorm, .max_norm = o->max_norm};
         UP_TRY(b->ops->adamw(b, &a));
     }
     return UP_OK;

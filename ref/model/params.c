@@ -59,11 +59,12 @@ static void add_embeddings(builder *b, const up_config *c) {
         add(b, "text.position.weight", UP_GROUP_EMBEDDING, c->text_positions, width, UP_INIT_NORMAL, 0.02);
     p->text_type = add(b, "text.type.weight", UP_GROUP_EMBEDDING, 1, width, UP_INIT_NORMAL, 0.02);
     add_linear(b, "patch", UP_GROUP_EMBEDDING, width, 3 * c->patch * c->patch, 1, &p->patch_weight, &p->patch_bias);
+    double std = c->patch_position_init;
     p->space = add(b, "patch.space.weight", UP_GROUP_EMBEDDING, up_config_cells(c), width,
-                   c->fixed_space ? UP_INIT_SINCOS_SPACE : UP_INIT_NORMAL, 0.02);
-    p->time = add(b, "patch.time.weight", UP_GROUP_EMBEDDING, c->frames, width, UP_INIT_NORMAL, 0.02);
+                   c->fixed_space ? UP_INIT_SINCOS_SPACE : UP_INIT_NORMAL, std);
+    p->time = add(b, "patch.time.weight", UP_GROUP_EMBEDDING, c->frames, width, UP_INIT_NORMAL, std);
     p->visual_type =
-        c->visual_type ? add(b, "patch.type.weight", UP_GROUP_EMBEDDING, 1, width, UP_INIT_NORMAL, 0.02) : -1;
+        c->visual_type ? add(b, "patch.type.weight", UP_GROUP_EMBEDDING, 1, width, UP_INIT_NORMAL, std) : -1;
     if (c->shared_norm) {
         add_norm(b, "embed.norm", UP_GROUP_NORM, width, &p->text_norm_weight, &p->text_norm_bias);
         p->image_norm_weight = p->video_norm_weight = p->text_norm_weight;

@@ -42,14 +42,20 @@ static void place_inputs(layout *l, up_run *r, const up_batch *b) {
     place_patches(l, &r->image, &b->image, b->patch_values, width);
     place_patches(l, &r->video, &b->video, b->patch_values, width);
     r->drop = r->training ? place(l, 2 * (int64_t)r->model->config.layers * b->tokens, 1) : (up_view){0};
+    r->kept_rows = place_ids(l, r->kept, 1);
+    r->kept_sequence = place_ids(l, r->kept ? b->sequences : 0, UP_SEQ_FIELDS);
 }
 
-/* One layer's tensors. `x` is the output of the layer before. In inference the residual stream is updated in place. */
-static void place_layer(layout *l, up_run *r, up_layer_state *s, up_view x) {
+/* One layer's tensors. `x` is the output of the layer before; `kept` > 0 makes the layer narrow. In inference the residual
+ * stream is updated in place. */
+static void place_layer(layout *l, up_run *r, up_layer_state *s, up_view x, int kept) {
     const up_config *c = &r->model->config;
-    int64_t n = r->tokens, width = c->width, prompts = (int64_t)c->prompts * c->prompt_sides;
-    s->x = x;
-    s->stats1 = place(l, n, 2), s->normed1 = place(l, n, width), s->qkv = place(l, n, 3 * width);
+    int64_t all = r->tokens, n = kept ? kept : all, width = c->width, prompts = (int64_t)c->prompts * c->prompt_sides;
+    s->x = x, s->rows = (int)n;
+    s->stats1 = place(l, all, 2), s->normed1 = place(l, all, width);
+    s->qkv = place(l, all, (kept ? 2 : 3) * width);
+    s->kept_x = place(l, kept, width), s->kept_normed1 = place(l, kept, width), s->kept_q = place(l, kept, width);
+    if (kept) x = s->kept_x;
     s->prompt_stats = place(l, prompts, 2), s->prompt_normed = place(l, prompts, width);
     s->prompt_qkv = place(l, prompts, 3 * width);
     s->attended = place(l, n, width), s->lse = place(l, n, c->heads), s->branch1 = place(l, n, width);
@@ -62,9 +68,10 @@ static void place_layer(layout *l, up_run *r, up_layer_state *s, up_view x) {
 
 static void place_layers(layout *l, up_run *r) {
     up_view x = place(l, r->tokens, r->model->config.width);
-    for (int i = 0; i < r->model->config.layers; i++) {
-        if (i == 0 || r->training)
-            place_layer(l, r, &r->layers[i], x);
+    int last = r->model->config.layers - 1;
+    for (int i = 0; i <= last; i++) {
+        if (i == 0 || r->training || (i == last && r->kept))
+            place_layer(l, r, &r->layers[i], x, i == last ? r->kept : 0);
         else
             r->layers[i] = r->layers[0];
         x = r->layers[i].y;
@@ -94,6 +101,7 @@ static void place_gradients(layout *l, up_run *r) {
     int64_t prompts = (int64_t)c->prompts * c->prompt_sides;
     r->grad = place(l, n, width), r->grad_branch = place(l, n, width);
     r->grad_wide = place(l, n, c->ffn), r->grad_qkv = place(l, n, 3 * width);
+    r->grad_q = place(l, r->kept, width), r->grad_spread = place(l, r->kept ? n : 0, width);
     r->grad_prompt_qkv = place(l, prompts, 3 * width), r->grad_prompt = place(l, prompts, width);
     r->grad_unit = place(l, rows, width), r->grad_back = place(l, rows, width), r->grad_feature = place(l, rows, width);
     r->grad_text = place(l, r->text.ids.rows, width);
@@ -178,6 +186,7 @@ static up_status upload_batch(up_run *r, const up_batch *b) {
     UP_TRY(be->ops->upload(be, r->text.rows, b->text_row));
     UP_TRY(upload_patches(be, &r->image, &b->image));
     UP_TRY(upload_patches(be, &r->video, &b->video));
+    if (r->kept) return up_upload_narrow(r, b);
     UP_TRY(be->ops->upload(be, up_view_rows(r->readout, 0, b->queries), b->query_row));
     return be->ops->upload(be, up_view_rows(r->readout, b->queries, b->targets), b->target_row);
 }
@@ -188,6 +197,7 @@ up_status up_plan(up_run *r, const up_batch *b) {
     if (!b->tokens) return up_fail(UP_ERR_ARGUMENT, "packed batch", "empty");
     r->tokens = b->tokens, r->sequences = b->sequences, r->max_keys = b->max_keys;
     r->queries = b->queries, r->targets = b->targets, r->stage = 0;
+    UP_TRY(up_plan_narrow(r, b));
     size_t bytes = lay_out(r, b);
     if (bytes > r->arena_bytes) {
         be->ops->release(be, r->arena);
@@ -200,21 +210,27 @@ up_status up_plan(up_run *r, const up_batch *b) {
     return upload_batch(r, b);
 }
 
-/* Spread the factors of sequences, [2L, S], over their tokens, [2L, N]. */
+/* Spread the factors of sequences, [2L, S], over their tokens: for each branch a row of M factors. */
 up_status up_plan_drop(up_run *r, const up_batch *b, const float *drop) {
-    if (!drop || !r->training) {
+    if (!drop) {
         r->drop = (up_view){0};
         return UP_OK;
     }
-    int rows = 2 * r->model->config.layers;
-    float *spread = malloc((size_t)rows * (size_t)b->tokens * sizeof *spread);
-    if (!spread) return up_fail(UP_ERR_MEMORY, "drop path", "%d x %d factors wanted", rows, b->tokens);
-    for (int i = 0; i < rows; i++)
+    if (!r->training) return up_fail(UP_ERR_ARGUMENT, "drop path", "this run was made for inference");
+    int layers = r->model->config.layers;
+    float *spread = calloc(2 * (size_t)layers * (size_t)b->tokens, sizeof *spread), *row = spread;
+    if (!spread) return up_fail(UP_ERR_MEMORY, "drop path", "%d x %d factors wanted", 2 * layers, b->tokens);
+    for (int i = 0; i < 2 * layers; i++) {
+        int narrow = i / 2 == layers - 1 && r->kept;
         for (int s = 0; s < b->sequences; s++) {
             const int32_t *q = b->sequence + (size_t)s * UP_SEQ_FIELDS;
-            for (int t = 0; t < q[UP_SEQ_Q_COUNT]; t++)
-                spread[(size_t)i * (size_t)b->tokens + (size_t)(q[UP_SEQ_Q_START] + t)] = drop[i * b->sequences + s];
+            for (int t = q[UP_SEQ_Q_START]; t < q[UP_SEQ_Q_START] + q[UP_SEQ_Q_COUNT]; t++) {
+                int place = narrow ? r->keep_index[t] : t;
+                if (place >= 0) row[place] = drop[i * b->sequences + s];
+            }
         }
+        row += r->layers[i / 2].rows;
+    }
     up_backend *be = r->model->backend;
     up_status status = be->ops->upload(be, r->drop, spread);
     free(spread);

@@ -48,9 +48,11 @@ void up_run_free(up_run *r) {
     up_backend *b = r->model->backend;
     up_buffer *buffers[] = {r->arena, r->gradients, r->moment1, r->moment2, r->scalars, r->soft_targets};
     for (size_t i = 0; i < sizeof buffers / sizeof buffers[0]; i++) b->ops->release(b, buffers[i]);
-    free(r->layers);
+    free(r->layers), free(r->keep_index);
     free(r);
 }
+
+void up_run_keep_all_rows(up_run *r, int all) { r->keep_all = all; }
 
 up_status up_run_forward(up_run *r, const up_batch *batch, const float *drop) {
     UP_TRY(up_plan(r, batch));

@@ -27,12 +27,14 @@ typedef struct up_patch_state {
 
 /* What one layer keeps for its backward pass; in inference all layers share one. */
 typedef struct up_layer_state {
+    int rows;                               /* M: rows computed behind the keys and values: N, or in a narrow layer the K kept */
     up_view x;                              /* [N, D] input */
-    up_view stats1, normed1, qkv;           /* f32 [N, 2], [N, D], [N, 3D] */
+    up_view stats1, normed1, qkv;           /* f32 [N, 2], [N, D], [N, 3D] or, narrow, [N, 2D] of keys and values */
+    up_view kept_x, kept_normed1, kept_q;   /* [K, D] in a narrow layer: what the kept rows need of it */
     up_view prompt_stats, prompt_normed, prompt_qkv; /* of sides * P prompt rows */
-    up_view attended, lse, branch1, mid;    /* [N, D], f32 [N, H], [N, D], [N, D] */
-    up_view stats2, normed2, pre, hidden;   /* f32 [N, 2], [N, D], [N, F], [N, F] */
-    up_view branch2, y;                     /* [N, D], [N, D] output */
+    up_view attended, lse, branch1, mid;    /* [M, D], f32 [M, H], [M, D], [M, D] */
+    up_view stats2, normed2, pre, hidden;   /* f32 [M, 2], [M, D], [M, F], [M, F] */
+    up_view branch2, y;                     /* [M, D], [M, D] output */
 } up_layer_state;
 
 struct up_run {
@@ -53,7 +55,14 @@ struct up_run {
     up_patch_state image, video;
     up_layer_state *layers; /* [L] */
     struct up_cache *cache; /* decoding: where keys and values are kept (decode.h); NULL otherwise */
-    up_view drop;           /* f32 [2L * N, 1], or absent */
+    up_view drop;           /* f32, a row of M factors for each branch of each layer, or absent */
+
+    int keep_all;          /* the user's wish */
+    int kept;              /* K: rows of the narrow last layer; 0 when it is as wide as the others */
+    int32_t *keep_index;   /* host [N]: place of a token among the kept rows, or -1 */
+    int keep_room;
+    up_view kept_rows;     /* i32 [K, 1], ascending */
+    up_view kept_sequence; /* i32 [S, UP_SEQ_FIELDS], queries counted over the kept rows */
 
     up_view readout;                                   /* i32 [R, 1] */
     up_view feature_in, head_stats, head_normed;       /* [R, D]; the last two with output_head */
@@ -68,6 +77,7 @@ struct up_run {
 
     /* backward scratch */
     up_view grad, grad_branch, grad_wide, grad_qkv; /* [N, D], [N, D], [N, F], [N, 3D] */
+    up_view grad_q, grad_spread;                    /* [K, D], [N, D] of a narrow layer */
     up_view grad_prompt_qkv, grad_prompt;           /* [sides * P, 3D], [sides * P, D] */
     up_view grad_unit, grad_back, grad_feature;     /* [R, D] x 3 */
     up_view grad_text, grad_image, grad_video;      /* [Nt, D], [Ni, D], [Nv, D] */
@@ -79,6 +89,8 @@ up_view up_weight(const up_run *run, int param);
 up_view up_grad(const up_run *run, int param);
 
 up_status up_plan(up_run *run, const up_batch *batch);                     /* plan.c: lay out and upload */
+up_status up_plan_narrow(up_run *run, const up_batch *batch);              /* narrow.c: which rows the last layer keeps */
+up_status up_upload_narrow(up_run *run, const up_batch *batch);
 up_status up_plan_drop(up_run *run, const up_batch *batch, const float *drop);
 up_status up_embed_forward(up_run *run);                                   /* embed.c */
 up_status up_embed_backward(up_run *run);

@@ -24,7 +24,7 @@ up_status up_similarity_forward(up_run *r) {
 up_status up_similarity_backward(up_run *r) {
     up_backend *b = r->model->backend;
     const up_params *p = &r->model->params;
-    up_view grad = r->grad_unit;
+    up_view grad = r->grad_unit, encoded = r->layers[r->model->config.layers - 1].y;
     UP_TRY(b->ops->l2norm_bwd(b, &(up_l2norm_grad){.y = r->unit, .rnorm = r->rnorm, .dy = grad, .dx = grad}));
     if (r->model->config.output_head) {
         UP_TRY(b->ops->linear_bwd(b, &(up_linear_grad){.x = r->head_normed, .weight = up_weight(r, p->output_weight),
@@ -38,5 +38,6 @@ up_status up_similarity_backward(up_run *r) {
                                     .dweight = up_grad(r, p->output_norm_weight),
                                     .dbias = up_grad(r, p->output_norm_bias), .scratch = r->scratch}));
     }
-    return b->ops->gather_bwd(b, &(up_gather_grad){.dy = grad, .rows = r->readout, .dx = r->grad});
+    return b->ops->gather_bwd(b, &(up_gather_grad){.dy = grad, .rows = r->readout,
+                                                   .dx = up_view_rows(r->grad, 0, encoded.rows)});
 }

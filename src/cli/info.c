@@ -1,14 +1,17 @@
-/* info.c - the command info: what a model file, a picture or a video holds. */
+/* info.c - the command info: what a model file, a checkpoint's folder, a picture or a video holds. */
 #include "cli/args.h"
 #include "cli/commands.h"
 #include "cli/inputs.h"
+#include "files/file.h"
 #include "files/safetensors.h"
 #include "files/weights.h"
 
 #include <errno.h>
+#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 /* The header alone: the weights stay in the file. */
 static up_status model_info(const char *path) {
@@ -37,6 +40,30 @@ done:
     return status;
 }
 
+/* A folder of src/train/checkpoint.c: its counts, then its model. */
+static up_status checkpoint_info(const char *folder) {
+    static const char *const counts[] = {"step", "updates", "skipped"};
+    up_status status = UP_OK;
+    char *state_path = NULL, *model_path = NULL;
+    void *text = NULL;
+    size_t size;
+    json_t *state = NULL;
+    if (asprintf(&state_path, "%s/state.json", folder) < 0 ||
+        asprintf(&model_path, "%s/model.safetensors", folder) < 0)
+        UP_GO(up_fail(UP_ERR_MEMORY, folder, "no memory for its files' names"));
+    UP_GO(up_file_read(state_path, &text, &size));
+    state = json_loadb(text, size, 0, NULL);
+    if (!json_is_object(state)) UP_GO(up_fail(UP_ERR_FORMAT, state_path, "wanted a JSON object"));
+    printf("checkpoint: %s\n", folder);
+    for (size_t i = 0; i < sizeof counts / sizeof *counts; i++)
+        printf("%s: %lld\n", counts[i], (long long)json_integer_value(json_object_get(state, counts[i])));
+    UP_GO(model_info(model_path));
+done:
+    json_decref(state);
+    free(text), free(state_path), free(model_path);
+    return status;
+}
+
 static up_status image_info(const char *path) {
     up_image image = {0};
     UP_TRY(up_image_read(path, NULL, &image));
@@ -58,6 +85,8 @@ static up_status video_info(const char *path) {
 
 static up_status info(const char *path) {
     unsigned char start[16] = {0};
+    struct stat about;
+    if (!stat(path, &about) && S_ISDIR(about.st_mode)) return checkpoint_info(path);
     FILE *stream = fopen(path, "rbe");
     if (!stream) return up_fail(UP_ERR_IO, path, "cannot open: %s", strerror(errno));
     size_t size = fread(start, 1, sizeof start, stream);
@@ -79,7 +108,8 @@ static up_status info(const char *path) {
 int up_cmd_info(int argc, char **argv) {
     up_arg_list rest = {0};
     const up_arg args[] = {{0}};
-    const up_usage usage = {"info", "FILE...", "print what models, pictures and videos hold", args};
+    const up_usage usage = {"info", "FILE...", "print what models, checkpoints, pictures and videos hold",
+                            args};
     int code = up_args_read(&usage, argc, argv, &rest);
     if (code == UP_ARGS_GO && !rest.count) code = up_args_wrong(&usage, "no FILE");
     up_status status = UP_OK;

@@ -37,20 +37,27 @@ up_cli_kind up_cli_kind_of(const char *path, const unsigned char *bytes, size_t 
 
 /* --- parts --- */
 
-static up_status read_ids(const char *text, up_part *part, void **memory) {
-    int32_t *ids = malloc((strlen(text) / 2 + 1) * sizeof *ids);
-    *memory = ids;
-    if (!ids) return up_fail(UP_ERR_MEMORY, "--ids", "no memory");
-    *part = (up_part){.kind = UP_PART_IDS, .data = ids, .name = "--ids"};
+up_status up_cli_ids_read(const char *what, const char *text, int32_t **ids, size_t *count) {
+    *count = 0;
+    *ids = malloc((strlen(text) / 2 + 1) * sizeof **ids); /* an id takes a digit and a space at least */
+    if (!*ids) return up_fail(UP_ERR_MEMORY, what, "no memory for %zu bytes of ids", strlen(text));
     for (char *end;; text = end) {
         while (isspace((unsigned char)*text)) text++;
         if (!*text) return UP_OK;
         errno = 0;
         long id = strtol(text, &end, 10);
         if (errno || end == text || (*end && !isspace((unsigned char)*end)) || id < 0 || id > INT32_MAX)
-            return up_fail(UP_ERR_FORMAT, "--ids", "\"%.40s\": wanted whole numbers from 0", text);
-        ids[part->size++] = (int32_t)id;
+            return up_fail(UP_ERR_FORMAT, what, "\"%.40s\": wanted whole numbers from 0", text);
+        (*ids)[(*count)++] = (int32_t)id;
     }
+}
+
+static up_status read_ids(const char *text, up_part *part, void **memory) {
+    int32_t *ids;
+    *part = (up_part){.kind = UP_PART_IDS, .name = "--ids"};
+    up_status status = up_cli_ids_read("--ids", text, &ids, &part->size);
+    part->data = *memory = ids;
+    return status;
 }
 
 /* Pixels as they enter the model: [3, S, S], or [frames, 3, S, S]. */

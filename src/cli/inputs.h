@@ -27,6 +27,9 @@ typedef struct up_cli_model {
 
 up_status up_cli_open(const up_cli_model *model, up_session **out);
 
+/* Whole numbers from 0 between white space; malloc'ed. `what` is named in messages. */
+up_status up_cli_ids_read(const char *what, const char *text, int32_t **ids, size_t *count);
+
 /* Parts read from the flags text, image, video, ids or among (a picture or video, by its content): each holds
  * its file. */
 typedef struct up_cli_parts {

@@ -17,12 +17,14 @@ static const struct {
     {"mask", "who sees whom among a prefix, words and slots", up_cmd_mask},
     {"params", "how many parameters a model has, by group", up_cmd_params},
     {"init", "write a fresh model", up_cmd_init},
-    {"info", "what a model, picture or video holds", up_cmd_info},
+    {"info", "what a model, checkpoint, picture or video holds", up_cmd_info},
     {"encode", "texts, pictures and videos to features", up_cmd_encode},
     {"classify", "which label fits", up_cmd_classify},
     {"retrieve", "which of many candidates fit a query", up_cmd_retrieve},
     {"caption", "describe a picture or video, or continue a text", up_cmd_caption},
     {"vqa", "answer a question about a picture", up_cmd_vqa},
+    {"train", "train a model as a configuration says", up_cmd_train},
+    {"eval", "evaluate a model as a configuration says", up_cmd_eval},
 };
 enum { COMMANDS = sizeof commands / sizeof commands[0] };
 

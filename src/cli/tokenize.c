@@ -1,12 +1,9 @@
 /* tokenize.c - the commands tokenize and detokenize: one line each for every argument, or every line of
  * stdin. */
-#include "cli/args.h"
 #include "cli/commands.h"
-#include "uniperceiver/text.h"
+#include "cli/inputs.h"
 
-#include <ctype.h>
 #include <errno.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,27 +20,12 @@ static up_status print_ids(up_tokenizer *tokenizer, const char *line, size_t len
     return UP_OK;
 }
 
-/* Whole numbers between white space. */
-static up_status read_ids(const char *line, int32_t *ids, size_t *count) {
-    char *end;
-    for (*count = 0;; line = end) {
-        while (isspace((unsigned char)*line)) line++;
-        if (!*line) return UP_OK;
-        errno = 0;
-        long long id = strtoll(line, &end, 10);
-        if (errno || end == line || (*end && !isspace((unsigned char)*end)) || id < 0 || id >= UP_VOCAB_SIZE)
-            return up_fail(UP_ERR_FORMAT, "ids", "\"%.40s\": wanted whole numbers from 0 to %d", line,
-                           UP_VOCAB_SIZE - 1);
-        ids[(*count)++] = (int32_t)id;
-    }
-}
-
 static up_status print_text(up_tokenizer *tokenizer, const char *line, size_t length) {
+    int32_t *ids = NULL;
     size_t count;
     char *text = NULL;
-    int32_t *ids = malloc((length / 2 + 1) * sizeof *ids); /* an id takes a digit and a space at least */
-    if (!ids) return up_fail(UP_ERR_MEMORY, "ids", "no memory for %zu bytes of them", length);
-    up_status status = read_ids(line, ids, &count);
+    (void)length;
+    up_status status = up_cli_ids_read("ids", line, &ids, &count);
     if (status == UP_OK) status = up_detokenize(tokenizer, ids, count, &text);
     if (status == UP_OK) puts(text);
     free(ids), free(text);

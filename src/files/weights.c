@@ -35,6 +35,7 @@ static const field fields[] = {
     FIELD(image_resize, WHOLE, 1),
     FIELD(video_resize, WHOLE, 1),
     FIELD(video_stride, WHOLE, 1),
+    FIELD(frames_as_images, WHOLE, 1),
     FIELD(shared_norm, WHOLE, 0),
     FIELD(image_time, WHOLE, 0),
     FIELD(visual_type, WHOLE, 0),
@@ -42,6 +43,7 @@ static const field fields[] = {
     FIELD(output_head, WHOLE, 0),
     FIELD(layer_scale, WHOLE, 0),
     FIELD(layer_scale_init, REAL, 0),
+    FIELD(patch_position_init, REAL, 1),
     FIELD(drop_path, REAL, 0),
     FIELD(prompts, WHOLE, 0),
     FIELD(prompt_sides, WHOLE, 0),
@@ -81,13 +83,10 @@ up_status up_config_to_json(const up_config *config, char **text) {
                  : up_fail(UP_ERR_MEMORY, "configuration", "no memory for its text, or a name is not UTF-8");
 }
 
-/* Longer names of tasks would not fit the names of their tensors. */
-enum { NAME_LIMIT = UP_NAME_SIZE - sizeof "logit_scale." };
-
 static up_status read_name(const char *what, const char *key, const json_t *value, char *out) {
     const char *name = json_string_value(value);
-    if (!name || !*name || strlen(name) > NAME_LIMIT)
-        return up_fail(UP_ERR_FORMAT, what, "%s: wanted a name of 1 to %d bytes", key, (int)NAME_LIMIT);
+    if (!name || !*name || strlen(name) >= UP_NAME_SIZE)
+        return up_fail(UP_ERR_FORMAT, what, "%s: wanted a name of 1 to %d bytes", key, UP_NAME_SIZE - 1);
     strcpy(out, name);
     return UP_OK;
 }

@@ -23,6 +23,8 @@ static const up_config_row model_rows[] = {
      .help = "a learned factor per channel and branch"},
     {"drop_path", UP_CONFIG_REAL, UP_CONFIG_AT(up_model_settings, drop_path), .fallback = "-1", .min = -1, .max = 0.99,
      .help = "probability; -1 = the preset's"},
+    {"patch_position_init", UP_CONFIG_REAL, UP_CONFIG_AT(up_model_settings, patch_position_init), .fallback = "-1",
+     .min = -1, .max = 10, .help = "standard deviation of patch positions at the start; -1 = the preset's"},
     {"temperature", UP_CONFIG_REAL, UP_CONFIG_AT(up_model_settings, temperature), .fallback = "-1", .min = -1, .max = 10,
      .help = "tau at the start; -1 = the preset's"},
     {.key = NULL},
@@ -107,6 +109,7 @@ up_status up_settings_model(const up_settings *s, up_config *c) {
     if (m->video_resize) c->video_resize = (int)m->video_resize;
     if (m->layer_scale) c->layer_scale = 1;
     if (m->drop_path >= 0) c->drop_path = m->drop_path;
+    if (m->patch_position_init >= 0) c->patch_position_init = m->patch_position_init;
     if (m->temperature > 0) c->initial_temperature = m->temperature;
     c->tasks = 0; /* one temperature for each kind that is trained */
     for (size_t i = 0; i < s->task_count; i++) {

@@ -1,0 +1,363 @@
+/* bench_ops.c - time, GFLOP/s and GB/s of each operation of a backend, forward and backward, at the shapes of
+ * the demo (width 128) and of Base (width 768): medians by the clock, and of all cores together, which other
+ * work on the machine disturbs less. The rows whose name holds one of the words: bench_ops [--json]
+ * [--backend B] [--threads T] [--seconds S] [WORD...] */
+#include "uniperceiver/backend.h"
+#include "uniperceiver/random.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+enum { TENSORS = 16, REPETITIONS = 1000 };
+
+typedef struct row row;
+typedef struct state {
+    up_backend *b;
+    const row *row;
+    up_buffer *buffer[TENSORS + 1];
+    up_view t[TENSORS], scratch;
+    int used, max_keys;
+    double flop, bytes; /* of one call, set by prepare */
+} state;
+
+/* One line of the table: what is run, and its shape. */
+struct row {
+    const char *name;
+    up_op op;
+    void (*prepare)(state *s, int64_t n, int64_t i, int64_t o);
+    up_status (*run)(state *s);
+    int64_t n, i, o;
+};
+
+static void check(up_status status) {
+    if (status == UP_OK) return;
+    fprintf(stderr, "bench_ops: %s\n", up_last_error());
+    exit(1);
+}
+
+static double now(clockid_t clock) {
+    struct timespec t;
+    clock_gettime(clock, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static up_view tensor(state *s, up_dtype dtype, int64_t rows, int64_t cols, const void *data) {
+    up_buffer **buffer = &s->buffer[s->used];
+    check(s->b->ops->alloc(s->b, (size_t)(rows * cols) * up_dtype_size(dtype), buffer));
+    up_view v = up_view_at(*buffer, dtype, 0, rows, cols);
+    check(s->b->ops->upload(s->b, v, data));
+    return s->t[s->used++] = v;
+}
+
+/* Normal numbers of size `scale`, or zeros. */
+static up_view random_tensor(state *s, int64_t rows, int64_t cols, double scale) {
+    up_rng rng = up_rng_make(7, (uint64_t)s->used, 0, 0);
+    float *x = malloc((size_t)(rows * cols) * sizeof *x + 1);
+    if (!x) exit(1);
+    for (int64_t k = 0; k < rows * cols; k++)
+        x[k] = scale == 0 ? 0 : (float)(scale * (2 * up_rng_uniform(&rng) - 1));
+    up_view v = tensor(s, UP_F32, rows, cols, x);
+    free(x);
+    return v;
+}
+
+static up_view random_index(state *s, int64_t rows, int64_t below) {
+    up_rng rng = up_rng_make(8, (uint64_t)s->used, 0, 0);
+    int32_t *x = malloc((size_t)rows * sizeof *x + 1);
+    if (!x) exit(1);
+    for (int64_t k = 0; k < rows; k++) x[k] = (int32_t)up_rng_below(&rng, (uint32_t)below);
+    up_view v = tensor(s, UP_I32, rows, 1, x);
+    free(x);
+    return v;
+}
+
+/* ---- linear: x w bias pre y dy dx dw db ---- */
+static void linear_tensors(state *s, int64_t n, int64_t i, int64_t o) {
+    random_tensor(s, n, i, 1), random_tensor(s, o, i, 0.1), random_tensor(s, 1, o, 0.1),
+        random_tensor(s, n, o, 1);
+    random_tensor(s, n, o, 1), random_tensor(s, n, o, 1), random_tensor(s, n, i, 1),
+        random_tensor(s, o, i, 0);
+    random_tensor(s, 1, o, 0);
+    s->flop = 2.0 * (double)(n * i * o), s->bytes = 4.0 * (double)(n * i + n * o + i * o);
+}
+static void linear_bwd_tensors(state *s, int64_t n, int64_t i, int64_t o) {
+    linear_tensors(s, n, i, o);
+    s->flop *= 2, s->bytes *= 2;
+}
+static up_status run_linear(state *s) {
+    return s->b->ops->linear(s->b, &(up_linear_args){s->t[0], s->t[1], s->t[2], UP_ACT_NONE, {0}, s->t[4]});
+}
+static up_status run_linear_gelu(state *s) {
+    return s->b->ops->linear(s->b,
+                             &(up_linear_args){s->t[0], s->t[1], s->t[2], UP_ACT_GELU, s->t[3], s->t[4]});
+}
+static up_status run_linear_bwd(state *s) {
+    return s->b->ops->linear_bwd(
+        s->b, &(up_linear_grad){
+                  s->t[0], s->t[1], UP_ACT_NONE, {0}, s->t[5], s->t[6], s->t[7], s->t[8], s->scratch});
+}
+static up_status run_linear_gelu_bwd(state *s) {
+    return s->b->ops->linear_bwd(s->b, &(up_linear_grad){s->t[0], s->t[1], UP_ACT_GELU, s->t[3], s->t[5],
+                                                         s->t[6], s->t[7], s->t[8], s->scratch});
+}
+
+/* ---- attention: sequences of i tokens, 32 or 64 columns a head; qkv out lse dout dqkv ---- */
+static void attention_tensors(state *s, int64_t n, int64_t i, int64_t o) {
+    int64_t count = n / i;
+    int32_t *f = calloc((size_t)(count * UP_SEQ_FIELDS), sizeof *f);
+    if (!f) exit(1);
+    for (int64_t k = 0; k < count; k++) {
+        int32_t *q = f + k * UP_SEQ_FIELDS;
+        q[UP_SEQ_Q_START] = q[UP_SEQ_K_START] = (int32_t)(k * i),
+        q[UP_SEQ_Q_COUNT] = q[UP_SEQ_K_COUNT] = (int32_t)i;
+    }
+    tensor(s, UP_I32, count, UP_SEQ_FIELDS, f);
+    free(f);
+    random_tensor(s, count * i, 3 * o, 1), random_tensor(s, count * i, o, 1);
+    random_tensor(s, count * i, o / (o >= 768 ? 64 : 32), 1);
+    random_tensor(s, count * i, o, 1), random_tensor(s, count * i, 3 * o, 1);
+    s->max_keys = (int)i;
+    s->flop = 4.0 * (double)(count * i * i * o), s->bytes = 4.0 * (double)(count * i * 4 * o);
+}
+static void attention_bwd_tensors(state *s, int64_t n, int64_t i, int64_t o) {
+    attention_tensors(s, n, i, o);
+    s->flop *= 2.5, s->bytes *= 2.25;
+}
+static up_attention_args attention_args(state *s) {
+    int64_t d = s->row->o;
+    return (up_attention_args){.sequences = s->t[0],
+                               .heads = (int)s->t[3].cols,
+                               .prompt_sides = 1,
+                               .max_keys = s->max_keys,
+                               .q = up_view_cols(s->t[1], 0, d),
+                               .k = up_view_cols(s->t[1], d, d),
+                               .v = up_view_cols(s->t[1], 2 * d, d),
+                               .out = s->t[2],
+                               .lse = s->t[3],
+                               .scratch = s->scratch};
+}
+static up_status run_attention(state *s) {
+    up_attention_args a = attention_args(s);
+    return s->b->ops->attention(s->b, &a);
+}
+static up_status run_attention_bwd(state *s) {
+    int64_t d = s->row->o;
+    return s->b->ops->attention_bwd(s->b, &(up_attention_grad){.forward = attention_args(s),
+                                                               .dout = s->t[4],
+                                                               .dq = up_view_cols(s->t[5], 0, d),
+                                                               .dk = up_view_cols(s->t[5], d, d),
+                                                               .dv = up_view_cols(s->t[5], 2 * d, d),
+                                                               .scratch = s->scratch});
+}
+
+/* ---- rows: x w b y stats dy residual dx dw db ---- */
+static void rows_tensors(state *s, int64_t n, int64_t i, int64_t o) {
+    (void)o;
+    random_tensor(s, n, i, 1), random_tensor(s, 1, i, 1), random_tensor(s, 1, i, 1),
+        random_tensor(s, n, i, 1);
+    random_tensor(s, n, 2, 1), random_tensor(s, n, i, 1), random_tensor(s, n, i, 1),
+        random_tensor(s, n, i, 1);
+    random_tensor(s, 1, i, 0), random_tensor(s, 1, i, 0);
+    s->flop = 8.0 * (double)(n * i), s->bytes = 8.0 * (double)(n * i);
+}
+static void rows_bwd_tensors(state *s, int64_t n, int64_t i, int64_t o) {
+    rows_tensors(s, n, i, o);
+    s->flop *= 2, s->bytes *= 2;
+}
+static up_status run_layernorm(state *s) {
+    return s->b->ops->layernorm(s->b,
+                                &(up_layernorm_args){s->t[0], s->t[1], s->t[2], 1e-5f, s->t[3], s->t[4]});
+}
+static up_status run_layernorm_bwd(state *s) {
+    return s->b->ops->layernorm_bwd(s->b, &(up_layernorm_grad){s->t[0], s->t[1], s->t[4], s->t[5], s->t[6],
+                                                               s->t[7], s->t[8], s->t[9], s->scratch});
+}
+static up_status run_residual(state *s) {
+    return s->b->ops->residual(s->b, &(up_residual_args){s->t[0], s->t[3], {0}, {0}, s->t[0]});
+}
+
+/* ---- tables of o rows: table y ids dtable ---- */
+static void table_tensors(state *s, int64_t n, int64_t i, int64_t o) {
+    random_tensor(s, o, i, 1), random_tensor(s, n, i, 1), random_index(s, n, o), random_tensor(s, o, i, 0);
+    random_index(s, n, 80);
+    s->flop = (double)(n * i), s->bytes = 8.0 * (double)(n * i);
+}
+static up_status run_embed(state *s) {
+    return s->b->ops->embed(s->b, &(up_embed_args){s->t[2], s->t[4], s->t[0], s->t[0], {0}, s->t[1]});
+}
+static up_status run_embed_bwd(state *s) {
+    return s->b->ops->embed_bwd(
+        s->b, &(up_embed_grad){s->t[2], s->t[4], s->t[1], s->t[3], s->t[3], {0}, s->scratch});
+}
+
+/* ---- losses: a b scale z targets loss lse correct da db dscale; n rows, o targets ---- */
+static void loss_tensors(state *s, int64_t n, int64_t i, int64_t o) {
+    random_tensor(s, n, i, 0.1), random_tensor(s, o, i, 0.1), random_tensor(s, 1, 1, 1),
+        random_tensor(s, n, o, 1);
+    random_index(s, n, o), random_tensor(s, n, 1, 1), random_tensor(s, n, 1, 1), random_tensor(s, n, 1, 1);
+    random_tensor(s, n, i, 1), random_tensor(s, o, i, 1), random_tensor(s, 1, 1, 0);
+    s->flop = 2.0 * (double)(n * i * o), s->bytes = 4.0 * (double)(n * o);
+}
+static void loss_bwd_tensors(state *s, int64_t n, int64_t i, int64_t o) {
+    loss_tensors(s, n, i, o);
+    s->flop *= 2, s->bytes *= 2;
+}
+static up_status run_logits(state *s) {
+    return s->b->ops->logits(s->b, &(up_logits_args){s->t[0], s->t[1], s->t[2], s->t[3]});
+}
+static up_status run_logits_bwd(state *s) {
+    return s->b->ops->logits_bwd(
+        s->b, &(up_logits_grad){s->t[0], s->t[1], s->t[2], s->t[3], s->t[8], s->t[9], s->t[10], s->scratch});
+}
+static up_status run_xent(state *s) {
+    return s->b->ops->xent(s->b, &(up_xent_args){s->t[3], s->t[4], {0}, 0.1f, s->t[5], s->t[6], s->t[7]});
+}
+
+/* ---- updates of n parameters of which the first i have a gradient: p g m v norm ---- */
+static void update_tensors(state *s, int64_t n, int64_t i, int64_t o) {
+    (void)o;
+    random_tensor(s, n, 1, 1);
+    for (int k = 0; k < 3; k++) random_tensor(s, n, 1, 0);
+    random_tensor(s, 1, 1, 1);
+    if (i) check(s->b->ops->copy(s->b, up_view_rows(s->t[1], 0, i), up_view_rows(s->t[0], 0, i)));
+    s->flop = 12.0 * (double)n, s->bytes = 4.0 * (double)n;
+}
+static up_status run_adamw(state *s) {
+    return s->b->ops->adamw(s->b, &(up_adamw_args){s->t[0], s->t[1], s->t[2], s->t[3], 1e-4f, 0.9f, 0.95f,
+                                                   1e-6f, 0, 0.1f, 0.05f, s->t[4], 1});
+}
+static up_status run_sqnorm(state *s) {
+    return s->b->ops->sqnorm(s->b, &(up_sqnorm_args){s->t[1], s->t[4], s->scratch});
+}
+static up_status run_zero(state *s) {
+    return s->b->ops->fill(s->b, s->t[1], 0);
+}
+
+static const row rows[] = {
+    {"demo qkv", UP_OP_LINEAR, linear_tensors, run_linear, 4000, 128, 384},
+    {"demo qkv bwd", UP_OP_LINEAR, linear_bwd_tensors, run_linear_bwd, 4000, 128, 384},
+    {"demo projection", UP_OP_LINEAR, linear_tensors, run_linear, 4000, 128, 128},
+    {"demo projection bwd", UP_OP_LINEAR, linear_bwd_tensors, run_linear_bwd, 4000, 128, 128},
+    {"demo ffn1 gelu", UP_OP_LINEAR, linear_tensors, run_linear_gelu, 4000, 128, 512},
+    {"demo ffn1 gelu bwd", UP_OP_LINEAR, linear_bwd_tensors, run_linear_gelu_bwd, 4000, 128, 512},
+    {"demo ffn2", UP_OP_LINEAR, linear_tensors, run_linear, 4000, 512, 128},
+    {"demo ffn2 bwd", UP_OP_LINEAR, linear_bwd_tensors, run_linear_bwd, 4000, 512, 128},
+    {"demo attention 3", UP_OP_ATTENTION, attention_tensors, run_attention, 4000, 3, 128},
+    {"demo attention 3 bwd", UP_OP_ATTENTION, attention_bwd_tensors, run_attention_bwd, 4000, 3, 128},
+    {"demo attention 17", UP_OP_ATTENTION, attention_tensors, run_attention, 4000, 17, 128},
+    {"demo attention 17 bwd", UP_OP_ATTENTION, attention_bwd_tensors, run_attention_bwd, 4000, 17, 128},
+    {"demo attention 50", UP_OP_ATTENTION, attention_tensors, run_attention, 4000, 50, 128},
+    {"demo attention 50 bwd", UP_OP_ATTENTION, attention_bwd_tensors, run_attention_bwd, 4000, 50, 128},
+    {"demo layernorm", UP_OP_LAYERNORM, rows_tensors, run_layernorm, 4000, 128, 0},
+    {"demo layernorm bwd", UP_OP_LAYERNORM, rows_bwd_tensors, run_layernorm_bwd, 4000, 128, 0},
+    {"demo residual", UP_OP_RESIDUAL, rows_tensors, run_residual, 4000, 128, 0},
+    {"demo embed", UP_OP_EMBED, table_tensors, run_embed, 4000, 128, 49411},
+    {"demo embed bwd", UP_OP_EMBED, table_tensors, run_embed_bwd, 4000, 128, 49411},
+    {"demo logits", UP_OP_LOGITS, loss_tensors, run_logits, 256, 128, 4000},
+    {"demo logits bwd", UP_OP_LOGITS, loss_bwd_tensors, run_logits_bwd, 256, 128, 4000},
+    {"demo xent", UP_OP_XENT, loss_tensors, run_xent, 256, 128, 4000},
+    {"demo adamw 7M idle", UP_OP_ADAMW, update_tensors, run_adamw, 7000000, 0, 0},
+    {"demo adamw 1M", UP_OP_ADAMW, update_tensors, run_adamw, 1000000, 1000000, 0},
+    {"demo sqnorm 7M", UP_OP_SQNORM, update_tensors, run_sqnorm, 7000000, 0, 0},
+    {"demo zero 7M", UP_OP_SQNORM, update_tensors, run_zero, 7000000, 0, 0},
+    {"base qkv", UP_OP_LINEAR, linear_tensors, run_linear, 1576, 768, 2304},
+    {"base qkv bwd", UP_OP_LINEAR, linear_bwd_tensors, run_linear_bwd, 1576, 768, 2304},
+    {"base ffn1 gelu", UP_OP_LINEAR, linear_tensors, run_linear_gelu, 1576, 768, 3072},
+    {"base ffn1 gelu bwd", UP_OP_LINEAR, linear_bwd_tensors, run_linear_gelu_bwd, 1576, 768, 3072},
+    {"base ffn2", UP_OP_LINEAR, linear_tensors, run_linear, 1576, 3072, 768},
+    {"base ffn2 bwd", UP_OP_LINEAR, linear_bwd_tensors, run_linear_bwd, 1576, 3072, 768},
+    {"base attention 3", UP_OP_ATTENTION, attention_tensors, run_attention, 3000, 3, 768},
+    {"base attention 3 bwd", UP_OP_ATTENTION, attention_bwd_tensors, run_attention_bwd, 3000, 3, 768},
+    {"base attention 197", UP_OP_ATTENTION, attention_tensors, run_attention, 1576, 197, 768},
+    {"base attention 197 bwd", UP_OP_ATTENTION, attention_bwd_tensors, run_attention_bwd, 1576, 197, 768},
+    {"base attention 1568", UP_OP_ATTENTION, attention_tensors, run_attention, 1568, 1568, 768},
+    {"base attention 1568 bwd", UP_OP_ATTENTION, attention_bwd_tensors, run_attention_bwd, 1568, 1568, 768},
+    {"base layernorm", UP_OP_LAYERNORM, rows_tensors, run_layernorm, 1576, 768, 0},
+    {"base layernorm bwd", UP_OP_LAYERNORM, rows_bwd_tensors, run_layernorm_bwd, 1576, 768, 0},
+    {"base residual", UP_OP_RESIDUAL, rows_tensors, run_residual, 1576, 768, 0},
+    {"base adamw 20M", UP_OP_ADAMW, update_tensors, run_adamw, 20000000, 20000000, 0},
+};
+
+static int ascending(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static double median(double *x, int count) {
+    qsort(x, (size_t)count, sizeof *x, ascending);
+    return x[count / 2];
+}
+
+typedef struct times {
+    double wall, cores;
+} times;
+
+/* Median seconds of one call by the clock, and of all cores together. */
+static times measure(up_backend *b, const row *r, double seconds, state *s) {
+    static double wall[REPETITIONS], cores[REPETITIONS];
+    *s = (state){.b = b, .row = r};
+    r->prepare(s, r->n, r->i, r->o);
+    up_op_dims dims = {.rows = r->n,
+                       .in = r->op == UP_OP_ATTENTION ? r->o : r->i,
+                       .out = r->o ? r->o : r->i,
+                       .keys = s->max_keys,
+                       .heads = r->op == UP_OP_ATTENTION ? s->t[3].cols : 0};
+    size_t scratch = b->ops->scratch(b, r->op, &dims);
+    check(b->ops->alloc(b, scratch, &s->buffer[s->used]));
+    s->scratch = up_view_at(s->buffer[s->used], UP_U8, 0, 1, (int64_t)scratch);
+    check(r->run(s)), check(b->ops->sync(b)); /* warm */
+    int count = 0;
+    for (double start = now(CLOCK_MONOTONIC);
+         count < REPETITIONS && (count < 5 || now(CLOCK_MONOTONIC) - start < seconds); count++) {
+        double before = now(CLOCK_MONOTONIC), used = now(CLOCK_PROCESS_CPUTIME_ID);
+        check(r->run(s)), check(b->ops->sync(b));
+        wall[count] = now(CLOCK_MONOTONIC) - before, cores[count] = now(CLOCK_PROCESS_CPUTIME_ID) - used;
+    }
+    for (int k = 0; k <= s->used; k++) b->ops->release(b, s->buffer[k]);
+    return (times){median(wall, count), median(cores, count)};
+}
+
+static int wanted(const char *name, char **words, int count) {
+    for (int k = 0; k < count; k++)
+        if (strstr(name, words[k])) return 1;
+    return count == 0;
+}
+
+int main(int argc, char **argv) {
+    const char *backend = "cpu";
+    int json = 0, threads = 0, k = 1;
+    double seconds = 0.3;
+    for (; k < argc && !strncmp(argv[k], "--", 2); k++) {
+        if (!strcmp(argv[k], "--json"))
+            json = 1;
+        else if (k + 1 < argc && !strcmp(argv[k], "--backend"))
+            backend = argv[++k];
+        else if (k + 1 < argc && !strcmp(argv[k], "--threads"))
+            threads = atoi(argv[++k]);
+        else if (k + 1 < argc && !strcmp(argv[k], "--seconds"))
+            seconds = atof(argv[++k]);
+        else
+            return fprintf(stderr, "bench_ops: %s: unknown option\n", argv[k]), 2;
+    }
+    up_backend *b = NULL;
+    check(up_backend_create(backend, threads, &b));
+    if (!json)
+        printf("%-26s %10s %10s %10s %10s %10s\n", "operation", "ms", "GFLOP/s", "GB/s", "core ms",
+               "GFLOP/s");
+    for (size_t r = 0; r < sizeof rows / sizeof *rows; r++) {
+        state s;
+        if (!wanted(rows[r].name, argv + k, argc - k)) continue;
+        times t = measure(b, &rows[r], seconds, &s);
+        printf(json ? "{\"operation\": \"%s\", \"ms\": %.4f, \"gflops\": %.2f, \"gbps\": %.2f, \"core_ms\": "
+                      "%.4f, "
+                      "\"core_gflops\": %.2f}\n"
+                    : "%-26s %10.3f %10.1f %10.1f %10.3f %10.1f\n",
+               rows[r].name, 1e3 * t.wall, 1e-9 * s.flop / t.wall, 1e-9 * s.bytes / t.wall, 1e3 * t.cores,
+               1e-9 * s.flop / t.cores);
+        fflush(stdout);
+    }
+    up_backend_free(b);
+    return 0;
+}

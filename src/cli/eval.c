@@ -1,0 +1,34 @@
+/* eval.c - the command eval: the evaluations of a configuration file on one model. */
+#include "cli/commands.h"
+#include "cli/job.h"
+#include "uniperceiver/train.h"
+
+#include <stdlib.h>
+
+int up_cmd_eval(int argc, char **argv) {
+    up_arg_list rest = {0};
+    up_cli_job job = {0};
+    const char *backend = NULL, *model = NULL, *json = NULL;
+    int64_t threads = 0;
+    int quiet = 0;
+    const up_arg args[] = {
+        {"model", UP_ARG_TEXT, &model, "FILE", "model to evaluate (default: the run's model.safetensors)", 0,
+         0, 0},
+        {"json", UP_ARG_TEXT, &json, "FILE", "where the numbers go (default: the run's metrics.json)", 0, 0,
+         0},
+        {"backend", UP_ARG_TEXT, &backend, "NAME", "ref, cpu (default) or cuda", 0, 0, 0},
+        {"threads", UP_ARG_WHOLE, &threads, "N", "threads; 0, the default, is all cores", 0, 0, 4096},
+        {"quiet", UP_ARG_SWITCH, &quiet, NULL, "no progress on stderr", 0, 0, 0},
+        {0}};
+    const up_usage usage = {"eval", "CONFIG [key=value...]", "evaluate a model without tuning, as a table",
+                            args};
+    int code = up_args_read(&usage, argc, argv, &rest);
+    if (code == UP_ARGS_GO) code = up_cli_job_read(&usage, &rest, &job);
+    if (code == UP_ARGS_GO) {
+        const up_train_options options = {backend, (int)threads, 0, quiet, up_cli_stop_on_signal()};
+        code = up_cli_end(up_evaluate(job.config, job.overrides, job.count, &options, model, json));
+    }
+    free(job.overrides);
+    up_arg_list_free(&rest);
+    return code;
+}

@@ -1,0 +1,14 @@
+# Tests of what a user of the library gets: its symbols, its headers, an installation of it. Scripts, so they need no CUnit.
+find_program(UP_CXX NAMES c++ g++ clang++)
+mark_as_advanced(UP_CXX)
+
+add_test(NAME symbols COMMAND bash ${CMAKE_CURRENT_SOURCE_DIR}/check_symbols.sh
+         $<TARGET_FILE:uniperceiver> $<TARGET_FILE:uniperceiver_static>)
+add_test(NAME headers COMMAND bash ${CMAKE_CURRENT_SOURCE_DIR}/check_headers.sh
+         ${PROJECT_SOURCE_DIR}/include ${CMAKE_C_COMPILER} ${UP_CXX})
+
+# A sanitizer's runtime must be the first library of a program: these builds are run as they lie, not installed.
+if(TARGET uniperceiver_cli AND NOT UP_SANITIZE)
+  add_test(NAME install COMMAND bash ${CMAKE_CURRENT_SOURCE_DIR}/check_install.sh
+           ${PROJECT_BINARY_DIR} ${PROJECT_SOURCE_DIR} ${CMAKE_C_COMPILER})
+endif()

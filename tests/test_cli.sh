@@ -1,0 +1,235 @@
+#!/bin/bash
+# test_cli.sh - the program from outside: what each command prints, its exit code, and one line for every bad input.
+# UP_BINARY, UP_EXAMPLE and UP_SOURCE_DIR name the program, the example program and the source tree.
+set -u
+export LC_ALL=C
+up=${UP_BINARY:?} golden=${UP_SOURCE_DIR:?}/golden
+work=$(mktemp -d) && cd "$work" || exit 1
+trap 'rm -rf "$work"' EXIT
+checks=0 failures=0 out=
+
+count() { # count WHAT CONDITION...: one check
+    local what=$1
+    shift
+    checks=$((checks + 1))
+    "$@" && return
+    failures=$((failures + 1))
+    echo "FAILED: $what"
+}
+is() { # is WHAT GOT WANTED
+    count "$1: got '$2', wanted '$3'" test "$2" = "$3"
+}
+has() { # has PATTERN: the last output has a line that matches
+    count "no '$1' in: $out" grep -q -- "$1" <<<"$out"
+}
+ok() { # ok ARGS...: exit 0 and nothing on stderr; stdout is kept in $out
+    out=$("$up" "$@" 2>errors)
+    is "$*: exit" $? 0
+    is "$*: stderr" "$(cat errors)" ""
+}
+fails() { # fails CODE PATTERN ARGS...: this exit code, and one line on stderr that matches
+    local code=$1 pattern=$2
+    shift 2
+    "$up" "$@" >/dev/null 2>errors </dev/null
+    is "$*: exit" $? "$code"
+    is "$*: lines on stderr" "$(wc -l <errors)" 1
+    count "$*: $(cat errors)" grep -q -- "^uniperceiver: .*$pattern" errors
+}
+row() { # row FILE N: features of row N (from 0) of a [n, 128] array, as a checksum
+    tail -c +129 "$1" | tail -c +$((512 * $2 + 1)) | head -c 512 | cksum
+}
+
+# --- the program itself ---
+ok --version && has '^uniperceiver [0-9]*\.[0-9]*\.[0-9]*$'
+ok --help && has 'tokenize' && has 'caption'
+for command in tokenize detokenize mask params init info encode classify retrieve caption vqa train eval; do
+    ok $command --help
+    has "^uniperceiver $command"
+done
+fails 2 'no command'
+fails 2 'unknown command "fly"' fly
+fails 2 'unknown flag --fly (see uniperceiver mask --help)' mask --fly
+fails 2 '--words wants N' mask --prefix 1 --words
+fails 2 '--words N is missing' mask --prefix 1
+fails 2 '"two" is not a whole number' mask --prefix two --words 1
+fails 2 'not a whole number from 0' mask --prefix -1 --words 1
+fails 2 'unexpected argument "more"' mask --prefix 1 --words 1 more
+fails 2 '--json takes no value' params --preset tiny --json=yes
+
+# --- tokenize, detokenize ---
+ok tokenize 'hello world' 'a photo of a cat' && is tokenize "$out" $'3306 1002\n320 1125 539 320 2368'
+is 'tokenize lines' "$(printf 'hello world\n\na photo' | "$up" tokenize)" $'3306 1002\n\n320 1125'
+ok tokenize -- --help && is 'tokenize --' "$out" "$("$up" tokenize < <(echo --help))"
+ok detokenize '3306 1002' && is detokenize "$out" 'hello world'
+is 'detokenize lines' "$(printf '320 1125 49407\n' | "$up" detokenize)" 'a photo <|endoftext|>'
+is 'any bytes' "$(printf 'caf\xe9\xff\n' | "$up" tokenize | wc -l)" 1
+fails 1 'wanted whole numbers' detokenize '1 x'
+fails 1 'no token 49411' detokenize 49411
+fails 1 'no/vocab' tokenize --vocab no/vocab hi
+
+# --- mask ---
+ok mask --prefix 2 --words 2
+is mask "$out" $'1 1 0 0 0 0\n1 1 0 0 0 0\n1 1 1 0 0 0\n1 1 1 1 0 0\n1 1 0 0 1 0\n1 1 1 0 0 1'
+ok mask --prefix=1 --words=0 && is 'mask of a prefix' "$out" 1
+
+# --- params: Table 9 of the paper ---
+ok params --preset base --prompt-tuning --classes 1000
+is 'Table 9' "$(tr -s ' ' <<<"$out")" $'<SPE> 768\nlayer norm 41,472\nprompt 184,320\nlinear head 768,000\ntotal 994,560'
+ok params --preset base --prompt-tuning --classes 1000 --json && has '"layer norm": 41472' && has '"total": 994560'
+ok params --preset tiny && has '^total *7,154,696$'
+fails 1 'huge: unknown preset; there are base' params --preset huge
+
+# --- init, info ---
+ok init --preset tiny --seed 1 --out tiny.safetensors && is 'init prints' "$out" ''
+ok init --preset tiny --seed 1 --out again.safetensors
+count 'the same seed gives the same file' cmp -s tiny.safetensors again.safetensors
+ok init --preset tiny --seed 2 --out again.safetensors
+count 'another seed gives another file' test "$(cksum <tiny.safetensors)" != "$(cksum <again.safetensors)"
+ok info tiny.safetensors && has '^preset: tiny$' && has '^values: 7154696$' && has '^target set: whole vocabulary$'
+cat="$golden/image/jpeg_420.jpg" other="$golden/image/source.png" clip="$golden/video/full.mkv"
+ok info "$cat" && is 'info of a picture' "$out" $'kind: picture\nsize: 37 x 29'
+ok info "$clip" && has '^kind: video$' && has '^frames: [1-9]'
+mkdir checkpoint && cp tiny.safetensors checkpoint/model.safetensors
+fails 1 'checkpoint/state.json: cannot open' info checkpoint
+echo '{"step": 12, "updates": 11, "skipped": 1}' >checkpoint/state.json
+ok info checkpoint && has '^step: 12$' && has '^preset: tiny$'
+fails 2 'no FILE' info
+
+# --- encode ---
+m=(--model tiny.safetensors --threads 1)
+r=(--model tiny.safetensors --backend ref) # adds in one order: the same bits in any batch
+ok encode "${r[@]}" --text 'hello world' --image "$cat" --video "$clip" --ids '3306 1002 49407' --out four.npy
+is 'four rows' "$(stat -c %s four.npy)" $((128 + 4 * 512))
+is 'a text as ids' "$(row four.npy 3)" "$(row four.npy 0)"
+ok encode "${r[@]}" --image "$cat" --out one.npy && is 'a row alone' "$(row one.npy 0)" "$(row four.npy 1)"
+ok encode "${m[@]}" --image "$cat" --text hi --join --out joined.npy
+is 'one row' "$(stat -c %s joined.npy)" $((128 + 512))
+count '--join sees both parts' test "$(row joined.npy 0)" != "$(row one.npy 0)"
+ok encode "${m[@]}" --image "$cat" --text hi --join --slot --out slot.npy
+count '--slot reads another token' test "$(row joined.npy 0)" != "$(row slot.npy 0)"
+ok encode "${r[@]}" --image "$cat" --side target --out target.npy
+is 'no prompts, no sides' "$(row target.npy 0)" "$(row one.npy 0)"
+{ printf '\x93NUMPY\x01\x00\x76\x00%-117s\n' "{'descr': '<f4', 'fortran_order': False, 'shape': (3, 32, 32), }" && head -c 12288 /dev/zero; } >pixels.npy
+{ printf '\x93NUMPY\x01\x00\x76\x00%-117s\n' "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3, 32, 32), }" && head -c 24576 /dev/zero; } >clip.npy
+ok encode "${m[@]}" --image pixels.npy --video clip.npy --out pixels_out.npy
+is 'pixels' "$(stat -c %s pixels_out.npy)" $((128 + 1024))
+fails 1 'pixels.npy: wanted 32-bit floats of shape \[frames' encode "${m[@]}" --video pixels.npy --out x.npy
+fails 1 'clip.npy: wanted 32-bit floats of shape \[3' encode "${m[@]}" --image clip.npy --out x.npy
+fails 1 'four.npy' encode "${m[@]}" --image four.npy --out x.npy
+fails 1 '--ids: "x"' encode "${m[@]}" --ids '1 x' --out x.npy
+fails 1 'token id 60000' encode "${m[@]}" --ids 60000 --out x.npy
+fails 1 'backend cuda: not built' encode "${m[@]}" --backend=cuda --text hi --out x.npy
+fails 1 "'tpu' is unknown" encode "${m[@]}" --backend tpu --text hi --out x.npy
+fails 2 '--side: "left"' encode "${m[@]}" --text hi --side left --out x.npy
+fails 2 'no --text, --image' encode "${m[@]}" --out x.npy
+fails 2 '--model FILE is missing' encode --text hi --out x.npy
+count 'a failure writes nothing' test ! -e x.npy
+
+# --- classify, retrieve, vqa ---
+ok classify "${m[@]}" --image "$cat" --text hi --labels 'cat,dog,hi'
+is 'a line a label' "$(wc -l <<<"$out")" 6
+is 'a text is its own label' "$(grep '^hi' <<<"$out" | head -1 | cut -f 2)" hi
+is 'probabilities' "$(grep '^hi' <<<"$out" | awk '{s += $3} END {printf "%.3f", s}')" 1.000
+printf 'cat\n\ndog\n' >labels
+ok classify "${m[@]}" --text 'a photo of a dog' --labels-file labels --template 'a photo of a {}' --top 1
+is template "$(cut -f 2 <<<"$out")" dog
+ok classify "${m[@]}" --image "$cat" --labels cat,dog --json && has '"label": "cat"' && has '"probability": 0\.'
+fails 2 'wanted one of --labels and --labels-file' classify "${m[@]}" --image "$cat"
+fails 1 'list: nothing in it' classify "${m[@]}" --image "$cat" --labels ,
+ok retrieve "${m[@]}" --query-image "$cat" --among "$other" "$cat" "$clip" --top 2
+is 'two candidates' "$(wc -l <<<"$out")" 2
+is 'a picture finds itself' "$(head -1 <<<"$out" | cut -f 1)" "$cat"
+ok retrieve "${m[@]}" --query-text dog --among-texts labels --json && has '"input": "dog"'
+is 'a text finds itself' "$(grep -m 1 candidate <<<"$out" | tr -d ' ",')" candidate:dog
+ok retrieve "${m[@]}" --query-video "$clip" --among-texts labels && is 'both texts' "$(wc -l <<<"$out")" 2
+fails 2 '0 queries' retrieve "${m[@]}" --among "$cat"
+fails 2 'wanted one of --among' retrieve "${m[@]}" --query-text hi
+ok vqa "${m[@]}" --image "$cat" --question 'what is this' --answers 'cat,dog' && is answers "$(wc -l <<<"$out")" 2
+is 'the mark is added' "$out" "$("$up" vqa "${m[@]}" --image "$cat" --question 'what is this?' --answers 'cat,dog')"
+ok vqa "${m[@]}" --image "$cat" --question 'what is this' --answers 'cat,dog' --json && has '"input": "what is this?"'
+
+# --- caption: with a target set of two words put into the metadata, so that it is quick ---
+sed 's/"format":"uniperceiver"/"targets":"[320,49407]"/' tiny.safetensors >words.safetensors
+ok info words.safetensors && has '^target set: restricted$'
+for input in "--image $cat" "--video $clip" '--text hello' "--image $cat --text hello"; do
+    # shellcheck disable=SC2086
+    ok caption --model words.safetensors $input --beam 2 --max-words 3 --json
+    cached=$out
+    # shellcheck disable=SC2086
+    ok caption --model words.safetensors $input --beam 2 --max-words 3 --json --uncached
+    is "caption $input" "$(grep -v log <<<"$out")" "$(grep -v log <<<"$cached")"
+done
+ok caption --model words.safetensors --image "$cat" --max-words 2 && count "caption: '$out'" grep -qE '^(a|a a)?$' <<<"$out"
+fails 2 'not a whole number from 1' caption --model words.safetensors --image "$cat" --beam 0
+
+# --- bad files: each one line that names the file, exit 1 ---
+: >empty.jpg
+: >empty.safetensors
+head -c 400 "$golden/image/jpeg_444.jpg" >cut.jpg
+echo 'not a picture' >text.jpg
+printf '\x89PNG\r\n\x1a\n\x00\x00\x00\x0dIHDR\x00\x00\xea\x60\x00\x00\xea\x60\x08\x02\x00\x00\x00\x0f\xb0\xe2\x15\x00\x00\x00\x09IDATdeadbeef' >huge.png
+sed 's/layers\.0\.norm1\.bias/layers.0.norm1.bios/' tiny.safetensors >missing.safetensors
+sed 's/ffn\\":512/ffn\\":256/' tiny.safetensors >shape.safetensors
+sed 's/\[512,128\]/[513,128]/' tiny.safetensors >lie.safetensors
+sed 's/"config"/"konfig"/' tiny.safetensors >plain.safetensors
+head -c 100000 tiny.safetensors >short.safetensors
+printf '\xff\xff\xff\xff\xff\xff\xff\x7f{}' >long.safetensors
+for file in missing.jpg empty.jpg cut.jpg text.jpg huge.png .; do
+    fails 1 "$file" encode "${m[@]}" --image $file --out x.npy
+done
+fails 1 'huge.png: .*60000' encode "${m[@]}" --image huge.png --out x.npy
+for file in missing.jpg empty.jpg cut.jpg text.jpg huge.png; do fails 1 "$file" info $file; done
+for file in "$golden/video/sound.wav" "$golden/video/empty.avi" text.jpg empty.jpg missing.mp4; do
+    fails 1 "$(basename $file)" encode "${m[@]}" --video "$file" --out x.npy
+done
+for file in missing empty lie plain shape short long; do
+    fails 1 "$file.safetensors" encode --model $file.safetensors --text hi --out x.npy
+done
+fails 1 'missing.safetensors: layers.0.norm1.bias: is missing' caption --model missing.safetensors --text hi
+fails 1 'shape.safetensors: .*has shape \[512.*wanted \[256' encode --model shape.safetensors --text hi --out x.npy
+fails 1 'no "config" in its metadata' info plain.safetensors
+fails 1 'none.safetensors' info none.safetensors
+fails 1 'labels' classify "${m[@]}" --text hi --labels-file nolabels
+
+# --- output that cannot be written ---
+fails 1 'nowhere/x' init --preset tiny --seed 1 --out nowhere/x
+fails 1 '/proc/x' encode "${m[@]}" --text hi --out /proc/x
+fails 1 'is not a regular file' init --preset tiny --seed 1 --out /dev/full
+fails 1 'is a folder' encode "${m[@]}" --text hi --out .
+full_disk='mkdir full && mount -t tmpfs -o size=64k none full && '"'$up'"' init --preset tiny --seed 1 --out full/x 2>errors'
+full_disk+='; code=$?; ls -A full >left; exit $code'
+if unshare -rm true 2>/dev/null && unshare -rm sh -c 'mkdir t && mount -t tmpfs none t' 2>/dev/null; then
+    unshare -rm sh -c "$full_disk"
+    is 'full disk: exit' $? 1
+    is 'full disk: nothing left' "$(cat left)" ''
+else
+    echo 'a tmpfs cannot be mounted here: a limit of the file size stands for the full disk'
+    (trap '' XFSZ && ulimit -f 100 && exec "$up" init --preset tiny --seed 1 --out full 2>errors)
+    is 'full disk: exit' $? 1
+    is 'full disk: nothing left' "$(ls full* 2>/dev/null)" ''
+fi
+is 'full disk: one line' "$(wc -l <errors)" 1
+"$up" tokenize hi >/dev/full 2>errors
+is 'stdout on a full disk' "$?: $(cat errors)" '1: uniperceiver: standard output: cannot write: No space left on device'
+"$up" mask --prefix 1 --words 1000 2>errors | head -1 >/dev/null
+is 'stdout closed: exit' "${PIPESTATUS[0]}" 1
+is 'stdout closed: one line' "$(wc -l <errors)" 1
+
+# --- train and eval: their arguments; the work itself has tests of its own ---
+fails 2 'no CONFIG' train
+fails 2 '"steps"; wanted key=value' train config.yaml steps
+fails 2 'unknown flag --model' train config.yaml --model tiny.safetensors
+fails 1 'config.yaml' train config.yaml
+fails 1 'config.yaml' eval config.yaml --model tiny.safetensors
+echo 'flying: true' >config.yaml
+fails 1 'config.yaml:1: flying: unknown key' train config.yaml --quiet
+
+# --- the example program ---
+example=${UP_EXAMPLE:?}
+out=$("$example" tiny.safetensors "$cat" cat dog 'a red car') && is 'example: a line a label' "$(wc -l <<<"$out")" 3
+is 'example: probabilities' "$(awk '{s += $NF} END {printf "%.2f", s}' <<<"$out")" 1.00
+"$example" tiny.safetensors text.jpg cat 2>errors
+is 'example: bad picture' "$?: $(grep -c text.jpg errors)" '1: 1'
+
+echo "$checks checks, $failures failed"
+test $checks -gt 0 -a $failures -eq 0
