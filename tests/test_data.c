@@ -43,13 +43,16 @@ static void expect_error(up_status got, up_status want, const char *a, const cha
 /* ---- lists ---- */
 
 static void test_table_cells(void) {
-    static const char text[] = "image\tname\r\n/abs/a.jpg\tone\r\n\r\nb.jpg\t\n\nsub/c.jpg\tthr ee";
+    static const char text[] =
+        "\xef\xbb\xbfimage\tname\r\n/abs/a.jpg\tone\r\n\r\nb.jpg\t\n\nsub/c.jpg\tthr ee";
     up_table t;
     size_t column;
     char *path, wanted[600];
     UP_ASSERT_OK(up_table_read(up_lab_text("good.tsv", text), &t));
     CU_ASSERT_EQUAL_FATAL(t.rows, 3);
     CU_ASSERT_EQUAL_FATAL(t.columns, 2);
+    UP_ASSERT_OK(up_table_column(&t, "image", &column));
+    CU_ASSERT_EQUAL(column, 0);
     UP_ASSERT_OK(up_table_column(&t, "name", &column));
     CU_ASSERT_EQUAL(column, 1);
     static const char *const cells[3][2] = {{"/abs/a.jpg", "one"}, {"b.jpg", ""}, {"sub/c.jpg", "thr ee"}};
@@ -567,14 +570,16 @@ static void test_pixels(void) {
                    want); /* the model's resize: the task's is for training */
     CU_ASSERT(!memcmp(w.batch.image.pixels, want, PATCHES * sizeof(float)));
     up_image_free(&image), up_source_close(&s), up_config_free(&up_task_schema, &t);
-    if (up_lab_clips()) {
+    for (int as_images = 0; as_images < 2 && up_lab_clips(); as_images++) {
         const up_video_clip clip = {.frames = 2, .stride = 1, .start = -1, .fraction = -1};
+        config.frames_as_images = as_images;
         t = settings_of("video_classification", "small-clips.tsv", "");
         UP_ASSERT_OK(up_source_open(&t, &world, &s));
         UP_ASSERT_OK(up_source_build(&s, &(up_build_options){0, 1, 1}, &row, 1, &w));
         UP_ASSERT_OK(up_video_read(up_lab_golden("video", "h264.mp4"), &clip, NULL, frames));
         for (int f = 0; f < 2; f++) {
-            square_patches(&frames[f], 16, &up_pixel_norm_video, want + f * PATCHES);
+            square_patches(&frames[f], 16, as_images ? &up_pixel_norm_image : &up_pixel_norm_video,
+                           want + f * PATCHES);
             up_image_free(&frames[f]);
         }
         CU_ASSERT(!memcmp(w.batch.video.pixels, want, 2 * PATCHES * sizeof(float)));

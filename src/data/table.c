@@ -36,7 +36,9 @@ static char *next_line(char **cursor) {
 }
 
 static up_status parse(up_table *t) {
-    char *cursor = t->text, *header = next_line(&cursor);
+    char *cursor = t->text;
+    if (!strncmp(cursor, "\xef\xbb\xbf", 3)) cursor += 3; /* a byte order mark is no part of the first name */
+    char *header = next_line(&cursor);
     if (!header) return up_fail(UP_ERR_FORMAT, t->path, "empty: wanted a line of column names");
     t->columns = count_char(header, '\t') + 1;
     size_t lines = count_char(cursor, '\n') + 1;
