@@ -82,16 +82,11 @@ static const char *const texts[][2] = {
 #define COUNT(array) (sizeof(array) / sizeof(array)[0])
 
 int up_lab_clips(void) {
-    up_image frame = {0};
-    const up_video_clip clip = {.frames = 1, .stride = 1, .start = 0, .fraction = -1};
-    up_status status = up_video_read(up_test_path("golden/video/short.mp4"), &clip, NULL, &frame);
-    up_image_free(&frame);
-    if (status == UP_ERR_UNSUPPORTED) printf("(no clips: built without FFmpeg) ");
-    return status != UP_ERR_UNSUPPORTED;
+    if (!up_video_available()) printf("(no clips: built without FFmpeg) ");
+    return up_video_available();
 }
 
-/* A golden file's path that is true from any folder. */
-static const char *golden(const char *kind, const char *name) {
+const char *up_lab_golden(const char *kind, const char *name) {
     static char path[4096];
     char relative[256];
     snprintf(relative, sizeof relative, "golden/%s/%s", kind, name);
@@ -103,12 +98,12 @@ static void write_lists(void) {
     char text[16384];
     size_t n = (size_t)sprintf(text, "image\tlabel\tname\n");
     for (size_t i = 0; i < COUNT(pictures); i++)
-        n += (size_t)snprintf(text + n, sizeof text - n, "%s\t%s\t%s\n", golden("image", pictures[i][0]),
-                              pictures[i][1], pictures[i][2]);
+        n += (size_t)snprintf(text + n, sizeof text - n, "%s\t%s\t%s\n",
+                              up_lab_golden("image", pictures[i][0]), pictures[i][1], pictures[i][2]);
     up_lab_text("pictures.tsv", text);
     n = (size_t)sprintf(text, "video\tlabel\n");
     for (size_t i = 0; i < COUNT(clips); i++)
-        n += (size_t)snprintf(text + n, sizeof text - n, "%s\t%s\n", golden("video", clips[i][0]),
+        n += (size_t)snprintf(text + n, sizeof text - n, "%s\t%s\n", up_lab_golden("video", clips[i][0]),
                               clips[i][1]);
     up_lab_text("clips.tsv", text);
     n = (size_t)sprintf(text, "text\tword\n");

@@ -11,6 +11,8 @@ const char *up_lab_path(const char *name);
 /* A file in it; returns its path. */
 const char *up_lab_file(const char *name, const void *bytes, size_t size);
 const char *up_lab_text(const char *name, const char *text);
+/* golden/<kind>/<name> as a path that is true from any folder; valid until the next call. */
+const char *up_lab_golden(const char *kind, const char *name);
 void up_lab_remove(const char *path); /* a file, or a folder with all that is in it */
 
 /* The lists, pictures.tsv (image, label, name), clips.tsv (video, label) and texts.tsv (text, word), and the

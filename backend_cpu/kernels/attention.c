@@ -81,8 +81,31 @@ static space arrange(const up_cpu_head *h, float *work, int backward) {
     return s;
 }
 
+/* A few rows as one vector for each column, put together in a register: whole vectors are read soon after,
+ * and would wait for every smaller store into them. */
+static void transpose_few(int64_t n, int64_t width, up_rows from, float *to) {
+    typedef int32_t bits __attribute__((vector_size(4 * UP_VW), aligned(4), may_alias));
+    const float *row = from.p;
+    int32_t only[2 * UP_VW] = {0};
+    only[UP_VW] = -1; /* read from UP_VW - i on: the mask of lane i */
+    for (int64_t d = 0; d < width; d++) {
+        bits all = {0};
+        for (int64_t i = 0; i < n; i++) {
+            int32_t value;
+            memcpy(&value, row + i * from.ld + d, sizeof value);
+            all |= value & *(const bits *)(only + UP_VW - i);
+        }
+        *(bits *)(to + d * UP_VW) = all;
+    }
+}
+
 /* Rows of a block of queries as [width, lanes]; the lanes beyond them are 0. */
 static void transpose(int64_t n, int64_t lanes, int64_t width, up_rows from, float *to) {
+    enum { FEW = 4 };
+    if (n <= FEW && lanes == UP_VW) {
+        transpose_few(n, width, from, to);
+        return;
+    }
     if (n < lanes) memset(to, 0, (size_t)(lanes * width) * sizeof *to);
     for (int64_t i = 0; i < n; i++)
         for (int64_t d = 0; d < width; d++) to[d * lanes + i] = from.p[i * from.ld + d];

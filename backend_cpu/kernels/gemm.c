@@ -28,7 +28,7 @@ static void narrow(int64_t m, int64_t width, up_tile t, float *block) {
     t.c = block, t.ldc = UP_TILE_COLS, t.add = 0;
     for (int64_t i0 = 0; i0 < m; i0 += UP_TILE_ROWS) {
         int64_t rows = m - i0 < UP_TILE_ROWS ? m - i0 : UP_TILE_ROWS;
-        up_tile_column(rows, 2, t);
+        up_tile_column(rows, 2, &t, 0);
         for (int64_t i = 0; i < rows; i++)
             for (int64_t j = 0; j < width; j++) {
                 float *at = c + (i0 + i) * ldc + j, value = block[i * UP_TILE_COLS + j];
@@ -49,7 +49,7 @@ static void gemm(int64_t m, int64_t n, int64_t k, float alpha, const float *a, i
                          a_col, work,  UP_TILE_COLS,  c + j0,         ldc};
             for (int64_t j = 0; j < nb; j += UP_TILE_COLS) {
                 if (nb - j >= UP_TILE_COLS)
-                    up_tile_column(m, 2, t);
+                    up_tile_column(m, 2, &t, 0);
                 else
                     narrow(m, nb - j, t, edge);
                 t.b += kb * UP_TILE_COLS, t.c += UP_TILE_COLS;

@@ -32,13 +32,13 @@ typedef struct up_tile {
 
 /* rows and vectors are constants at every call, so that the accumulators become registers. Three bases, four
  * rows from each, keep the addresses in registers too. */
-UP_INLINE void up_tile_fixed(const int rows, const int vectors, const up_tile *t) {
+UP_INLINE void up_tile_fixed(const int rows, const int vectors, const up_tile *t, const float *a0,
+                             const float *b, float *c0) {
     up_vec acc[UP_TILE_ROWS][2];
     UP_UNROLL
     for (int i = 0; i < rows; i++) acc[i][0] = acc[i][1] = (up_vec){0};
     const int64_t a_row = t->a_row, a_col = t->a_col, ldb = t->ldb;
-    const float *a[3] = {t->a, rows > 4 ? t->a + 4 * a_row : t->a, rows > 8 ? t->a + 8 * a_row : t->a},
-                *b = t->b;
+    const float *a[3] = {a0, rows > 4 ? a0 + 4 * a_row : a0, rows > 8 ? a0 + 8 * a_row : a0};
     for (int64_t k = t->k; k > 0; k--, b += ldb) {
         up_vec b0 = *(const up_vec *)b, b1 = b0;
         if (vectors == 2) b1 = *(const up_vec *)(b + UP_VW);
@@ -57,7 +57,7 @@ UP_INLINE void up_tile_fixed(const int rows, const int vectors, const up_tile *t
     UP_UNROLL
     for (int i = 0; i < rows; i++) {
         for (int j = 0; j < vectors; j++) {
-            up_vec *c = (up_vec *)(t->c + i * t->ldc + j * UP_VW);
+            up_vec *c = (up_vec *)(c0 + i * t->ldc + j * UP_VW);
             if (t->add)
                 *c += t->alpha * acc[i][j];
             else
@@ -66,11 +66,12 @@ UP_INLINE void up_tile_fixed(const int rows, const int vectors, const up_tile *t
     }
 }
 
-UP_INLINE void up_tile_rows(int rows, const int vectors, const up_tile *t) {
+UP_INLINE void up_tile_rows(int rows, const int vectors, const up_tile *t, const float *a, const float *b,
+                            float *c) {
     switch (rows) {
 #define UP_TILE_CASE(r)                                                                                      \
     case r:                                                                                                  \
-        up_tile_fixed(r, vectors, t);                                                                        \
+        up_tile_fixed(r, vectors, t, a, b, c);                                                               \
         break
         UP_TILE_CASE(1);
         UP_TILE_CASE(2);
@@ -94,24 +95,23 @@ UP_INLINE void up_tile_rows(int rows, const int vectors, const up_tile *t) {
     }
 }
 
-/* Rows 0..m-1 of one or two vectors' width, in tiles of nearly equal height. */
-static void up_tile_column(int64_t m, int vectors, up_tile t) {
+/* Rows 0..m-1 of one or two vectors' width from column j on, in tiles of nearly equal height. */
+static void up_tile_column(int64_t m, int vectors, const up_tile *t, int64_t j) {
+    const float *a = t->a, *b = t->b + j;
+    float *c = t->c + j;
     for (int64_t tiles = (m + UP_TILE_ROWS - 1) / UP_TILE_ROWS; tiles > 0; tiles--) {
         int rows = (int)((m + tiles - 1) / tiles);
         if (vectors == 2)
-            up_tile_rows(rows, 2, &t);
+            up_tile_rows(rows, 2, t, a, b, c);
         else
-            up_tile_rows(rows, 1, &t);
-        t.a += rows * t.a_row, t.c += rows * t.ldc, m -= rows;
+            up_tile_rows(rows, 1, t, a, b, c);
+        a += rows * t->a_row, c += rows * t->ldc, m -= rows;
     }
 }
 
 /* n is a multiple of UP_VW. */
 static inline void up_tile_block(int64_t m, int64_t n, up_tile t) {
-    for (int64_t j = 0; j < n; j += UP_TILE_COLS) {
-        up_tile_column(m, n - j >= UP_TILE_COLS ? 2 : 1, t);
-        t.b += UP_TILE_COLS, t.c += UP_TILE_COLS;
-    }
+    for (int64_t j = 0; j < n; j += UP_TILE_COLS) up_tile_column(m, n - j >= UP_TILE_COLS ? 2 : 1, &t, j);
 }
 
 #endif

@@ -24,6 +24,8 @@ typedef struct up_config {
     /* How pixels reach the model: short side resized to this, then a square of image_size cut out. */
     int image_resize, video_resize;
     int video_stride; /* every n-th frame is taken */
+    int frames_as_images; /* 1: frames are normalised with the pictures' mean and standard deviation (the paper leaves it open; so
+                             what pictures taught serves clips); 0: with 0.5 and 0.5 (released) */
 
     /* Where the released models differ from the paper (shared/default values are the paper's). */
     int shared_norm;     /* 1: one embedding norm for text, image and video; 0: one for each tokenizer */

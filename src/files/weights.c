@@ -35,6 +35,7 @@ static const field fields[] = {
     FIELD(image_resize, WHOLE, 1),
     FIELD(video_resize, WHOLE, 1),
     FIELD(video_stride, WHOLE, 1),
+    FIELD(frames_as_images, WHOLE, 1),
     FIELD(shared_norm, WHOLE, 0),
     FIELD(image_time, WHOLE, 0),
     FIELD(visual_type, WHOLE, 0),

@@ -79,6 +79,7 @@ static up_status video_piece(up_session *s, const up_part *part, up_piece *out) 
     const up_config *c = up_model_config(s->model);
     const char *name = name_of(part, "video");
     const up_video_clip clip = {.frames = c->frames, .stride = c->video_stride, .start = -1, .fraction = -1};
+    const up_pixel_norm *norm = c->frames_as_images ? &up_pixel_norm_image : &up_pixel_norm_video;
     size_t frame = 3 * (size_t)c->image_size * (size_t)c->image_size;
     up_status status = UP_OK;
     up_image *images = calloc((size_t)c->frames, sizeof *images);
@@ -86,8 +87,7 @@ static up_status video_piece(up_session *s, const up_part *part, up_piece *out) 
     if (!images || !pixels) UP_GO(up_fail(UP_ERR_MEMORY, name, "no memory for %d frames", c->frames));
     UP_GO(up_video_decode(part->data, part->size, name, &clip, &s->limits, images));
     for (int f = 0; f < c->frames; f++)
-        UP_GO(
-            square_pixels(c, &images[f], c->video_resize, &up_pixel_norm_video, pixels + (size_t)f * frame));
+        UP_GO(square_pixels(c, &images[f], c->video_resize, norm, pixels + (size_t)f * frame));
     UP_GO(make_patches(c, name, pixels, c->frames, out));
     out->frames = c->frames;
 done:

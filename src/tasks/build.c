@@ -119,10 +119,11 @@ static up_status put_video(job *j, size_t row, up_rng *rng) {
     if (status != UP_OK) return status;
     crop where = choose_crop(j, rng);
     int resize = t->resize && j->options->training ? (int)t->resize : c->video_resize;
+    const up_pixel_norm *norm = c->frames_as_images ? &up_pixel_norm_image : &up_pixel_norm_video;
     size_t frame_values = (size_t)cells * 3 * (size_t)c->patch * (size_t)c->patch;
     for (int f = 0; f < c->frames; f++) {
         if (status == UP_OK)
-            status = to_patches(j, &j->frames[f], resize, &where, &up_pixel_norm_video,
+            status = to_patches(j, &j->frames[f], resize, &where, norm,
                                 j->patches + (size_t)f * frame_values);
         up_image_free(&j->frames[f]);
     }
