@@ -34,8 +34,7 @@ up_summary_row(oneDNN "${UP_DNNL_FOUND}" "${UP_DNNL_VERSION}: matrix products of
                "matrix products go to OpenBLAS")
 up_summary_row(OpenBLAS "${OPENBLAS_FOUND}" "${OPENBLAS_VERSION}: matrix products of the cpu backend where oneDNN is not used"
                "where oneDNN is not used either, matrix products take the slower kernels of the cpu backend")
-up_summary_row(OpenMP "${OpenMP_C_FOUND}" "${OpenMP_C_VERSION}: oneDNN and vector loops of the cpu backend"
-               "vector loops of the cpu backend are left to the compiler, oneDNN is not used")
+up_summary_row(OpenMP "${OpenMP_C_FOUND}" "${OpenMP_C_VERSION}: oneDNN can be told to take one thread" "oneDNN is not used")
 up_summary_row(WebP "${WEBP_FOUND}" "${WEBP_VERSION}: WebP pictures can be read" "WebP pictures are refused")
 up_summary_row(FFmpeg "${FFMPEG_FOUND}" "libavcodec ${FFMPEG_libavcodec_VERSION}: videos can be read" "videos are refused")
 if(UP_TESTS)
