@@ -292,6 +292,23 @@ done:
 
 /* ---- restoring ---- */
 
+/* Say where the configuration differs from the one that the checkpoint was trained with: allowed, but never unnoticed. */
+static up_status tell_changes(const up_trainer *t, const char *folder, const char *then) {
+    char *now = NULL;
+    UP_TRY(up_config_dump(&up_settings_schema, &t->settings, &now));
+    for (const char *a = then ? then : "", *b = now; *a || *b;) {
+        size_t m = strcspn(a, "\n"), n = strcspn(b, "\n");
+        if (m != n || memcmp(a, b, m)) {
+            fprintf(stderr, "uniperceiver: %s: the configuration has changed since: first \"%.*s\", now \"%.*s\"\n", folder,
+                    (int)m, a, (int)n, b);
+            break;
+        }
+        a += m + (a[m] != 0), b += n + (b[n] != 0);
+    }
+    free(now);
+    return UP_OK;
+}
+
 static up_status load(up_trainer *t, const char *folder, int64_t number) {
     char path[PATH_SIZE];
     json_error_t error;
@@ -309,6 +326,7 @@ static up_status load(up_trainer *t, const char *folder, int64_t number) {
                       (long long)json_integer_value(step), (long long)json_integer_value(updates),
                       (long long)json_integer_value(skipped)));
     UP_GO(verify_files(folder, state));
+    UP_GO(tell_changes(t, folder, json_string_value(json_object_get(state, "settings"))));
     UP_GO(join(path, folder, state_files[0]));
     UP_GO(read_weights(t, path));
     UP_GO(join(path, folder, state_files[1]));
