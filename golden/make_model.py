@@ -11,6 +11,7 @@ import itertools
 import json
 import math
 import os
+import re
 import struct
 
 import numpy as np
@@ -449,18 +450,31 @@ def layout_tables(c, batches):
     return out
 
 
-def shuffle_ffn(tensors, order):
-    """The same model with the hidden units of its FFNs in another order: sums round differently."""
-    return {k: v[order] if ".ffn.up." in k else v[:, order] if k.endswith(".ffn.down.weight") else v
-            for k, v in tensors.items()}
+RESIDUAL_ROWS = re.compile(r"(patch|attention\.out|ffn\.down)\.(weight|bias)$")
+RESIDUAL_COLUMNS = re.compile(
+    r"(token|position|type|space|time|qkv|up|proj|norm\d?)\.weight$|norm\d?\.bias$|\.scale\d$|\.prompts$|"
+    r"^batch\d+\.(embedding|layer\d+)$")
+
+
+def shuffle(c, tensors, hidden, width):
+    """The same model with the hidden units of its FFNs and the channels of its residual stream in another order: sums
+    round differently."""
+    def one(name, v):
+        columns = RESIDUAL_COLUMNS.search(name) or (
+            re.search(r"^batch\d+\.(features|unit)$", name) and not c["output_head"])
+        v = v[width] if RESIDUAL_ROWS.search(name) else v
+        v = v[..., width] if columns else v
+        v = v[hidden] if ".ffn.up." in name else v
+        return v[:, hidden] if name.endswith(".ffn.down.weight") else v
+    return {name: one(name, v) for name, v in tensors.items()}
 
 
 def f32_runs(c, w, batches, optimizer, arrays, rng):
-    """Four honest float32 runs of a case."""
-    for _ in range(4):
-        order = rng.permutation(c["ffn"])
-        run = train(c, shuffle_ffn(w, order), batches, optimizer, arrays, torch.float32)
-        yield shuffle_ffn(run, np.argsort(order))
+    """Eight honest float32 runs of a case."""
+    for _ in range(8):
+        hidden, width = rng.permutation(c["ffn"]), rng.permutation(c["width"])
+        run = train(c, shuffle(c, w, hidden, width), batches, optimizer, arrays, torch.float32)
+        yield shuffle(c, run, np.argsort(hidden), np.argsort(width))
 
 
 def f32_errors(batches, exact, runs):

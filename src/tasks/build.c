@@ -154,14 +154,15 @@ static up_status put_words(job *j, int count) {
     return up_batch_words_and_slots(b, j->ids, count);
 }
 
-/* The question without an end token, then the slot at the next position. */
+/* The question without an end token, then the slot, at position 0 as in the released models. */
 static up_status put_question(job *j) {
     int count;
     UP_TRY(tokenize(j, j->source->settings->question, &count));
     j->ids[count - 1] = -1; /* <SPE> where the end token stood */
     memset(j->read, 0, (size_t)count);
     j->read[count - 1] = 1;
-    return up_batch_text(&j->work->batch, j->ids, count, 0, j->read);
+    UP_TRY(up_batch_text(&j->work->batch, j->ids, count - 1, 0, NULL));
+    return up_batch_text(&j->work->batch, j->ids + count - 1, 1, 0, j->read + count - 1);
 }
 
 static up_status put_text(job *j, size_t row, up_rng *rng) {

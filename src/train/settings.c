@@ -21,6 +21,10 @@ static const up_config_row model_rows[] = {
     {"video_stride", UP_CONFIG_INT, MODEL(video_stride), .help = "every n-th frame is taken"},
     {"layer_scale", UP_CONFIG_BOOL, UP_CONFIG_AT(up_model_settings, layer_scale), .fallback = "false",
      .help = "a learned factor per channel and branch"},
+    {"shared_norm", UP_CONFIG_BOOL, UP_CONFIG_AT(up_model_settings, shared_norm), .fallback = "false",
+     .help = "one embedding norm for text, pictures and video"},
+    {"image_time", UP_CONFIG_BOOL, UP_CONFIG_AT(up_model_settings, image_time), .fallback = "false",
+     .help = "a picture is a clip of one frame"},
     {"drop_path", UP_CONFIG_REAL, UP_CONFIG_AT(up_model_settings, drop_path), .fallback = "-1", .min = -1, .max = 0.99,
      .help = "probability; -1 = the preset's"},
     {"patch_position_init", UP_CONFIG_REAL, UP_CONFIG_AT(up_model_settings, patch_position_init), .fallback = "-1",
@@ -108,6 +112,8 @@ up_status up_settings_model(const up_settings *s, up_config *c) {
     if (m->image_resize) c->image_resize = (int)m->image_resize;
     if (m->video_resize) c->video_resize = (int)m->video_resize;
     if (m->layer_scale) c->layer_scale = 1;
+    if (m->shared_norm) c->shared_norm = 1;
+    if (m->image_time) c->image_time = 1;
     if (m->drop_path >= 0) c->drop_path = m->drop_path;
     if (m->patch_position_init >= 0) c->patch_position_init = m->patch_position_init;
     if (m->temperature > 0) c->initial_temperature = m->temperature;

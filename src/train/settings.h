@@ -10,7 +10,7 @@ typedef struct up_model_settings {
     char *preset;
     int64_t layers, width, heads, ffn, text_positions, image_size, patch, frames, video_stride;
     int64_t image_resize, video_resize; /* 0 = the preset's, here and above */
-    bool layer_scale;
+    bool layer_scale, shared_norm, image_time;
     double drop_path, temperature, patch_position_init; /* < 0 = the preset's */
 } up_model_settings;
 
