@@ -113,21 +113,49 @@ static up_status measure_accuracy(up_evaluation *e, const up_source *s, const up
     return up_scores_add(&e->scores, share(s, words ? "word accuracy" : "accuracy", trained, hits, counted, chance));
 }
 
-/* Recall at 1 both ways; a target with the same text as the true one is as good. */
+/* How many of n candidates stand before the best one whose text is row i's own: several rows may share a text. */
+static int64_t rank_of(const up_source *s, int64_t i, const float *query, const float *candidates, int64_t n, int width) {
+    const char *own = up_table_cell(&s->table, (size_t)i, s->target);
+    double best = -INFINITY;
+    int64_t before = 0;
+    for (int64_t j = 0; j < n; j++)
+        if (!strcmp(up_table_cell(&s->table, (size_t)j, s->target), own))
+            best = fmax(best, cosine(query, candidates + (size_t)j * (size_t)width, width));
+    for (int64_t j = 0; j < n; j++)
+        before += strcmp(up_table_cell(&s->table, (size_t)j, s->target), own) &&
+                  cosine(query, candidates + (size_t)j * (size_t)width, width) >= best;
+    return before;
+}
+
+/* Chance of one of row i's own texts among k drawn from n. */
+static double chance_at(const up_source *s, int64_t i, int64_t n, int k) {
+    const char *own = up_table_cell(&s->table, (size_t)i, s->target);
+    int64_t others = n;
+    double miss = 1;
+    for (int64_t j = 0; j < n; j++) others -= !strcmp(up_table_cell(&s->table, (size_t)j, s->target), own);
+    for (int t = 0; t < k && t < n; t++) miss *= fmax(0, (double)(others - t)) / (double)(n - t);
+    return 1 - miss;
+}
+
+/* Recall at 1 and 5, both ways. */
 static up_status measure_recall(up_evaluation *e, const up_source *s, const up_features *f, int trained) {
-    int64_t there = 0, back = 0;
-    double same = 0;
-    for (int64_t i = 0; i < f->n; i++) {
-        const char *own = up_table_cell(&s->table, (size_t)i, s->target);
-        int64_t to = nearest(f->queries + (size_t)i * (size_t)f->width, f->targets, f->n, f->width);
-        int64_t from = nearest(f->targets + (size_t)i * (size_t)f->width, f->queries, f->n, f->width);
-        there += !strcmp(up_table_cell(&s->table, (size_t)to, s->target), own);
-        back += !strcmp(up_table_cell(&s->table, (size_t)from, s->target), own);
-        for (int64_t j = 0; j < f->n; j++) same += !strcmp(up_table_cell(&s->table, (size_t)j, s->target), own);
+    static const struct {
+        const char *there, *back;
+        int k;
+    } metrics[] = {{"R@1 input to text", "R@1 text to input", 1}, {"R@5 input to text", "R@5 text to input", 5}};
+    for (int m = 0; m < 2; m++) {
+        int64_t there = 0, back = 0;
+        double chance = 0;
+        for (int64_t i = 0; i < f->n; i++) {
+            size_t at = (size_t)i * (size_t)f->width;
+            there += rank_of(s, i, f->queries + at, f->targets, f->n, f->width) < metrics[m].k;
+            back += rank_of(s, i, f->targets + at, f->queries, f->n, f->width) < metrics[m].k;
+            chance += chance_at(s, i, f->n, metrics[m].k) / (double)f->n;
+        }
+        UP_TRY(up_scores_add(&e->scores, share(s, metrics[m].there, trained, there, f->n, chance)));
+        UP_TRY(up_scores_add(&e->scores, share(s, metrics[m].back, trained, back, f->n, chance)));
     }
-    double chance = f->n ? same / (double)f->n / (double)f->n : 0;
-    UP_TRY(up_scores_add(&e->scores, share(s, "R@1 input to text", trained, there, f->n, chance)));
-    return up_scores_add(&e->scores, share(s, "R@1 text to input", trained, back, f->n, chance));
+    return UP_OK;
 }
 
 up_status up_measure(up_evaluation *e, const up_source *s, int trained) {
