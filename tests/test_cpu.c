@@ -7,9 +7,11 @@
 #include "uniperceiver/random.h"
 
 #include <math.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/time.h>
 
 const char *const up_suite_name = "cpu";
 
@@ -270,6 +272,35 @@ static void test_adamw_of_idle_rows(void) {
     up_backend_free(cpu), up_backend_free(ref);
 }
 
+/* A signal may arrive at any moment: a timer, Ctrl-C, a profiler. Generated code of a product library that borrows the
+ * stack pointer must not be interrupted by a handler's frame. */
+static volatile sig_atomic_t ticks;
+
+static void tick(int number) {
+    (void)number;
+    ticks++;
+}
+
+static void test_signals_at_any_moment(void) {
+    const struct itimerval often = {{0, 100}, {0, 100}}, never = {{0, 0}, {0, 0}};
+    struct sigaction action = {.sa_handler = tick, .sa_flags = SA_RESTART}, before;
+    up_backend *cpu = make("cpu", 2);
+    int64_t count;
+    float *first = layer(cpu, &count);
+    sigaction(SIGALRM, &action, &before);
+    setitimer(ITIMER_REAL, &often, NULL);
+    for (int run = 0; run < 20; run++) {
+        float *again = layer(cpu, &count);
+        CU_ASSERT_EQUAL(memcmp(first, again, (size_t)count * sizeof *again), 0);
+        free(again);
+    }
+    setitimer(ITIMER_REAL, &never, NULL);
+    sigaction(SIGALRM, &before, NULL);
+    CU_ASSERT(ticks > 20);
+    free(first);
+    up_backend_free(cpu);
+}
+
 const up_test up_tests[] = {
     {"attention of many blocks", test_attention_of_many_blocks},
     {"a layer of many pieces", test_layer_of_many_pieces},
@@ -278,4 +309,5 @@ const up_test up_tests[] = {
     {"every instruction set with every product", test_every_path},
     {"unknown names are errors", test_unknown_names_are_errors},
     {"AdamW of idle rows", test_adamw_of_idle_rows},
+    {"signals at any moment", test_signals_at_any_moment},
     {NULL, NULL}};
