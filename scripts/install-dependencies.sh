@@ -17,7 +17,7 @@ build     libpng-dev          library libpng
 build     libutf8proc-dev     library libutf8proc
 build     libjansson-dev      library jansson
 build     libyaml-dev         library yaml-0.1
-build     libopenblas-dev     library openblas
+optional  libopenblas-dev     library openblas
 build     libwebp-dev         library libwebp
 build     libavformat-dev     library libavformat
 build     libavcodec-dev      library libavcodec
@@ -27,7 +27,7 @@ optional  libdnnl-dev         header  dnnl.h
 test      libcunit1-dev       library cunit
 clang     clang               command clang
 valgrind  valgrind            command valgrind
-demo      time                command time
+optional  time                command time
 '
 
 uses=" build optional "

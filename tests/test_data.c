@@ -257,7 +257,7 @@ static void test_masking_statistics(void) {
     CU_ASSERT_EQUAL_FATAL(words, WORDS);
     CU_ASSERT_FATAL(count > WORDS + 5); /* some words have several tokens */
     start[WORDS] = count - 1;
-    const up_masking m = {0.15, random_ids, RANDOM_IDS};
+    const up_masking m = {0.15, random_ids, RANDOM_IDS, 0};
     int64_t chosen[WORDS] = {0}, fates[4] = {0}, drawn[RANDOM_IDS] = {0}, numbers[3] = {0}, total = 0,
             torn = 0;
     for (int draw = 0; draw < DRAWS; draw++) {
@@ -297,7 +297,7 @@ static void test_masking_corners(void) {
     open_world();
     for (int draw = 0; draw < 500; draw++) {
         up_rng rng = up_rng_make(up_test_seed(), 41, (uint64_t)draw, 0);
-        const up_masking rare = {0.01, random_ids, RANDOM_IDS}, most = {0.9, random_ids, RANDOM_IDS};
+        const up_masking rare = {0.01, random_ids, RANDOM_IDS, 0}, most = {0.9, random_ids, RANDOM_IDS, 0};
         int count = tokens_of("cat", ids, 16), sum = 0;
         up_mask_words(world.tokenizer, &rare, &rng, ids, count, corrupted, read);
         CU_ASSERT(read[0] && !read[1]); /* at least one word */
@@ -451,7 +451,7 @@ static const struct expectation {
     {"text_classification", "small-texts.tsv", ", target: word",
      "x S=0 cat@0 $@1\nx S=1 a@0 dog@1 $@2\ny S* dog@0 $@1\ny S* cat@0 $@1\n", 0.1f, 0},
     {"vqa", "small.tsv", ", question: a cat, target: answer",
-     "x S i0 i1 i2 i3 a@0 cat@1 _@0=0\nx S i0 i1 i2 i3 a@0 cat@1 _@0=1\ny S* yes@0 $@1\ny S* no@0 $@1\n",
+     "x S i0 i1 i2 i3 a@0 cat@1 $@2 _@0=0\nx S i0 i1 i2 i3 a@0 cat@1 $@2 _@0=1\ny S* yes@0 $@1\ny S* no@0 $@1\n",
      0.1f, 0},
 };
 

@@ -10,7 +10,7 @@
  *     state are f32; activations may be f32, f16 or bf16. `ref` has f32 only, and accumulates in double.
  *  4. Accumulation. Gradients of PARAMETERS are added to (+=), gradients of ACTIVATIONS are set (=). Each field says which.
  *     A gradient that is absent is not wanted (a frozen parameter).
- *  5. Errors. UP_OK or a message. Shapes are the driver's duty: they are checked in debug builds of a backend, not here.
+ *  5. Errors. UP_OK or a message. Shapes are the driver's duty; a backend does not check them.
  *  6. Capability. `supports` gives a reason with every refusal; nothing falls back silently.
  *  7. The table carries its version and size. Slots marked (optional) may be NULL: then the driver composes the others.
  *

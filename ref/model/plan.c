@@ -111,7 +111,8 @@ static void place_gradients(layout *l, up_run *r) {
 /* The most scratch that any operation of this batch asks for. */
 static size_t scratch_bytes(const up_run *r) {
     const up_config *c = &r->model->config;
-    int64_t n = r->tokens, width = c->width, rows = r->queries + r->targets;
+    int64_t prompts = (int64_t)c->prompts * c->prompt_sides, n = r->tokens > prompts ? r->tokens : prompts;
+    int64_t width = c->width, rows = r->queries + r->targets;
     int64_t patches = r->image.cells.rows > r->video.cells.rows ? r->image.cells.rows : r->video.cells.rows;
     const struct {
         up_op op;
@@ -202,6 +203,7 @@ up_status up_plan(up_run *r, const up_batch *b) {
     if (bytes > r->arena_bytes) {
         be->ops->release(be, r->arena);
         r->arena = NULL, r->arena_bytes = 0;
+        r->unit = (up_view){0}; /* no features, should the larger arena not be had */
         size_t room = r->training ? bytes + bytes / 4 : bytes; /* batches differ in size: do not grow for each */
         UP_TRY(be->ops->alloc(be, room, &r->arena));
         r->arena_bytes = room;
@@ -226,7 +228,7 @@ up_status up_plan_drop(up_run *r, const up_batch *b, const float *drop) {
             const int32_t *q = b->sequence + (size_t)s * UP_SEQ_FIELDS;
             for (int t = q[UP_SEQ_Q_START]; t < q[UP_SEQ_Q_START] + q[UP_SEQ_Q_COUNT]; t++) {
                 int place = narrow ? r->keep_index[t] : t;
-                if (place >= 0) row[place] = drop[i * b->sequences + s];
+                if (place >= 0) row[place] = drop[(size_t)i * (size_t)b->sequences + (size_t)s];
             }
         }
         row += r->layers[i / 2].rows;

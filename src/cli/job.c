@@ -25,7 +25,7 @@ static void set_stop(int signal_number) {
 }
 
 volatile sig_atomic_t *up_cli_stop_on_signal(void) {
-    struct sigaction action = {.sa_handler = set_stop, .sa_flags = (int)SA_RESETHAND};
+    struct sigaction action = {.sa_handler = set_stop, .sa_flags = (int)(SA_RESETHAND | SA_RESTART)};
     sigemptyset(&action.sa_mask);
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);

@@ -11,7 +11,7 @@ static int word_end(const up_tokenizer *t, const int32_t *ids, int count, int i)
 }
 
 static void hide(const up_masking *m, up_rng *rng, int from, int to, int32_t *corrupted, uint8_t *read) {
-    double draw = up_rng_uniform(rng);
+    double draw = m->always ? 0 : up_rng_uniform(rng);
     for (int i = from; i < to; i++) {
         read[i] = 1;
         if (draw < 0.8)

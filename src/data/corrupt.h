@@ -9,6 +9,7 @@ typedef struct up_masking {
     double share;            /* of the words, at least one */
     const int32_t *random;   /* ids that a random replacement is drawn from */
     int random_count;
+    int always; /* 1: every chosen word is hidden: evaluation must not be able to copy */
 } up_masking;
 
 /* Choose share of the words of a closed text (the end token is no word). Of the chosen words 80% become <SPE> (id -1) in

@@ -33,6 +33,8 @@ static up_status take_batch(up_evaluation *e, up_features *f, int retrieving) {
     float *features = malloc((size_t)rows * (size_t)f->width * sizeof *features);
     if (!features) return up_fail(UP_ERR_MEMORY, "features", "%lld rows wanted", (long long)rows);
     up_status status = up_run_features(e->run, features);
+    for (int64_t i = 0; status == UP_OK && i < rows * f->width; i++)
+        if (!isfinite(features[i])) status = up_fail(UP_ERR_NUMERIC, "feature", "not finite: check the model");
     if (status == UP_OK) status = append(&f->queries, &f->n, features, b->queries, f->width);
     if (status == UP_OK) status = append_labels(f, &e->work, offset);
     if (status == UP_OK && (retrieving || !f->v))
@@ -139,21 +141,24 @@ static double chance_at(const up_source *s, int64_t i, int64_t n, int k) {
 
 /* Recall at 1 and 5, both ways. */
 static up_status measure_recall(up_evaluation *e, const up_source *s, const up_features *f, int trained) {
-    static const struct {
-        const char *there, *back;
-        int k;
-    } metrics[] = {{"R@1 input to text", "R@1 text to input", 1}, {"R@5 input to text", "R@5 text to input", 5}};
-    for (int m = 0; m < 2; m++) {
-        int64_t there = 0, back = 0;
-        double chance = 0;
-        for (int64_t i = 0; i < f->n; i++) {
-            size_t at = (size_t)i * (size_t)f->width;
-            there += rank_of(s, i, f->queries + at, f->targets, f->n, f->width) < metrics[m].k;
-            back += rank_of(s, i, f->targets + at, f->queries, f->n, f->width) < metrics[m].k;
-            chance += chance_at(s, i, f->n, metrics[m].k) / (double)f->n;
+    enum { CUTS = 2 };
+    static const int cuts[CUTS] = {1, 5};
+    static const char *const there_names[CUTS] = {"R@1 input to text", "R@5 input to text"};
+    static const char *const back_names[CUTS] = {"R@1 text to input", "R@5 text to input"};
+    int64_t there[CUTS] = {0}, back[CUTS] = {0};
+    double chance[CUTS] = {0};
+    for (int64_t i = 0; i < f->n; i++) {
+        size_t at = (size_t)i * (size_t)f->width;
+        int64_t to = rank_of(s, i, f->queries + at, f->targets, f->n, f->width);
+        int64_t from = rank_of(s, i, f->targets + at, f->queries, f->n, f->width);
+        for (int c = 0; c < CUTS; c++) {
+            there[c] += to < cuts[c], back[c] += from < cuts[c];
+            chance[c] += chance_at(s, i, f->n, cuts[c]) / (double)f->n;
         }
-        UP_TRY(up_scores_add(&e->scores, share(s, metrics[m].there, trained, there, f->n, chance)));
-        UP_TRY(up_scores_add(&e->scores, share(s, metrics[m].back, trained, back, f->n, chance)));
+    }
+    for (int c = 0; c < CUTS; c++) {
+        UP_TRY(up_scores_add(&e->scores, share(s, there_names[c], trained, there[c], f->n, chance[c])));
+        UP_TRY(up_scores_add(&e->scores, share(s, back_names[c], trained, back[c], f->n, chance[c])));
     }
     return UP_OK;
 }

@@ -3,6 +3,7 @@
 #include "files/file.h"
 
 #include <jansson.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,7 +23,9 @@ static void table_part(const up_scores *s, int trained) {
     for (size_t i = 0; i < s->count; i++) {
         const up_score *x = &s->list[i];
         if (x->trained != trained) continue;
-        double above = x->error > 0 ? (x->value - x->chance) / x->error : 0;
+        /* without spread of its own (all right or all wrong), chance's spread is the measure */
+        double error = x->error > 0 ? x->error : sqrt(x->chance * (1 - x->chance) / (double)x->n);
+        double above = error > 0 ? (x->value - x->chance) / error : 0;
         printf("  %-34s %-18s %6.3f  %6.3f  %6.3f  %6.1f  %6lld\n", x->task, x->metric, x->value, x->chance, x->error, above,
                (long long)x->n);
     }

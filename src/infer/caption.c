@@ -97,8 +97,8 @@ static up_status choose_vocabulary(up_session *s, const up_caption_options *o) {
     if (ids) return use_vocabulary(s, ids, count);
     int32_t *every = malloc((size_t)c->vocabulary * sizeof *every);
     if (!every) return up_fail(UP_ERR_MEMORY, "vocabulary", "%d ids wanted", c->vocabulary);
-    for (int i = 0; i < c->vocabulary; i++) every[i] = i;
-    up_status status = use_vocabulary(s, every, c->vocabulary);
+    for (int i = 0; i < c->vocabulary - 1; i++) every[i] = i; /* all but <SPE> */
+    up_status status = use_vocabulary(s, every, c->vocabulary - 1);
     free(every);
     return status;
 }
@@ -200,7 +200,8 @@ static void extend(search *t) {
 }
 
 static up_status search_words(search *t) {
-    for (int step = 0; step < t->limit && t->live; step++) {
+    /* log-probabilities only fall: once the best has ended, nothing can pass it */
+    for (int step = 0; step < t->limit && t->live && !t->now[0].ended; step++) {
         UP_TRY(t->decoder ? slots_by_cache(t, step) : slots_by_definition(t));
         extend(t);
     }

@@ -139,7 +139,8 @@ static up_status put_word_label(job *j, int place, int32_t id) {
 
 static up_status put_masked_text(job *j, up_rng *rng, int count) {
     const up_world *w = j->source->world;
-    up_masking masking = {j->source->settings->mask, w->vocabulary, w->vocabulary_count};
+    up_masking masking = {j->source->settings->mask, w->vocabulary, w->vocabulary_count,
+                          !j->options->training};
     up_batch *b = &j->work->batch;
     up_mask_words(w->tokenizer, &masking, rng, j->ids, count, j->corrupted, j->read);
     int place = b->queries;
@@ -154,15 +155,12 @@ static up_status put_words(job *j, int count) {
     return up_batch_words_and_slots(b, j->ids, count);
 }
 
-/* The question without an end token, then the slot, at position 0 as in the released models. */
+/* The question, then the slot, at position 0 as in the released models. */
 static up_status put_question(job *j) {
     int count;
     UP_TRY(tokenize(j, j->source->settings->question, &count));
-    j->ids[count - 1] = -1; /* <SPE> where the end token stood */
-    memset(j->read, 0, (size_t)count);
-    j->read[count - 1] = 1;
-    UP_TRY(up_batch_text(&j->work->batch, j->ids, count - 1, 0, NULL));
-    return up_batch_text(&j->work->batch, j->ids + count - 1, 1, 0, j->read + count - 1);
+    UP_TRY(up_batch_text(&j->work->batch, j->ids, count, 0, NULL));
+    return up_batch_text(&j->work->batch, (int32_t[]){-1}, 1, 0, (uint8_t[]){1});
 }
 
 static up_status put_text(job *j, size_t row, up_rng *rng) {

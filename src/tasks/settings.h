@@ -10,7 +10,7 @@ typedef struct up_task_settings {
     char *data;                   /* a TSV list, see data/table.h */
     char *image, *video, *text;   /* columns of the parts */
     char *target;                 /* column of class names, of texts to retrieve, or of answers */
-    char *question;               /* vqa: the question; a text before the words of the text column otherwise */
+    char *question;               /* vqa: the question */
     char *template_text;          /* target text with {} for the cell */
     double weight;                /* how often the task is drawn, relative to the others */
     int64_t batch;                /* samples an iteration */

@@ -22,6 +22,9 @@ up_status up_source_open(const up_task_settings *settings, const up_world *world
         UP_GO(up_table_classes(&s->table, s->target, &s->classes, &s->class_count, &s->class_of_row));
     if (s->task->objective == UP_ANSWER && !settings->question)
         UP_GO(up_fail(UP_ERR_ARGUMENT, settings->name, "wants a question"));
+    if (world->config->vocabulary < UP_VOCAB_SIZE)
+        UP_GO(up_fail(UP_ERR_ARGUMENT, settings->name, "the model's vocabulary of %d is smaller than the tokenizer's %d",
+                      world->config->vocabulary, UP_VOCAB_SIZE));
     if (settings->text_limit > world->config->text_positions)
         UP_GO(up_fail(UP_ERR_ARGUMENT, settings->name, "text_limit %lld is more than the model's %d text positions",
                       (long long)settings->text_limit, world->config->text_positions));

@@ -117,11 +117,20 @@ static up_status check_same(const char *path, const up_model *saved, const up_mo
     return UP_OK;
 }
 
+/* The vocabulary that language tasks compare with comes from the lists: another one would be another task. */
+static up_status check_targets(const char *path, const up_model *saved, const up_model *model) {
+    int then, now;
+    const int32_t *old_ids = up_model_targets(saved, &then), *new_ids = up_model_targets(model, &now);
+    if (then == now && (!now || !memcmp(old_ids, new_ids, (size_t)now * sizeof *new_ids))) return UP_OK;
+    return up_fail(UP_ERR_ARGUMENT, path, "was trained with another vocabulary: the lists of the language tasks have changed");
+}
+
 /* Copy the weights of a model file into the run's own model. */
 static up_status read_weights(up_trainer *t, const char *path) {
     up_model *saved = NULL;
     UP_TRY(up_model_read(t->backend, path, &saved));
     up_status status = check_same(path, saved, t->model);
+    if (status == UP_OK) status = check_targets(path, saved, t->model);
     for (int i = 0; i < up_model_params(t->model)->count && status == UP_OK; i++)
         status = t->backend->ops->copy(t->backend, up_model_weight(t->model, i), up_model_weight(saved, i));
     up_model_destroy(saved);
@@ -260,10 +269,12 @@ static up_status folder_of(const up_trainer *t, int64_t step, const char *ending
 static up_status prune(const up_trainer *t) {
     int64_t *steps;
     size_t count;
-    char folder[PATH_SIZE];
+    char folder[PATH_SIZE], partial[PATH_SIZE];
     UP_TRY(list(t->settings.run, &steps, &count));
     for (size_t i = (size_t)t->settings.keep; i < count; i++)
-        if (folder_of(t, steps[i], "", folder) == UP_OK) remove_checkpoint(folder);
+        if (folder_of(t, steps[i], "", folder) == UP_OK && folder_of(t, steps[i], ".partial", partial) == UP_OK &&
+            !rename(folder, partial)) /* what is removed in part must not look whole */
+            remove_checkpoint(partial);
     free(steps);
     return UP_OK;
 }
@@ -311,6 +322,7 @@ static up_status tell_changes(const up_trainer *t, const char *folder, const cha
 
 static up_status load(up_trainer *t, const char *folder, int64_t number) {
     char path[PATH_SIZE];
+    const char *backend;
     json_error_t error;
     up_status status = UP_OK;
     UP_TRY(join(path, folder, "state.json"));
@@ -327,6 +339,10 @@ static up_status load(up_trainer *t, const char *folder, int64_t number) {
                       (long long)json_integer_value(skipped)));
     UP_GO(verify_files(folder, state));
     UP_GO(tell_changes(t, folder, json_string_value(json_object_get(state, "settings"))));
+    backend = json_string_value(json_object_get(state, "backend"));
+    if (backend && strcmp(backend, t->backend->ops->name))
+        fprintf(stderr, "uniperceiver: %s: was trained on backend %s, goes on on %s\n", folder, backend,
+                t->backend->ops->name);
     UP_GO(join(path, folder, state_files[0]));
     UP_GO(read_weights(t, path));
     UP_GO(join(path, folder, state_files[1]));

@@ -17,7 +17,7 @@ static up_status iterate(up_trainer *t) {
     UP_TRY(up_run_backward(t->run, NULL, NULL));
     up_task_sums *sums = &t->sums[w->source - t->sources];
     sums->loss += value.loss * (double)t->settings.accumulate, sums->accuracy += value.accuracy, sums->iterations++;
-    t->tokens += w->batch.tokens;
+    t->tokens += w->batch.tokens, t->all_tokens += w->batch.tokens;
     return UP_OK;
 }
 

@@ -3,6 +3,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 enum { BAR = 24, SECONDS_BETWEEN_LINES = 15 };
@@ -20,6 +21,11 @@ static void task_summary(const up_trainer *t, char *out, size_t room) {
     }
 }
 
+static int terminal_width(void) {
+    struct winsize size;
+    return ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
+}
+
 void up_progress(up_trainer *t, const up_step_value *step, double lr, int last) {
     static double shown; /* of the last line; one training run at a time draws */
     double now = up_now(), elapsed = now - t->started;
@@ -28,16 +34,19 @@ void up_progress(up_trainer *t, const up_step_value *step, double lr, int last) 
     shown = now;
     int64_t done = t->step - t->started_step, left = t->settings.steps - t->step;
     double eta = done ? elapsed / (double)done * (double)left : 0;
-    char tasks[512], bar[BAR + 1];
+    double speed = elapsed > 0 ? (double)t->all_tokens / elapsed : 0;
+    char tasks[512], bar[BAR + 1], line[1024];
     task_summary(t, tasks, sizeof tasks);
     if (!terminal) {
-        fprintf(stderr, "step %lld/%lld  %.0f s, %.0f s left  lr %.2e  norm %.2f %s\n", (long long)t->step,
-                (long long)t->settings.steps, elapsed, eta, lr, step->gradient_norm, tasks);
+        fprintf(stderr, "step %lld/%lld  %.0f s, %.0f s left  %.0f tokens/s  lr %.2e  norm %.2f %s\n", (long long)t->step,
+                (long long)t->settings.steps, elapsed, eta, speed, lr, step->gradient_norm, tasks);
         return;
     }
     int full = (int)(BAR * t->step / t->settings.steps);
     memset(bar, '.', BAR), memset(bar, '#', (size_t)full), bar[BAR] = 0;
-    fprintf(stderr, "\r\033[K[%s] %lld/%lld  %d:%02d left %.100s%s", bar, (long long)t->step, (long long)t->settings.steps,
-            (int)eta / 60, (int)eta % 60, tasks, last ? "\n" : "");
+    snprintf(line, sizeof line, "[%s] %lld/%lld  %d:%02d left  %.1fk tok/s %s", bar, (long long)t->step,
+             (long long)t->settings.steps, (int)eta / 60, (int)eta % 60, speed / 1000, tasks);
+    /* one row: a line that wraps could not be renewed */
+    fprintf(stderr, "\r\033[K%.*s%s", terminal_width() - 1, line, last ? "\n" : "");
     fflush(stderr);
 }

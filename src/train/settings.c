@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
+static const char *const switches[] = {"preset", "false", "true", NULL};
+#define SWITCH(field) UP_CONFIG_AT(up_model_settings, field), .choices = switches, .fallback = "preset"
 #define MODEL(field) UP_CONFIG_AT(up_model_settings, field), .fallback = "0", .min = 0, .max = 1 << 24
 static const up_config_row model_rows[] = {
     {"preset", UP_CONFIG_STRING, UP_CONFIG_AT(up_model_settings, preset), .fallback = "tiny", .help = "where it starts"},
@@ -19,11 +21,11 @@ static const up_config_row model_rows[] = {
     {"patch", UP_CONFIG_INT, MODEL(patch), .help = "pixels a side of a patch"},
     {"frames", UP_CONFIG_INT, MODEL(frames), .help = "frames of a clip"},
     {"video_stride", UP_CONFIG_INT, MODEL(video_stride), .help = "every n-th frame is taken"},
-    {"layer_scale", UP_CONFIG_BOOL, UP_CONFIG_AT(up_model_settings, layer_scale), .fallback = "false",
+    {"layer_scale", UP_CONFIG_CHOICE, SWITCH(layer_scale),
      .help = "a learned factor per channel and branch"},
-    {"shared_norm", UP_CONFIG_BOOL, UP_CONFIG_AT(up_model_settings, shared_norm), .fallback = "false",
+    {"shared_norm", UP_CONFIG_CHOICE, SWITCH(shared_norm),
      .help = "one embedding norm for text, pictures and video"},
-    {"image_time", UP_CONFIG_BOOL, UP_CONFIG_AT(up_model_settings, image_time), .fallback = "false",
+    {"image_time", UP_CONFIG_CHOICE, SWITCH(image_time),
      .help = "a picture is a clip of one frame"},
     {"drop_path", UP_CONFIG_REAL, UP_CONFIG_AT(up_model_settings, drop_path), .fallback = "-1", .min = -1, .max = 0.99,
      .help = "probability; -1 = the preset's"},
@@ -111,9 +113,9 @@ up_status up_settings_model(const up_settings *s, up_config *c) {
     if (m->image_size) c->image_resize = c->video_resize = c->image_size;
     if (m->image_resize) c->image_resize = (int)m->image_resize;
     if (m->video_resize) c->video_resize = (int)m->video_resize;
-    if (m->layer_scale) c->layer_scale = 1;
-    if (m->shared_norm) c->shared_norm = 1;
-    if (m->image_time) c->image_time = 1;
+    if (m->layer_scale) c->layer_scale = m->layer_scale == UP_ON;
+    if (m->shared_norm) c->shared_norm = m->shared_norm == UP_ON;
+    if (m->image_time) c->image_time = m->image_time == UP_ON;
     if (m->drop_path >= 0) c->drop_path = m->drop_path;
     if (m->patch_position_init >= 0) c->patch_position_init = m->patch_position_init;
     if (m->temperature > 0) c->initial_temperature = m->temperature;

@@ -6,11 +6,13 @@
 #include "tasks/settings.h"
 #include "uniperceiver/model.h"
 
+typedef enum up_switch { UP_AS_PRESET, UP_OFF, UP_ON } up_switch;
+
 typedef struct up_model_settings {
     char *preset;
     int64_t layers, width, heads, ffn, text_positions, image_size, patch, frames, video_stride;
     int64_t image_resize, video_resize; /* 0 = the preset's, here and above */
-    bool layer_scale, shared_norm, image_time;
+    int layer_scale, shared_norm, image_time; /* up_switch */
     double drop_path, temperature, patch_position_init; /* < 0 = the preset's */
 } up_model_settings;
 

@@ -2,10 +2,14 @@
 #include "train/trainer.h"
 #include "files/file.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <time.h>
+#include <unistd.h>
 
 double up_now(void) {
     struct timespec t;
@@ -36,9 +40,20 @@ static up_status open_model(up_trainer *t) {
     return up_run_create(t->model, 1, &t->run);
 }
 
+/* Two processes must not train in one folder: a lock that ends with the process. */
+static up_status lock_folder(up_trainer *t) {
+    int folder = open(t->settings.run, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (folder < 0) return up_fail(UP_ERR_IO, t->settings.run, "%s", strerror(errno));
+    t->folder = folder;
+    if (flock(folder, LOCK_EX | LOCK_NB) && errno == EWOULDBLOCK)
+        return up_fail(UP_ERR_IO, t->settings.run, "another process is training in this folder");
+    return UP_OK; /* a file system without locks is no reason to refuse */
+}
+
 /* The folder must be new, or the run continued: never two runs mixed in one. */
 static up_status open_folder(up_trainer *t, const char *metrics_path) {
     UP_TRY(up_make_folders(t->settings.run));
+    UP_TRY(lock_folder(t));
     int found = 0;
     if (!t->options.resume) {
         UP_TRY(up_checkpoint_refuse_existing(t));
@@ -102,6 +117,7 @@ void up_trainer_close(up_trainer *t) {
     up_loader_free(t->loader);
     for (int i = 0; i < UP_LOADER_SLOTS; i++) up_work_free(&t->work[i]);
     if (t->metrics_open) up_jsonl_close(&t->metrics);
+    if (t->folder) close(t->folder);
     up_run_free(t->run);
     up_model_destroy(t->model);
     up_comm_free(t->comm);

@@ -47,6 +47,8 @@ typedef struct up_trainer {
     up_task_sums *sums; /* [settings.task_count] */
     up_task_sums *latest; /* [settings.task_count] of the last metrics line, for the progress line */
     int64_t tokens;  /* since the last metrics line */
+    int64_t all_tokens; /* since the start of this process */
+    int folder;         /* descriptor that holds the lock of the run's folder; 0 = none */
     double started, last_line, waited;
     int64_t started_step;
 } up_trainer;
