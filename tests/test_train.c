@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -389,6 +390,10 @@ static void test_refusals(void) {
     EXPECT_ERROR(train(&(launch){.run = below_file}), UP_ERR_IO, file);
     EXPECT_ERROR(train(&(launch){.run = "/proc/uniperceiver"}), UP_ERR_IO, "/proc/uniperceiver");
     EXPECT_ERROR(train(&(launch){.run = run, .backend = "none"}), UP_ERR_ARGUMENT, "none");
+    int other = open(run, O_RDONLY | O_DIRECTORY); /* as if another process were at work */
+    CU_ASSERT(other >= 0 && flock(other, LOCK_EX | LOCK_NB) == 0);
+    EXPECT_ERROR(train(&(launch){.run = run, .resume = 1}), UP_ERR_IO, run, "another process is training");
+    close(other);
     up_lab_remove(run);
 }
 
