@@ -3,6 +3,7 @@
 #include "data/corrupt.h"
 #include "tests/lab.h"
 #include "tests/support.h"
+#include "files/file.h"
 #include "uniperceiver/image.h"
 #include "uniperceiver/random.h"
 #include "uniperceiver/video.h"
@@ -729,6 +730,14 @@ static void test_errors_name_the_file(void) {
     up_lab_text("text.jpg", "This is no picture.");
     up_lab_text("text.mp4", "This is no clip.");
     expect_build_error("image_classification", "absent.jpg", "absent.jpg", "No such file");
+    world.limits.max_pixels = 100; /* a picture that is well, but larger than was asked for */
+    void *bytes = NULL;
+    size_t size = 0;
+    UP_ASSERT_OK(up_file_read(up_lab_golden("image", "jpeg_420.jpg"), &bytes, &size));
+    up_lab_file("large.jpg", bytes, size);
+    free(bytes);
+    expect_build_error("image_classification", "large.jpg", "large.jpg", "more than the limit of 100");
+    world.limits.max_pixels = 0;
     expect_build_error("image_classification", "text.jpg", "text.jpg", "");
     expect_build_error("image_classification", "", "", "folder");
     if (up_lab_clips()) {

@@ -8,12 +8,14 @@
 static up_status open_evaluation(up_evaluation *e, const char *model_path) {
     char path[4096];
     snprintf(path, sizeof path, "%s/model.safetensors", e->settings.run);
-    up_load_options options = {.backend = e->options.backend, .threads = e->options.threads};
+    up_load_options options = {.backend = e->options.backend, .threads = e->options.threads,
+                               .max_pixels = e->settings.max_pixels};
     UP_TRY(up_model_load(model_path ? model_path : path, &options, &e->session));
     up_model *model = up_session_model(e->session);
     UP_TRY(up_run_create(model, 0, &e->run));
     int count;
     const int32_t *targets = up_model_targets(model, &count);
+    e->world.limits.max_pixels = e->settings.max_pixels;
     e->world.config = up_model_config(model), e->world.tokenizer = up_session_tokenizer(e->session);
     return up_world_set_targets(&e->world, targets, count);
 }

@@ -97,7 +97,7 @@ static up_status put_image(job *j, size_t row, up_rng *rng) {
     up_image image = {0};
     char *path = NULL;
     UP_TRY(up_table_file(&j->source->table, row, j->source->image, &path));
-    up_status status = up_image_read(path, NULL, &image);
+    up_status status = up_image_read(path, &j->source->world->limits, &image);
     free(path);
     crop where = choose_crop(j, rng);
     int resize = t->resize && j->options->training ? (int)t->resize : c->image_resize;
@@ -114,7 +114,7 @@ static up_status put_video(job *j, size_t row, up_rng *rng) {
     UP_TRY(up_table_file(&j->source->table, row, j->source->video, &path));
     up_video_clip clip = {.frames = c->frames, .stride = c->video_stride, .start = -1,
                           .fraction = j->options->training ? up_rng_uniform(rng) : -1};
-    up_status status = up_video_read(path, &clip, NULL, j->frames);
+    up_status status = up_video_read(path, &clip, &j->source->world->limits, j->frames);
     free(path);
     if (status != UP_OK) return status;
     crop where = choose_crop(j, rng);

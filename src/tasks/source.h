@@ -6,6 +6,7 @@
 #include "data/table.h"
 #include "tasks/settings.h"
 #include "tasks/tasks.h"
+#include "uniperceiver/image.h"
 #include "uniperceiver/run.h"
 #include "uniperceiver/text.h"
 
@@ -13,6 +14,7 @@
 typedef struct up_world {
     const up_config *config;
     up_tokenizer *tokenizer;
+    up_image_limits limits; /* of a picture or frame */
     int32_t *vocabulary; /* target set of the language tasks, ascending */
     int vocabulary_count;
     int32_t *vocabulary_index; /* [config->vocabulary] place of an id in it, or -1 */

@@ -24,7 +24,7 @@ typedef struct up_optimizer_settings {
 typedef struct up_settings {
     char *name, *run; /* run: folder of checkpoints and metrics */
     int64_t seed, steps, accumulate;
-    int64_t log_every, checkpoint_every, keep, workers;
+    int64_t log_every, checkpoint_every, keep, workers, max_pixels;
     up_model_settings model;
     up_optimizer_settings optimizer;
     up_task_settings *tasks, *evaluations;

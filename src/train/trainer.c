@@ -20,7 +20,7 @@ double up_now(void) {
 static up_status open_sources(up_trainer *t) {
     const up_settings *s = &t->settings;
     UP_TRY(up_settings_model(s, &t->config));
-    t->world.config = &t->config;
+    t->world.config = &t->config, t->world.limits.max_pixels = s->max_pixels;
     UP_TRY(up_tokenizer_create(NULL, &t->world.tokenizer));
     t->sources = calloc(s->task_count, sizeof *t->sources);
     t->sums = calloc(s->task_count, sizeof *t->sums);
