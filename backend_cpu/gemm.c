@@ -17,8 +17,9 @@
 
 #ifdef WITH_DNNL
 /* dnnl_sgemm is in 2.x and 3.x alike; inside a parallel region, and with one OpenMP thread, it takes one
- * thread. Its generated code uses the stack pointer for other things (seen with 2.6): a signal handler that ran
- * on this thread meanwhile would write its frame into the heap. So signals wait until the product is done. */
+ * thread. Its generated code uses the stack pointer for other things (seen with 2.6): a signal handler that
+ * ran on this thread meanwhile would write its frame into the heap. So signals wait until the product is
+ * done. */
 static int with_dnnl(const up_cpu *cpu, int thread, int ta, int tb, int64_t m, int64_t n, int64_t k,
                      float alpha, const float *a, int64_t lda, const float *b, int64_t ldb, int add, float *c,
                      int64_t ldc) {
@@ -26,8 +27,8 @@ static int with_dnnl(const up_cpu *cpu, int thread, int ta, int tb, int64_t m, i
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    dnnl_status_t status = dnnl_sgemm(ta ? 'T' : 'N', tb ? 'T' : 'N', m, n, k, alpha, a, lda, b, ldb,
-                                      add ? 1.0f : 0.0f, c, ldc);
+    dnnl_status_t status =
+        dnnl_sgemm(ta ? 'T' : 'N', tb ? 'T' : 'N', m, n, k, alpha, a, lda, b, ldb, add ? 1.0f : 0.0f, c, ldc);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     return status != dnnl_success;
 }

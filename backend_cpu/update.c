@@ -94,9 +94,15 @@ static up_status adamw(up_backend *b, const up_adamw_args *a) {
     for (int i = 0; i < 4; i++) dense &= all[i].stride == all[i].cols;
     for (int i = 0; i < 4; i++) t.x[i] = dense ? flat(all[i]) : all[i];
     t.across = up_most(1, (t.x[0].cols + PIECE - 1) / PIECE), t.pieces = t.across * t.x[0].rows;
-    t.adamw = (up_cpu_adamw){.clip = (float)clip, .lr = (float)a->lr, .beta1 = (float)a->beta1,
-                             .beta2 = (float)a->beta2, .rest1 = (float)(1 - a->beta1), .rest2 = (float)(1 - a->beta2),
-                             .eps = (float)a->eps, .decay = (float)a->decay, .scale1 = (float)(1 / a->correction1),
+    t.adamw = (up_cpu_adamw){.clip = (float)clip,
+                             .lr = (float)a->lr,
+                             .beta1 = (float)a->beta1,
+                             .beta2 = (float)a->beta2,
+                             .rest1 = (float)(1 - a->beta1),
+                             .rest2 = (float)(1 - a->beta2),
+                             .eps = (float)a->eps,
+                             .decay = (float)a->decay,
+                             .scale1 = (float)(1 / a->correction1),
                              .scale2 = (float)(1 / a->correction2)};
     up_cpu_for(t.cpu, t.pieces, adamw_piece, &t);
     return UP_OK;

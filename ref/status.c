@@ -19,19 +19,30 @@ up_status up_fail(up_status code, const char *what, const char *why_format, ...)
     return code;
 }
 
-const char *up_last_error(void) { return last_error; }
+const char *up_last_error(void) {
+    return last_error;
+}
 
 const char *up_status_name(up_status code) {
     switch (code) {
-    case UP_OK: return "ok";
-    case UP_ERR_ARGUMENT: return "invalid argument";
-    case UP_ERR_IO: return "input/output error";
-    case UP_ERR_FORMAT: return "malformed data";
-    case UP_ERR_MEMORY: return "out of memory";
-    case UP_ERR_UNSUPPORTED: return "not supported";
-    case UP_ERR_NUMERIC: return "non-finite value";
-    case UP_ERR_INTERRUPTED: return "interrupted";
-    case UP_ERR_BACKEND: return "backend error";
+    case UP_OK:
+        return "ok";
+    case UP_ERR_ARGUMENT:
+        return "invalid argument";
+    case UP_ERR_IO:
+        return "input/output error";
+    case UP_ERR_FORMAT:
+        return "malformed data";
+    case UP_ERR_MEMORY:
+        return "out of memory";
+    case UP_ERR_UNSUPPORTED:
+        return "not supported";
+    case UP_ERR_NUMERIC:
+        return "non-finite value";
+    case UP_ERR_INTERRUPTED:
+        return "interrupted";
+    case UP_ERR_BACKEND:
+        return "backend error";
     }
     return "unknown status";
 }

@@ -1,4 +1,5 @@
-/* support.c - main of every CUnit program: runs the table, prints failures, and lets the exit code be the verdict. */
+/* support.c - main of every CUnit program: runs the table, prints failures, and lets the exit code be the
+ * verdict. */
 #include "tests/support.h"
 #include "uniperceiver/status.h"
 

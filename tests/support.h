@@ -18,7 +18,8 @@ extern const char *const up_suite_name;
 /* "<source tree>/<relative>" in one of a few static buffers. */
 const char *up_test_path(const char *relative);
 
-/* The seed of random cases: the environment's UP_TEST_SEED, or a fixed default; printed on failure by the caller. */
+/* The seed of random cases: the environment's UP_TEST_SEED, or a fixed default; printed on failure by the
+ * caller. */
 uint64_t up_test_seed(void);
 
 /* ||a - b|| / ||b|| over n values, in double; NaN or infinity in a where b is finite gives infinity. */

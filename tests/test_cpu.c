@@ -272,8 +272,8 @@ static void test_adamw_of_idle_rows(void) {
     up_backend_free(cpu), up_backend_free(ref);
 }
 
-/* A signal may arrive at any moment: a timer, Ctrl-C, a profiler. Generated code of a product library that borrows the
- * stack pointer must not be interrupted by a handler's frame. */
+/* A signal may arrive at any moment: a timer, Ctrl-C, a profiler. Generated code of a product library that
+ * borrows the stack pointer must not be interrupted by a handler's frame. */
 static volatile sig_atomic_t ticks;
 
 static void tick(int number) {

@@ -452,7 +452,8 @@ static const struct expectation {
     {"text_classification", "small-texts.tsv", ", target: word",
      "x S=0 cat@0 $@1\nx S=1 a@0 dog@1 $@2\ny S* dog@0 $@1\ny S* cat@0 $@1\n", 0.1f, 0},
     {"vqa", "small.tsv", ", question: a cat, target: answer",
-     "x S i0 i1 i2 i3 a@0 cat@1 $@2 _@0=0\nx S i0 i1 i2 i3 a@0 cat@1 $@2 _@0=1\ny S* yes@0 $@1\ny S* no@0 $@1\n",
+     "x S i0 i1 i2 i3 a@0 cat@1 $@2 _@0=0\nx S i0 i1 i2 i3 a@0 cat@1 $@2 _@0=1\ny S* yes@0 $@1\ny S* no@0 "
+     "$@1\n",
      0.1f, 0},
 };
 

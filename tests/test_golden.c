@@ -528,8 +528,8 @@ static void check_configuration(const char *name, const char *backend, int keep_
            "%.1e), updates "
            "%.1e (%.2f of the "
            "bound) ",
-           name, backend, keep_all ? ", all rows" : "", g.worst_forward, g.forward_bound, g.worst_loss, g.loss_bound, g.worst_gradient,
-           g.gradient_bound, g.worst_update, g.worst_of_bound);
+           name, backend, keep_all ? ", all rows" : "", g.worst_forward, g.forward_bound, g.worst_loss,
+           g.loss_bound, g.worst_gradient, g.gradient_bound, g.worst_update, g.worst_of_bound);
     close_golden(&g);
 }
 

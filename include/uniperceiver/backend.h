@@ -1,18 +1,22 @@
-/* backend.h - the table of operations that a backend fills. The model (ref/model) is written once over this table;
- * ref/ops defines what every slot computes, the other backends compute the same faster.
+/* backend.h - the table of operations that a backend fills. The model (ref/model) is written once over this
+ * table; ref/ops defines what every slot computes, the other backends compute the same faster.
  *
  * The contract:
- *  1. Memory. Buffers are opaque and belong to the backend; nothing outside it may read them. The driver plans all of
- *     them once; an operation never allocates and never waits. Scratch space is asked for ahead (`scratch`) and passed in.
- *  2. Order. Operations run in the order of the calls. `download` and `sync` are the only ones that wait. The driver may
- *     wrap a region in begin / end, so that a device can record and replay it. Inputs of `upload` may be reused on return.
- *  3. Precision. The element type is in the view. Parameters, gradients, statistics (mean, rstd, lse) and the optimiser's
- *     state are f32; activations may be f32, f16 or bf16. `ref` has f32 only, and accumulates in double.
- *  4. Accumulation. Gradients of PARAMETERS are added to (+=), gradients of ACTIVATIONS are set (=). Each field says which.
- *     A gradient that is absent is not wanted (a frozen parameter).
+ *  1. Memory. Buffers are opaque and belong to the backend; nothing outside it may read them. The driver
+ * plans all of them once; an operation never allocates and never waits. Scratch space is asked for ahead
+ * (`scratch`) and passed in.
+ *  2. Order. Operations run in the order of the calls. `download` and `sync` are the only ones that wait. The
+ * driver may wrap a region in begin / end, so that a device can record and replay it. Inputs of `upload` may
+ * be reused on return.
+ *  3. Precision. The element type is in the view. Parameters, gradients, statistics (mean, rstd, lse) and the
+ * optimiser's state are f32; activations may be f32, f16 or bf16. `ref` has f32 only, and accumulates in
+ * double.
+ *  4. Accumulation. Gradients of PARAMETERS are added to (+=), gradients of ACTIVATIONS are set (=). Each
+ * field says which. A gradient that is absent is not wanted (a frozen parameter).
  *  5. Errors. UP_OK or a message. Shapes are the driver's duty; a backend does not check them.
  *  6. Capability. `supports` gives a reason with every refusal; nothing falls back silently.
- *  7. The table carries its version and size. Slots marked (optional) may be NULL: then the driver composes the others.
+ *  7. The table carries its version and size. Slots marked (optional) may be NULL: then the driver composes
+ * the others.
  *
  * Aliasing: outputs may alias inputs only where a field says so. Empty tensors (0 rows) are legal everywhere.
  */
@@ -42,8 +46,8 @@ enum {
     UP_SEQ_FIELDS
 };
 
-/* Who sees whom (paper appendix B, figure 4). i = query index, j = key index, both counted inside the sequence; a query
- * stands at key index i + (K_COUNT - Q_COUNT). Prompts are seen by every query. */
+/* Who sees whom (paper appendix B, figure 4). i = query index, j = key index, both counted inside the
+ * sequence; a query stands at key index i + (K_COUNT - Q_COUNT). Prompts are seen by every query. */
 typedef enum up_mask_kind {
     UP_MASK_FULL,    /* every j */
     UP_MASK_DOUBLED, /* [prefix | w1..wn | s1..sn]: prefix sees the prefix; word i the prefix and words 1..i;
@@ -76,11 +80,11 @@ typedef struct up_embed_grad {
 
 /* y = W patch + b + P_space[cell] + P_time[frame] + V. */
 typedef struct up_patch_embed_args {
-    up_view patches;       /* [N, C], C = 3 * patch * patch */
-    up_view cells, frames; /* i32 [N, 1] */
-    up_view weight, bias;  /* [D, C], [1, D] */
+    up_view patches;           /* [N, C], C = 3 * patch * patch */
+    up_view cells, frames;     /* i32 [N, 1] */
+    up_view weight, bias;      /* [D, C], [1, D] */
     up_view space, time, type; /* [cells, D]; [frames, D] and [1, D] may be absent */
-    up_view y;             /* [N, D] */
+    up_view y;                 /* [N, D] */
 } up_patch_embed_args;
 typedef struct up_patch_embed_grad {
     up_view patches, cells, frames, dy;
@@ -88,7 +92,8 @@ typedef struct up_patch_embed_grad {
     up_view scratch;
 } up_patch_embed_grad;
 
-/* y = act(x W' + b), W as in PyTorch [out, in]; act is none or the exact GELU, 0.5 v (1 + erf(v / sqrt 2)). */
+/* y = act(x W' + b), W as in PyTorch [out, in]; act is none or the exact GELU, 0.5 v (1 + erf(v / sqrt 2)).
+ */
 typedef enum up_activation { UP_ACT_NONE, UP_ACT_GELU } up_activation;
 typedef struct up_linear_args {
     up_view x, weight, bias; /* [N, I], [O, I], [1, O] (bias may be absent) */
@@ -121,18 +126,18 @@ typedef struct up_layernorm_grad {
     up_view scratch;
 } up_layernorm_grad;
 
-/* Multi-head attention of packed sequences, scale 1 / sqrt(D / H). q, k, v are often columns of one [N, 3D] tensor.
- * Prompt keys and values stand before the sequence's own: rows side * P .. side * P + P - 1. Rows that belong to no
- * sequence (the unused end of a packed batch) become 0 in every output and gradient. */
+/* Multi-head attention of packed sequences, scale 1 / sqrt(D / H). q, k, v are often columns of one [N, 3D]
+ * tensor. Prompt keys and values stand before the sequence's own: rows side * P .. side * P + P - 1. Rows
+ * that belong to no sequence (the unused end of a packed batch) become 0 in every output and gradient. */
 typedef struct up_attention_args {
     up_view sequences; /* i32 [S, UP_SEQ_FIELDS] */
     int heads;
-    int prompts, prompt_sides; /* P and 1 or 2; P = 0: none */
-    int max_keys;              /* an upper bound of K_COUNT + P over the sequences */
-    up_view q, k, v;           /* [Nq, D], [Nk, D], [Nk, D] */
+    int prompts, prompt_sides;  /* P and 1 or 2; P = 0: none */
+    int max_keys;               /* an upper bound of K_COUNT + P over the sequences */
+    up_view q, k, v;            /* [Nq, D], [Nk, D], [Nk, D] */
     up_view prompt_k, prompt_v; /* [sides * P, D] */
-    up_view out;               /* [Nq, D] */
-    up_view lse;               /* f32 [Nq, H] log-sum-exp of the scaled scores */
+    up_view out;                /* [Nq, D] */
+    up_view lse;                /* f32 [Nq, H] log-sum-exp of the scaled scores */
     up_view scratch;
 } up_attention_args;
 typedef struct up_attention_grad {
@@ -147,8 +152,8 @@ typedef struct up_attention_grad {
 typedef struct up_residual_args {
     up_view x, branch; /* [N, D] */
     up_view scale;     /* [1, D] LayerScale; may be absent (1) */
-    up_view drop;      /* f32 [N, 1]: 0 or 1 / (1 - p), the same for all tokens of a sequence; may be absent (1) */
-    up_view y;         /* [N, D]; may alias x */
+    up_view drop; /* f32 [N, 1]: 0 or 1 / (1 - p), the same for all tokens of a sequence; may be absent (1) */
+    up_view y;    /* [N, D]; may alias x */
 } up_residual_args;
 typedef struct up_residual_grad { /* the gradient towards x is dy itself */
     up_view branch, scale, drop, dy;
@@ -197,8 +202,8 @@ typedef struct up_logits_grad {
     up_view scratch;
 } up_logits_grad;
 
-/* Softmax cross-entropy of each row (paper eq. 3). Target: an index with label smoothing e, (1 - e) onehot + e / V, or a
- * row of probabilities. A target of -1 leaves the row out: loss 0, gradient 0. */
+/* Softmax cross-entropy of each row (paper eq. 3). Target: an index with label smoothing e, (1 - e) onehot +
+ * e / V, or a row of probabilities. A target of -1 leaves the row out: loss 0, gradient 0. */
 typedef struct up_xent_args {
     up_view z;       /* f32 [Q, V] */
     up_view targets; /* i32 [Q, 1], or absent */
@@ -221,13 +226,14 @@ typedef struct up_sqnorm_args {
 } up_sqnorm_args;
 
 /* AdamW with decoupled decay (Loshchilov and Hutter 2019), after scaling the gradient by
- * min(1, max_norm / (sqrt(sqnorm) + 1e-6)). Where sqnorm is not finite nothing is written: the step is skipped. */
+ * min(1, max_norm / (sqrt(sqnorm) + 1e-6)). Where sqnorm is not finite nothing is written: the step is
+ * skipped. */
 typedef struct up_adamw_args {
     up_view param, grad, m, v; /* f32, same shape */
     double lr, beta1, beta2, eps, decay;
     double correction1, correction2; /* 1 - beta^t */
-    up_view sqnorm;                 /* f32 [1, 1] of the whole gradient; may be absent (no clipping) */
-    double max_norm;                /* 0: no clipping */
+    up_view sqnorm;                  /* f32 [1, 1] of the whole gradient; may be absent (no clipping) */
+    double max_norm;                 /* 0: no clipping */
 } up_adamw_args;
 
 /* y = x in y's element type. */
@@ -253,7 +259,8 @@ typedef enum up_op {
     UP_OP_COUNT
 } up_op;
 
-/* The largest sizes an operation will see: what `supports` and `scratch` are asked with. Unused fields are 0. */
+/* The largest sizes an operation will see: what `supports` and `scratch` are asked with. Unused fields are 0.
+ */
 typedef struct up_op_dims {
     int64_t rows;    /* N, Q or R */
     int64_t in, out; /* I and O; D; D and V of logits; C and D of patches */
@@ -267,8 +274,9 @@ typedef struct up_backend_ops {
     const char *name;
 
     void (*destroy)(up_backend *b);
-    up_status (*alloc)(up_backend *b, size_t bytes, up_buffer **out); /* content undefined; 0 bytes is legal */
-    void (*release)(up_backend *b, up_buffer *buffer);                /* NULL is fine */
+    up_status (*alloc)(up_backend *b, size_t bytes,
+                       up_buffer **out);               /* content undefined; 0 bytes is legal */
+    void (*release)(up_backend *b, up_buffer *buffer); /* NULL is fine */
     up_status (*upload)(up_backend *b, up_view dst, const void *src); /* dense rows * cols elements */
     up_status (*download)(up_backend *b, void *dst, up_view src);     /* waits; dense */
     up_status (*fill)(up_backend *b, up_view dst, double value);

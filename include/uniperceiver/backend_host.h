@@ -1,5 +1,6 @@
-/* backend_host.h - for backends whose buffers lie in host memory (ref, cpu, the tests' guard): what an up_buffer is there,
- * and how an operation turns a view into a pointer. Nothing above the backends includes this. */
+/* backend_host.h - for backends whose buffers lie in host memory (ref, cpu, the tests' guard): what an
+ * up_buffer is there, and how an operation turns a view into a pointer. Nothing above the backends includes
+ * this. */
 #ifndef UNIPERCEIVER_BACKEND_HOST_H
 #define UNIPERCEIVER_BACKEND_HOST_H
 
@@ -10,7 +11,11 @@ struct up_buffer {
     size_t size;
 };
 
-static inline float *up_f32(up_view v) { return v.buffer ? (float *)(void *)v.buffer->bytes + v.offset : NULL; }
-static inline int32_t *up_i32(up_view v) { return v.buffer ? (int32_t *)(void *)v.buffer->bytes + v.offset : NULL; }
+static inline float *up_f32(up_view v) {
+    return v.buffer ? (float *)(void *)v.buffer->bytes + v.offset : NULL;
+}
+static inline int32_t *up_i32(up_view v) {
+    return v.buffer ? (int32_t *)(void *)v.buffer->bytes + v.offset : NULL;
+}
 
 #endif

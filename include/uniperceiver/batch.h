@@ -1,8 +1,8 @@
 /* batch.h - packed batches: sequences of text, image and video tokens laid end to end, no padding anywhere.
  *
- * A batch is plain host memory; the model uploads it. Rows (tokens) are numbered 0..N-1 in the order of the sequences.
- * Each token is a text token or a patch; the tokenizers fill dense arrays and say to which row each element belongs.
- * Build: up_batch_begin, then for each sequence up_batch_open, parts, up_batch_close.
+ * A batch is plain host memory; the model uploads it. Rows (tokens) are numbered 0..N-1 in the order of the
+ * sequences. Each token is a text token or a patch; the tokenizers fill dense arrays and say to which row
+ * each element belongs. Build: up_batch_begin, then for each sequence up_batch_open, parts, up_batch_close.
  */
 #ifndef UNIPERCEIVER_BATCH_H
 #define UNIPERCEIVER_BATCH_H
@@ -44,15 +44,18 @@ UP_API void up_batch_free(up_batch *batch);
 
 /* Start a sequence with the leading bare <SPE>; `read` 1: that token is read out on the sequence's side. */
 UP_API up_status up_batch_open(up_batch *batch, up_side side, int read);
-/* Append text tokens at positions first_position, ... ; where read[i] is 1 (may be NULL) the token's row is read out. */
-UP_API up_status up_batch_text(up_batch *batch, const int32_t *ids, int count, int first_position, const uint8_t *read);
+/* Append text tokens at positions first_position, ... ; where read[i] is 1 (may be NULL) the token's row is
+ * read out. */
+UP_API up_status up_batch_text(up_batch *batch, const int32_t *ids, int count, int first_position,
+                               const uint8_t *read);
 /* Append an image: patches [cells, 3 * patch * patch] as up_image_patches writes them. */
 UP_API up_status up_batch_image(up_batch *batch, const up_config *config, const float *patches, int cells);
 /* Append a clip: [frames * cells, 3 * patch * patch]; frame f gets temporal row first_frame + f. */
-UP_API up_status up_batch_video(up_batch *batch, const up_config *config, const float *patches, int frames, int cells,
-                                int first_frame);
-/* Append n words and their n slots (paper appendix B): words at positions 0..n-1, slots are <SPE> at the same positions and
- * are read out, slot i predicting word i. Must be the last part of its sequence; makes its mask kind DOUBLED. */
+UP_API up_status up_batch_video(up_batch *batch, const up_config *config, const float *patches, int frames,
+                                int cells, int first_frame);
+/* Append n words and their n slots (paper appendix B): words at positions 0..n-1, slots are <SPE> at the same
+ * positions and are read out, slot i predicting word i. Must be the last part of its sequence; makes its mask
+ * kind DOUBLED. */
 UP_API up_status up_batch_words_and_slots(up_batch *batch, const int32_t *words, int count);
 /* End the sequence. */
 UP_API up_status up_batch_close(up_batch *batch);

@@ -1,6 +1,8 @@
-/* model.h - the architecture as data: configuration, presets, the table of parameters, a model with its weights.
+/* model.h - the architecture as data: configuration, presets, the table of parameters, a model with its
+ * weights.
  *
- * One configuration covers the paper's model and the authors' released one; they differ in flags, never in code.
+ * One configuration covers the paper's model and the authors' released one; they differ in flags, never in
+ * code.
  */
 #ifndef UNIPERCEIVER_MODEL_H
 #define UNIPERCEIVER_MODEL_H
@@ -16,28 +18,30 @@ enum { UP_MAX_TASKS = 16, UP_NAME_SIZE = 64, UP_TENSOR_NAME_SIZE = 96 };
 typedef struct up_config {
     char preset[UP_NAME_SIZE]; /* the name it started from; kept in files for the reader */
     int layers, width, heads, ffn;
-    int vocabulary;     /* token table rows; the last one is <SPE> */
-    int text_positions; /* longest text (paper: 256; released: 512) */
+    int vocabulary;        /* token table rows; the last one is <SPE> */
+    int text_positions;    /* longest text (paper: 256; released: 512) */
     int image_size, patch; /* pixels; cells = (image_size / patch)^2 */
-    int frames;         /* rows of the temporal table, and frames of a clip */
+    int frames;            /* rows of the temporal table, and frames of a clip */
 
     /* How pixels reach the model: short side resized to this, then a square of image_size cut out. */
     int image_resize, video_resize;
-    int video_stride; /* every n-th frame is taken */
-    int frames_as_images; /* 1: frames are normalised with the pictures' mean and standard deviation (the paper leaves it open; so
-                             what pictures taught serves clips); 0: with 0.5 and 0.5 (released) */
+    int video_stride;     /* every n-th frame is taken */
+    int frames_as_images; /* 1: frames are normalised with the pictures' mean and standard deviation (the
+                             paper leaves it open; so what pictures taught serves clips); 0: with 0.5 and 0.5
+                             (released) */
 
     /* Where the released models differ from the paper (shared/default values are the paper's). */
-    int shared_norm;     /* 1: one embedding norm for text, image and video; 0: one for each tokenizer */
-    int image_time;      /* 1: an image is a clip of one frame and gets temporal row 0 */
-    int visual_type;     /* 1: the modality embedding <V> is added to patches */
-    int fixed_space;     /* 1: the spatial table is the fixed 2-D sine-cosine, not learned */
-    int output_head;     /* 1: layer norm and a D x D projection on every read-out feature */
-    int layer_scale;     /* 1: a learned factor per channel on both branches of a layer */
+    int shared_norm; /* 1: one embedding norm for text, image and video; 0: one for each tokenizer */
+    int image_time;  /* 1: an image is a clip of one frame and gets temporal row 0 */
+    int visual_type; /* 1: the modality embedding <V> is added to patches */
+    int fixed_space; /* 1: the spatial table is the fixed 2-D sine-cosine, not learned */
+    int output_head; /* 1: layer norm and a D x D projection on every read-out feature */
+    int layer_scale; /* 1: a learned factor per channel on both branches of a layer */
     double layer_scale_init;
-    double patch_position_init; /* standard deviation of P_space, P_time and V at the start; the paper leaves it open. 0.02 as the
-                                   released models have it; a short training wants positions as loud as the patches */
-    double drop_path;    /* probability that a training step drops a branch for a sequence, in every layer */
+    double patch_position_init; /* standard deviation of P_space, P_time and V at the start; the paper leaves
+                                   it open. 0.02 as the released models have it; a short training wants
+                                   positions as loud as the patches */
+    double drop_path; /* probability that a training step drops a branch for a sequence, in every layer */
 
     /* Prompt tuning (paper section 3.3, appendix C). */
     int prompts;      /* prompt tokens a layer and side; 0: none */
@@ -49,7 +53,8 @@ typedef struct up_config {
     double initial_temperature; /* tau at the start; the paper leaves it open, the released models use 0.07 */
 } up_config;
 
-/* "base", "large", "tiny", "released-base", "released-large". Unknown names: UP_ERR_ARGUMENT that lists them. */
+/* "base", "large", "tiny", "released-base", "released-large". Unknown names: UP_ERR_ARGUMENT that lists them.
+ */
 UP_API up_status up_config_preset(const char *name, up_config *out);
 /* The names of all presets, ended by NULL. */
 UP_API const char *const *up_config_presets(void);
@@ -61,16 +66,16 @@ UP_API int up_config_task(const up_config *config, const char *name);
 
 /* ---- parameters: one table, written in ref/model/params.c ---- */
 
-typedef enum up_param_group { /* the rows of the paper's Table 9, and the rest */
-    UP_GROUP_SPE,             /* the <SPE> row: counted apart from the token table it lies in */
-    UP_GROUP_NORM,            /* layer norms of layers and tokenizers */
-    UP_GROUP_PROMPT,
-    UP_GROUP_LINEAR_HEAD,
-    UP_GROUP_EMBEDDING, /* tokens, positions, types, patch projection */
-    UP_GROUP_ENCODER,   /* attention, FFN, LayerScale */
-    UP_GROUP_OUTPUT,    /* norm and projection behind the encoder (released) */
-    UP_GROUP_TEMPERATURE,
-    UP_GROUP_COUNT
+typedef enum up_param_group {               /* the rows of the paper's Table 9, and the rest */
+                              UP_GROUP_SPE, /* the <SPE> row: counted apart from the token table it lies in */
+                              UP_GROUP_NORM, /* layer norms of layers and tokenizers */
+                              UP_GROUP_PROMPT,
+                              UP_GROUP_LINEAR_HEAD,
+                              UP_GROUP_EMBEDDING, /* tokens, positions, types, patch projection */
+                              UP_GROUP_ENCODER,   /* attention, FFN, LayerScale */
+                              UP_GROUP_OUTPUT,    /* norm and projection behind the encoder (released) */
+                              UP_GROUP_TEMPERATURE,
+                              UP_GROUP_COUNT
 } up_param_group;
 
 typedef enum up_init {
@@ -87,7 +92,7 @@ typedef struct up_param {
     up_param_group group;
     int64_t rows, cols; /* [rows, cols]; vectors are [1, n] */
     int64_t offset;     /* of its first element in the weight buffer (and in gradient, m, v buffers) */
-    int decay;          /* 1: weight decay applies (matrices of linear layers; not norms, biases, embeddings) */
+    int decay; /* 1: weight decay applies (matrices of linear layers; not norms, biases, embeddings) */
     int trainable;
     up_init init;
     double init_value;
@@ -122,8 +127,10 @@ UP_API int up_params_find(const up_params *params, const char *name); /* -1 if u
 UP_API void up_params_count(const up_config *config, const up_params *params, int64_t counts[UP_GROUP_COUNT]);
 UP_API const char *up_param_group_name(up_param_group group);
 
-/* Fill `weights` (params->total floats, padding zeroed) for a seed: a pure function of (seed, parameter name, index). */
-UP_API up_status up_params_init(const up_config *config, const up_params *params, uint64_t seed, float *weights);
+/* Fill `weights` (params->total floats, padding zeroed) for a seed: a pure function of (seed, parameter name,
+ * index). */
+UP_API up_status up_params_init(const up_config *config, const up_params *params, uint64_t seed,
+                                float *weights);
 
 /* ---- a model: configuration, parameters, weights on a backend ---- */
 
@@ -140,8 +147,8 @@ UP_API void up_model_destroy(up_model *model);
 UP_API const up_config *up_model_config(const up_model *model);
 UP_API const up_params *up_model_params(const up_model *model);
 UP_API up_backend *up_model_backend(const up_model *model);
-/* The vocabulary entries that the model's language tasks compare with, ascending: NULL and 0 for all. Kept in the file. The
- * ids are copied. */
+/* The vocabulary entries that the model's language tasks compare with, ascending: NULL and 0 for all. Kept in
+ * the file. The ids are copied. */
 UP_API up_status up_model_set_targets(up_model *model, const int32_t *ids, int count);
 UP_API const int32_t *up_model_targets(const up_model *model, int *count);
 /* View of one parameter: of the weights themselves. */

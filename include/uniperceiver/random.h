@@ -1,8 +1,8 @@
 /* random.h - counter-based random numbers: every value is a pure function of (key, counter).
  *
- * Nothing holds a hidden state, so a sample, a mask or an initial weight can be recomputed anywhere, in any order,
- * by any number of threads. Generator: Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3",
- * SC 2011).
+ * Nothing holds a hidden state, so a sample, a mask or an initial weight can be recomputed anywhere, in any
+ * order, by any number of threads. Generator: Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy
+ * as 1, 2, 3", SC 2011).
  */
 #ifndef UNIPERCEIVER_RANDOM_H
 #define UNIPERCEIVER_RANDOM_H
@@ -22,15 +22,16 @@ typedef struct up_rng {
     uint64_t key, stream, counter;
 } up_rng;
 
-/* A stream from a seed and up to three numbers that say what it is for, e.g. (seed, epoch, index, purpose). */
+/* A stream from a seed and up to three numbers that say what it is for, e.g. (seed, epoch, index, purpose).
+ */
 UP_API up_rng up_rng_make(uint64_t seed, uint64_t a, uint64_t b, uint64_t c);
 UP_API uint32_t up_rng_u32(up_rng *rng);
 UP_API uint32_t up_rng_below(up_rng *rng, uint32_t n); /* uniform in 0..n-1, unbiased; n >= 1 */
 UP_API double up_rng_uniform(up_rng *rng);             /* uniform in [0, 1) */
 UP_API double up_rng_normal(up_rng *rng);              /* mean 0, variance 1 (Box-Muller, one value a call) */
 
-/* Element `index` (0..n-1) of a pseudo-random permutation of 0..n-1 chosen by `key`: a Feistel network over the
- * next power of four, walked until it lands inside. No memory, so an epoch's order needs no state. */
+/* Element `index` (0..n-1) of a pseudo-random permutation of 0..n-1 chosen by `key`: a Feistel network over
+ * the next power of four, walked until it lands inside. No memory, so an epoch's order needs no state. */
 UP_API uint64_t up_permute(uint64_t key, uint64_t n, uint64_t index);
 
 #ifdef __cplusplus

@@ -7,7 +7,7 @@
 #define UNIPERCEIVER_STATUS_H
 
 #if defined(__GNUC__)
-#define UP_API __attribute__((visibility("default")))
+#define UP_API               __attribute__((visibility("default")))
 #define UP_PRINTF(fmt, args) __attribute__((format(printf, fmt, args)))
 #else
 #define UP_API
@@ -31,10 +31,12 @@ typedef enum up_status {
 } up_status;
 
 /* Record "what: why" for this thread and return `code`, so that `return up_fail(...)` is one line.
- * `what` names the thing (a file, a tensor, an option); the format says what was found and what was wanted. */
+ * `what` names the thing (a file, a tensor, an option); the format says what was found and what was wanted.
+ */
 UP_API up_status up_fail(up_status code, const char *what, const char *why_format, ...) UP_PRINTF(3, 4);
 
-/* The last message of this thread, without a line break; "" if nothing failed. Valid until the next failure. */
+/* The last message of this thread, without a line break; "" if nothing failed. Valid until the next failure.
+ */
 UP_API const char *up_last_error(void);
 
 /* A constant English name of a status ("ok", "input/output error", ...). */

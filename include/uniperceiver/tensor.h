@@ -1,8 +1,10 @@
-/* tensor.h - element types and views. A view is a description, never memory: it names a buffer that only its backend can
- * read, where it starts, and its shape. All tensors of the model are matrices [rows, cols], row-major.
+/* tensor.h - element types and views. A view is a description, never memory: it names a buffer that only its
+ * backend can read, where it starts, and its shape. All tensors of the model are matrices [rows, cols],
+ * row-major.
  *
- * Shape letters, everywhere: S sequences, N tokens (rows of a packed batch), D width, H heads, L layers, F FFN width,
- * P prompts, Q queries (read-out rows of inputs), V targets (read-out rows of a target set), R = Q + V.
+ * Shape letters, everywhere: S sequences, N tokens (rows of a packed batch), D width, H heads, L layers, F
+ * FFN width, P prompts, Q queries (read-out rows of inputs), V targets (read-out rows of a target set), R = Q
+ * + V.
  */
 #ifndef UNIPERCEIVER_TENSOR_H
 #define UNIPERCEIVER_TENSOR_H
@@ -32,7 +34,8 @@ typedef struct up_view {
 } up_view;
 
 /* A dense [rows, cols] view at an element offset. */
-static inline up_view up_view_at(up_buffer *buffer, up_dtype dtype, int64_t offset, int64_t rows, int64_t cols) {
+static inline up_view up_view_at(up_buffer *buffer, up_dtype dtype, int64_t offset, int64_t rows,
+                                 int64_t cols) {
     return (up_view){buffer, offset, rows, cols, cols, dtype};
 }
 
@@ -48,7 +51,9 @@ static inline up_view up_view_cols(up_view v, int64_t first, int64_t count) {
     return v;
 }
 
-static inline int up_view_present(up_view v) { return v.buffer != NULL; }
+static inline int up_view_present(up_view v) {
+    return v.buffer != NULL;
+}
 
 #ifdef __cplusplus
 }

@@ -39,18 +39,26 @@ typedef struct up_load_options {
     int64_t max_pixels;     /* of one picture or frame; 0 = default */
 } up_load_options;
 
-UP_API up_status up_model_load(const char *path, const up_load_options *options, up_session **out); /* options: or NULL */
+UP_API up_status up_model_load(const char *path, const up_load_options *options,
+                               up_session **out); /* options: or NULL */
 UP_API void up_session_close(up_session *session);
 UP_API up_model *up_session_model(up_session *session);
 UP_API up_tokenizer *up_session_tokenizer(up_session *session);
 UP_API int up_session_width(const up_session *session); /* D: length of a feature */
 
 /* ---- inputs: one sequence is one or more parts behind the leading <SPE> ---- */
-typedef enum up_part_kind { UP_PART_TEXT, UP_PART_IMAGE, UP_PART_VIDEO, UP_PART_IDS, UP_PART_PIXELS } up_part_kind;
+typedef enum up_part_kind {
+    UP_PART_TEXT,
+    UP_PART_IMAGE,
+    UP_PART_VIDEO,
+    UP_PART_IDS,
+    UP_PART_PIXELS
+} up_part_kind;
 
 typedef struct up_part {
     up_part_kind kind;
-    const void *data; /* TEXT: UTF-8 bytes. IMAGE, VIDEO: bytes of an encoded file. IDS: int32_t token ids.
+    const void
+        *data;        /* TEXT: UTF-8 bytes. IMAGE, VIDEO: bytes of an encoded file. IDS: int32_t token ids.
                          PIXELS: float, normalised, [3, S, S] or [frames, 3, S, S] with the model's image size S */
     size_t size;      /* bytes of TEXT, IMAGE and VIDEO; number of ids of IDS; number of floats of PIXELS */
     int frames;       /* PIXELS: 0 = a picture, else frames of a clip */
@@ -60,41 +68,46 @@ typedef struct up_part {
 typedef struct up_input {
     const up_part *parts; /* text parts are closed with <|endoftext|> (IDS are taken as they are) */
     int count;
-    int slot; /* 1: a <SPE> is appended and read out there (question answering, paper appendix D); 0: the leading one */
+    int slot; /* 1: a <SPE> is appended and read out there (question answering, paper appendix D); 0: the
+                 leading one */
 } up_input;
 
-/* Features of n inputs, scaled to length 1: out [n, D]. `side` matters only for models with prompts of two sides. */
+/* Features of n inputs, scaled to length 1: out [n, D]. `side` matters only for models with prompts of two
+ * sides. */
 UP_API up_status up_encode(up_session *session, const up_input *inputs, int n, up_side side, float *out);
 
-/* exp(cos / tau) normalised over the candidates (equations 1 and 2): out [n]. `task` names the temperature; NULL = the one
- * that fits the input's parts. */
-UP_API up_status up_compare(up_session *session, const char *task, const up_input *input, const up_input *candidates, int n,
-                            float *probabilities);
+/* exp(cos / tau) normalised over the candidates (equations 1 and 2): out [n]. `task` names the temperature;
+ * NULL = the one that fits the input's parts. */
+UP_API up_status up_compare(up_session *session, const char *task, const up_input *input,
+                            const up_input *candidates, int n, float *probabilities);
 
 /* up_compare with texts as candidates: class names, answers. */
 UP_API up_status up_classify(up_session *session, const up_input *input, const char *const *labels, int n,
                              float *probabilities);
 
-/* ---- captions: words one by one, each the most similar vocabulary entry to an appended <SPE> (appendix B) ---- */
+/* ---- captions: words one by one, each the most similar vocabulary entry to an appended <SPE> (appendix B)
+ * ---- */
 typedef struct up_caption_options {
-    int beam;        /* 1 = greedy; 0 = default, 5 */
-    int max_words;   /* tokens, the end token included; 0 = default, 20 */
-    int uncached;    /* 1: encode the whole sequence at every step (the definition; slow) instead of cached keys and values */
-    const char *task; /* whose temperature; NULL = "caption", or "ar" for text */
+    int beam;      /* 1 = greedy; 0 = default, 5 */
+    int max_words; /* tokens, the end token included; 0 = default, 20 */
+    int uncached;  /* 1: encode the whole sequence at every step (the definition; slow) instead of cached keys
+                      and values */
+    const char *task;          /* whose temperature; NULL = "caption", or "ar" for text */
     const int32_t *vocabulary; /* candidate ids; NULL = the model's own target set */
     int vocabulary_count;
 } up_caption_options;
 
 typedef struct up_caption {
-    char *text;       /* malloc'ed */
+    char *text;             /* malloc'ed */
     double log_probability; /* sum over the words, end token included */
-    int words;        /* tokens without the end token */
-    int32_t *ids;     /* [words], malloc'ed */
+    int words;              /* tokens without the end token */
+    int32_t *ids;           /* [words], malloc'ed */
 } up_caption;
 
-/* The most probable continuation of an input (picture, clip and/or text begun) by beam search. options: or NULL. */
-UP_API up_status up_caption_input(up_session *session, const up_input *input, const up_caption_options *options,
-                                  up_caption *out);
+/* The most probable continuation of an input (picture, clip and/or text begun) by beam search. options: or
+ * NULL. */
+UP_API up_status up_caption_input(up_session *session, const up_input *input,
+                                  const up_caption_options *options, up_caption *out);
 UP_API void up_caption_free(up_caption *caption);
 
 #ifdef __cplusplus

@@ -1,5 +1,5 @@
-/* batch.c - building packed batches on the host: token rows, sequences, read-out rows. Paper section 3.1 (the leading
- * <SPE>) and appendix B (words and slots). */
+/* batch.c - building packed batches on the host: token rows, sequences, read-out rows. Paper section 3.1 (the
+ * leading <SPE>) and appendix B (words and slots). */
 #include "uniperceiver/batch.h"
 
 #include <stdlib.h>
@@ -39,8 +39,8 @@ static up_status grow_patches(up_batch *b, up_patch_rows *p, int *capacity, int 
 up_status up_batch_begin(up_batch *b, const up_config *config) {
     int values = 3 * config->patch * config->patch;
     if (b->patch_values && b->patch_values != values)
-        return up_fail(UP_ERR_ARGUMENT, "packed batch", "was built for patches of %d values, not %d", b->patch_values,
-                       values);
+        return up_fail(UP_ERR_ARGUMENT, "packed batch", "was built for patches of %d values, not %d",
+                       b->patch_values, values);
     b->patch_values = values;
     b->tokens = b->sequences = b->text_count = b->image.count = b->video.count = 0;
     b->queries = b->targets = b->max_keys = b->open = 0;
@@ -55,7 +55,9 @@ void up_batch_free(up_batch *b) {
     memset(b, 0, sizeof *b);
 }
 
-static int32_t *current(up_batch *b) { return b->sequence + (size_t)(b->sequences - 1) * UP_SEQ_FIELDS; }
+static int32_t *current(up_batch *b) {
+    return b->sequence + (size_t)(b->sequences - 1) * UP_SEQ_FIELDS;
+}
 
 static up_status read_out(up_batch *b, int row) {
     if (current(b)[UP_SEQ_SIDE] == UP_SIDE_INPUT) {
@@ -78,7 +80,8 @@ static up_status put_text(up_batch *b, int32_t id, int32_t position, int read) {
 
 up_status up_batch_open(up_batch *b, up_side side, int read) {
     if (b->open) return up_fail(UP_ERR_ARGUMENT, "packed batch", "a sequence is still open");
-    UP_TRY(grow(&b->sequence, &b->capacity_sequences, (int64_t)b->sequences + 1, sizeof(int32_t) * UP_SEQ_FIELDS));
+    UP_TRY(grow(&b->sequence, &b->capacity_sequences, (int64_t)b->sequences + 1,
+                sizeof(int32_t) * UP_SEQ_FIELDS));
     b->sequences++;
     int32_t *s = current(b);
     memset(s, 0, sizeof(int32_t) * UP_SEQ_FIELDS);
@@ -91,7 +94,8 @@ up_status up_batch_open(up_batch *b, up_side side, int read) {
 static up_status must_be_open(const up_batch *b) {
     if (!b->open) return up_fail(UP_ERR_ARGUMENT, "packed batch", "no sequence is open");
     if (b->sequence[(size_t)(b->sequences - 1) * UP_SEQ_FIELDS + UP_SEQ_KIND] == UP_MASK_DOUBLED)
-        return up_fail(UP_ERR_ARGUMENT, "packed batch", "words and slots must be the last part of a sequence");
+        return up_fail(UP_ERR_ARGUMENT, "packed batch",
+                       "words and slots must be the last part of a sequence");
     return UP_OK;
 }
 
@@ -101,8 +105,8 @@ up_status up_batch_text(up_batch *b, const int32_t *ids, int count, int first_po
     return UP_OK;
 }
 
-static up_status put_patches(up_batch *b, up_patch_rows *p, int *capacity, const float *patches, int frames, int cells,
-                             int first_frame) {
+static up_status put_patches(up_batch *b, up_patch_rows *p, int *capacity, const float *patches, int frames,
+                             int cells, int first_frame) {
     UP_TRY(must_be_open(b));
     UP_TRY(grow_patches(b, p, capacity, frames * cells));
     memcpy(p->pixels + (size_t)p->count * (size_t)b->patch_values, patches,
@@ -118,16 +122,19 @@ static up_status put_patches(up_batch *b, up_patch_rows *p, int *capacity, const
 
 up_status up_batch_image(up_batch *b, const up_config *c, const float *patches, int cells) {
     if (cells != up_config_cells(c))
-        return up_fail(UP_ERR_ARGUMENT, "image", "%d patches, the model has %d cells", cells, up_config_cells(c));
+        return up_fail(UP_ERR_ARGUMENT, "image", "%d patches, the model has %d cells", cells,
+                       up_config_cells(c));
     return put_patches(b, &b->image, &b->capacity_image, patches, 1, cells, c->image_time ? 0 : -1);
 }
 
-up_status up_batch_video(up_batch *b, const up_config *c, const float *patches, int frames, int cells, int first_frame) {
+up_status up_batch_video(up_batch *b, const up_config *c, const float *patches, int frames, int cells,
+                         int first_frame) {
     if (cells != up_config_cells(c))
-        return up_fail(UP_ERR_ARGUMENT, "video", "%d patches a frame, the model has %d cells", cells, up_config_cells(c));
+        return up_fail(UP_ERR_ARGUMENT, "video", "%d patches a frame, the model has %d cells", cells,
+                       up_config_cells(c));
     if (frames < 1 || first_frame < 0 || first_frame + frames > c->frames)
-        return up_fail(UP_ERR_ARGUMENT, "video", "frames %d..%d, the model has temporal rows 0..%d", first_frame,
-                       first_frame + frames - 1, c->frames - 1);
+        return up_fail(UP_ERR_ARGUMENT, "video", "frames %d..%d, the model has temporal rows 0..%d",
+                       first_frame, first_frame + frames - 1, c->frames - 1);
     return put_patches(b, &b->video, &b->capacity_video, patches, frames, cells, first_frame);
 }
 

@@ -1,17 +1,17 @@
-/* config.c - presets and their checks. Sizes: paper section 4.2 (BERT-base encoder) and appendix A (tokenizers);
- * released presets: the authors' published models. */
+/* config.c - presets and their checks. Sizes: paper section 4.2 (BERT-base encoder) and appendix A
+ * (tokenizers); released presets: the authors' published models. */
 #include "uniperceiver/model.h"
 
 #include <stdio.h>
 #include <string.h>
 
 /* The eight pre-training tasks of the demo and of the paper, each with its own temperature. */
-static const char *const paper_tasks[] = {"image_classification", "video_classification", "mlm",
-                                          "ar",                   "image_mlm",            "caption",
-                                          "image_text_retrieval", "text_retrieval",       NULL};
+static const char *const paper_tasks[] = {
+    "image_classification", "video_classification", "mlm", "ar", "image_mlm", "caption",
+    "image_text_retrieval", "text_retrieval",       NULL};
 /* The released models' temperatures (logit_scale_X), in their order. */
-static const char *const released_tasks[] = {"img_cls", "video_cls",   "text_mlm",     "text_caption",
-                                             "caption", "mlm",         "retrieve",     "tqa_mlm",
+static const char *const released_tasks[] = {"img_cls",     "video_cls",    "text_mlm",   "text_caption",
+                                             "caption",     "mlm",          "retrieve",   "tqa_mlm",
                                              "tqa_caption", "tqa_retrieve", "downstream", NULL};
 
 typedef struct preset {
@@ -63,7 +63,9 @@ up_status up_config_preset(const char *name, up_config *c) {
     return UP_OK;
 }
 
-int up_config_cells(const up_config *c) { return (c->image_size / c->patch) * (c->image_size / c->patch); }
+int up_config_cells(const up_config *c) {
+    return (c->image_size / c->patch) * (c->image_size / c->patch);
+}
 
 int up_config_task(const up_config *c, const char *name) {
     for (int i = 0; i < c->tasks; i++)
@@ -76,28 +78,35 @@ up_status up_config_check(const up_config *c) {
         const char *name;
         int64_t value, low, high;
     } ranges[] = {
-        {"layers", c->layers, 1, 1024},       {"width", c->width, 1, 65536},
-        {"heads", c->heads, 1, 1024},         {"ffn", c->ffn, 1, 1 << 20},
-        {"vocabulary", c->vocabulary, 2, 1 << 24}, {"text_positions", c->text_positions, 1, 1 << 20},
-        {"patch", c->patch, 1, 256},          {"image_size", c->image_size, c->patch, 8192},
+        {"layers", c->layers, 1, 1024},
+        {"width", c->width, 1, 65536},
+        {"heads", c->heads, 1, 1024},
+        {"ffn", c->ffn, 1, 1 << 20},
+        {"vocabulary", c->vocabulary, 2, 1 << 24},
+        {"text_positions", c->text_positions, 1, 1 << 20},
+        {"patch", c->patch, 1, 256},
+        {"image_size", c->image_size, c->patch, 8192},
         {"frames", c->frames, 1, 4096},
         {"image_resize", c->image_resize, c->image_size, 16384},
         {"video_resize", c->video_resize, c->image_size, 16384},
-        {"video_stride", c->video_stride, 1, 1 << 20},       {"prompts", c->prompts, 0, 4096},
-        {"prompt_sides", c->prompt_sides, 1, 2}, {"classes", c->classes, 0, 1 << 24},
+        {"video_stride", c->video_stride, 1, 1 << 20},
+        {"prompts", c->prompts, 0, 4096},
+        {"prompt_sides", c->prompt_sides, 1, 2},
+        {"classes", c->classes, 0, 1 << 24},
         {"tasks", c->tasks, 1, UP_MAX_TASKS},
     };
     for (size_t i = 0; i < sizeof ranges / sizeof ranges[0]; i++)
         if (ranges[i].value < ranges[i].low || ranges[i].value > ranges[i].high)
-            return up_fail(UP_ERR_ARGUMENT, ranges[i].name, "%lld is outside %lld..%lld", (long long)ranges[i].value,
-                           (long long)ranges[i].low, (long long)ranges[i].high);
+            return up_fail(UP_ERR_ARGUMENT, ranges[i].name, "%lld is outside %lld..%lld",
+                           (long long)ranges[i].value, (long long)ranges[i].low, (long long)ranges[i].high);
     if (c->width % c->heads)
         return up_fail(UP_ERR_ARGUMENT, "width", "%d is not a multiple of heads (%d)", c->width, c->heads);
     if (c->image_size % c->patch)
-        return up_fail(UP_ERR_ARGUMENT, "image_size", "%d is not a multiple of patch (%d)", c->image_size, c->patch);
+        return up_fail(UP_ERR_ARGUMENT, "image_size", "%d is not a multiple of patch (%d)", c->image_size,
+                       c->patch);
     if (c->fixed_space && c->width % 4)
-        return up_fail(UP_ERR_ARGUMENT, "width", "%d is not a multiple of 4, which the sine-cosine table needs",
-                       c->width);
+        return up_fail(UP_ERR_ARGUMENT, "width",
+                       "%d is not a multiple of 4, which the sine-cosine table needs", c->width);
     if (!(c->drop_path >= 0 && c->drop_path < 1))
         return up_fail(UP_ERR_ARGUMENT, "drop_path", "%g is outside 0 <= p < 1", c->drop_path);
     if (!(c->patch_position_init >= 0))

@@ -1,12 +1,17 @@
-/* loss.c - equation 3: softmax cross-entropy over cos(f(x), f(y)) / tau, for a shared target set or, in-batch, in both
- * directions. Inputs and targets are the first Q and the next V rows of the unit features. */
+/* loss.c - equation 3: softmax cross-entropy over cos(f(x), f(y)) / tau, for a shared target set or,
+ * in-batch, in both directions. Inputs and targets are the first Q and the next V rows of the unit features.
+ */
 #include "ref/model/run.h"
 
 #include <math.h>
 #include <stdlib.h>
 
-static up_view unit_queries(const up_run *r, up_view rows) { return up_view_rows(rows, 0, r->queries); }
-static up_view unit_targets(const up_run *r, up_view rows) { return up_view_rows(rows, r->queries, r->targets); }
+static up_view unit_queries(const up_run *r, up_view rows) {
+    return up_view_rows(rows, 0, r->queries);
+}
+static up_view unit_targets(const up_run *r, up_view rows) {
+    return up_view_rows(rows, r->queries, r->targets);
+}
 
 static up_view temperature(const up_run *r) {
     return up_weight(r, r->model->params.temperature[r->last_loss.task]);
@@ -16,10 +21,13 @@ static up_status check_loss(const up_run *r, const up_loss *loss) {
     if (!r->training) return up_fail(UP_ERR_ARGUMENT, "loss", "this run was made for inference");
     if (r->stage < 1) return up_fail(UP_ERR_ARGUMENT, "loss", "no forward pass yet");
     if (loss->task < 0 || loss->task >= r->model->config.tasks)
-        return up_fail(UP_ERR_ARGUMENT, "loss", "task %d, the model has %d", loss->task, r->model->config.tasks);
-    if (!loss->labels == !loss->soft) return up_fail(UP_ERR_ARGUMENT, "loss", "wants either labels or soft targets");
-    if (!r->queries || !r->targets) return up_fail(UP_ERR_ARGUMENT, "loss", "nothing to compare: %d inputs, %d targets",
-                                                   r->queries, r->targets);
+        return up_fail(UP_ERR_ARGUMENT, "loss", "task %d, the model has %d", loss->task,
+                       r->model->config.tasks);
+    if (!loss->labels == !loss->soft)
+        return up_fail(UP_ERR_ARGUMENT, "loss", "wants either labels or soft targets");
+    if (!r->queries || !r->targets)
+        return up_fail(UP_ERR_ARGUMENT, "loss", "nothing to compare: %d inputs, %d targets", r->queries,
+                       r->targets);
     if (loss->symmetric && (r->queries != r->targets || loss->soft))
         return up_fail(UP_ERR_ARGUMENT, "loss", "both directions need as many inputs as targets, and labels");
     for (int i = 0; loss->labels && i < r->queries; i++) {
@@ -58,19 +66,27 @@ static up_status similarities(up_run *r) {
     up_view x = unit_queries(r, r->unit), y = unit_targets(r, r->unit);
     UP_TRY(b->ops->logits(b, &(up_logits_args){.a = x, .b = y, .log_scale = temperature(r), .z = r->logits}));
     if (!r->last_loss.symmetric) return UP_OK;
-    return b->ops->logits(b, &(up_logits_args){.a = y, .b = x, .log_scale = temperature(r), .z = r->back_logits});
+    return b->ops->logits(
+        b, &(up_logits_args){.a = y, .b = x, .log_scale = temperature(r), .z = r->back_logits});
 }
 
 static up_status cross_entropy(up_run *r) {
     up_backend *b = r->model->backend;
     const up_loss *loss = &r->last_loss;
     up_view labels = loss->labels ? r->labels : (up_view){0};
-    UP_TRY(b->ops->xent(b, &(up_xent_args){.z = r->logits, .targets = labels, .soft = r->soft,
-                                           .smoothing = loss->smoothing, .loss = r->loss, .lse = r->lse,
+    UP_TRY(b->ops->xent(b, &(up_xent_args){.z = r->logits,
+                                           .targets = labels,
+                                           .soft = r->soft,
+                                           .smoothing = loss->smoothing,
+                                           .loss = r->loss,
+                                           .lse = r->lse,
                                            .correct = r->correct}));
     if (!loss->symmetric) return UP_OK;
-    return b->ops->xent(b, &(up_xent_args){.z = r->back_logits, .targets = labels, .smoothing = loss->smoothing,
-                                           .loss = r->back_loss, .lse = r->back_lse});
+    return b->ops->xent(b, &(up_xent_args){.z = r->back_logits,
+                                           .targets = labels,
+                                           .smoothing = loss->smoothing,
+                                           .loss = r->back_loss,
+                                           .lse = r->back_lse});
 }
 
 static up_status sum_column(up_run *r, up_view column, double *sum) {
@@ -91,7 +107,8 @@ static up_status read_value(up_run *r, up_loss_value *value) {
     if (r->last_loss.symmetric) UP_TRY(sum_column(r, r->back_loss, &back));
     double rows = r->counted ? r->counted : 1;
     double mean = r->last_loss.symmetric ? (forward + back) / (2 * rows) : forward / rows;
-    *value = (up_loss_value){.loss = r->last_loss.weight * mean, .accuracy = correct / rows, .rows = r->counted};
+    *value =
+        (up_loss_value){.loss = r->last_loss.weight * mean, .accuracy = correct / rows, .rows = r->counted};
     if (!isfinite(value->loss)) r->bad_loss = 1;
     return UP_OK;
 }
@@ -106,16 +123,27 @@ up_status up_run_loss(up_run *r, const up_loss *loss, up_loss_value *value) {
     return value ? read_value(r, value) : UP_OK;
 }
 
-/* One direction: logits z of queries a against targets b; sets da and db. z is overwritten by its gradient. */
-static up_status direction_bwd(up_run *r, up_view z, up_view lse, up_view a, up_view b_rows, float weight, up_view da,
-                               up_view db) {
+/* One direction: logits z of queries a against targets b; sets da and db. z is overwritten by its gradient.
+ */
+static up_status direction_bwd(up_run *r, up_view z, up_view lse, up_view a, up_view b_rows, float weight,
+                               up_view da, up_view db) {
     up_backend *b = r->model->backend;
     const up_loss *loss = &r->last_loss;
     up_view labels = loss->labels ? r->labels : (up_view){0};
-    UP_TRY(b->ops->xent_bwd(b, &(up_xent_grad){.z = z, .targets = labels, .soft = r->soft, .lse = lse,
-                                               .smoothing = loss->smoothing, .weight = weight, .dz = z}));
+    UP_TRY(b->ops->xent_bwd(b, &(up_xent_grad){.z = z,
+                                               .targets = labels,
+                                               .soft = r->soft,
+                                               .lse = lse,
+                                               .smoothing = loss->smoothing,
+                                               .weight = weight,
+                                               .dz = z}));
     return b->ops->logits_bwd(
-        b, &(up_logits_grad){.a = a, .b = b_rows, .log_scale = temperature(r), .dz = z, .da = da, .db = db,
+        b, &(up_logits_grad){.a = a,
+                             .b = b_rows,
+                             .log_scale = temperature(r),
+                             .dz = z,
+                             .da = da,
+                             .db = db,
                              .dlog_scale = up_grad(r, r->model->params.temperature[loss->task]),
                              .scratch = r->scratch});
 }
@@ -131,7 +159,8 @@ static up_status loss_bwd(up_run *r) {
     if (!loss->symmetric) return UP_OK;
     UP_TRY(direction_bwd(r, r->back_logits, r->back_lse, y, x, weight, unit_targets(r, r->grad_back),
                          unit_queries(r, r->grad_back)));
-    return b->ops->residual(b, &(up_residual_args){.x = r->grad_unit, .branch = r->grad_back, .y = r->grad_unit});
+    return b->ops->residual(
+        b, &(up_residual_args){.x = r->grad_unit, .branch = r->grad_back, .y = r->grad_unit});
 }
 
 up_status up_run_backward(up_run *r, up_layer_done layer_done, void *context) {

@@ -1,4 +1,5 @@
-/* model.c - a configuration with its weights on a backend. Reading and writing files is src/files/weights.c. */
+/* model.c - a configuration with its weights on a backend. Reading and writing files is src/files/weights.c.
+ */
 #include "ref/model/run.h"
 
 #include <stdlib.h>
@@ -16,7 +17,8 @@ up_status up_model_create(up_backend *backend, const up_config *config, uint64_t
     weights = malloc(bytes);
     if (!weights) UP_GO(up_fail(UP_ERR_MEMORY, "model", "%zu bytes wanted for %s", bytes, config->preset));
     UP_GO(up_params_init(config, &model->params, seed, weights));
-    UP_GO(backend->ops->upload(backend, up_view_at(model->weights, UP_F32, 0, 1, model->params.total), weights));
+    UP_GO(backend->ops->upload(backend, up_view_at(model->weights, UP_F32, 0, 1, model->params.total),
+                               weights));
 done:
     free(weights);
     if (status != UP_OK) up_model_destroy(model), model = NULL;
@@ -41,8 +43,9 @@ up_status up_model_set_targets(up_model *model, const int32_t *ids, int count) {
     }
     for (int i = 0; i < count; i++)
         if (copy[i] < 0 || copy[i] >= model->config.vocabulary || (i && copy[i] <= copy[i - 1])) {
-            up_status status = up_fail(UP_ERR_ARGUMENT, "target set", "id %d at place %d: wanted ascending ids below %d",
-                                       copy[i], i, model->config.vocabulary);
+            up_status status =
+                up_fail(UP_ERR_ARGUMENT, "target set", "id %d at place %d: wanted ascending ids below %d",
+                        copy[i], i, model->config.vocabulary);
             free(copy);
             return status;
         }
@@ -56,9 +59,15 @@ const int32_t *up_model_targets(const up_model *model, int *count) {
     return model->targets;
 }
 
-const up_config *up_model_config(const up_model *model) { return &model->config; }
-const up_params *up_model_params(const up_model *model) { return &model->params; }
-up_backend *up_model_backend(const up_model *model) { return model->backend; }
+const up_config *up_model_config(const up_model *model) {
+    return &model->config;
+}
+const up_params *up_model_params(const up_model *model) {
+    return &model->params;
+}
+up_backend *up_model_backend(const up_model *model) {
+    return model->backend;
+}
 
 static up_view param_view(up_buffer *buffer, const up_params *params, int param) {
     if (param < 0 || !buffer) return (up_view){0};
@@ -66,9 +75,13 @@ static up_view param_view(up_buffer *buffer, const up_params *params, int param)
     return up_view_at(buffer, UP_F32, p->offset, p->rows, p->cols);
 }
 
-up_view up_model_weight(const up_model *model, int param) { return param_view(model->weights, &model->params, param); }
+up_view up_model_weight(const up_model *model, int param) {
+    return param_view(model->weights, &model->params, param);
+}
 
-up_view up_weight(const up_run *run, int param) { return up_model_weight(run->model, param); }
+up_view up_weight(const up_run *run, int param) {
+    return up_model_weight(run->model, param);
+}
 
 up_view up_grad(const up_run *run, int param) {
     const up_params *p = &run->model->params;
@@ -76,7 +89,9 @@ up_view up_grad(const up_run *run, int param) {
     return param_view(run->gradients, p, param);
 }
 
-up_view up_run_gradient(up_run *run, int param) { return up_grad(run, param); }
+up_view up_run_gradient(up_run *run, int param) {
+    return up_grad(run, param);
+}
 
 up_view up_run_moment(up_run *run, int order, int param) {
     return param_view(order == 1 ? run->moment1 : run->moment2, &run->model->params, param);

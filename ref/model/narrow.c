@@ -1,13 +1,13 @@
-/* narrow.c - the last layer at the rows that are read out. Behind the keys and values, nothing of the last layer mixes
- * tokens, and only read-out rows are used: computing those alone is exact. With a picture of 196 patches one row of 197
- * remains, with a vocabulary entry one of 3. */
+/* narrow.c - the last layer at the rows that are read out. Behind the keys and values, nothing of the last
+ * layer mixes tokens, and only read-out rows are used: computing those alone is exact. With a picture of 196
+ * patches one row of 197 remains, with a vocabulary entry one of 3. */
 #include "ref/model/run.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-/* Queries of a sequence must be the last of its keys (backend.h) unless all keys are seen: so a doubled sequence keeps its slots,
- * all of them and nothing else, or nothing. */
+/* Queries of a sequence must be the last of its keys (backend.h) unless all keys are seen: so a doubled
+ * sequence keeps its slots, all of them and nothing else, or nothing. */
 static int fits(const up_run *r, const int32_t *q) {
     if (q[UP_SEQ_KIND] == UP_MASK_FULL) return 1;
     int kept = 0, slots = 0;
@@ -57,7 +57,8 @@ up_status up_upload_narrow(up_run *r, const up_batch *b) {
     up_backend *be = r->model->backend;
     up_status status = UP_OK;
     int readouts = b->queries + b->targets;
-    int32_t *rows = malloc(((size_t)r->kept + (size_t)readouts + (size_t)b->sequences * UP_SEQ_FIELDS) * sizeof *rows);
+    int32_t *rows =
+        malloc(((size_t)r->kept + (size_t)readouts + (size_t)b->sequences * UP_SEQ_FIELDS) * sizeof *rows);
     if (!rows) return up_fail(UP_ERR_MEMORY, "packed batch", "%d rows to keep", r->kept);
     int32_t *places = rows + r->kept, *sequence = places + readouts;
     count_kept(r, b, rows, sequence);

@@ -1,5 +1,5 @@
-/* params.c - the table of parameters: names, shapes, initial values, weight decay, and the groups of the paper's Table 9.
- * The file order is the order here. */
+/* params.c - the table of parameters: names, shapes, initial values, weight decay, and the groups of the
+ * paper's Table 9. The file order is the order here. */
 #include "uniperceiver/model.h"
 #include "uniperceiver/random.h"
 
@@ -29,11 +29,13 @@ static int add(builder *b, const char *name, up_param_group group, int64_t rows,
     return p->count++;
 }
 
-static int add_vector(builder *b, const char *name, up_param_group group, int64_t n, up_init init, double value) {
+static int add_vector(builder *b, const char *name, up_param_group group, int64_t n, up_init init,
+                      double value) {
     return add(b, name, group, 1, n, init, value);
 }
 
-static void add_norm(builder *b, const char *name, up_param_group group, int64_t width, int *weight, int *bias) {
+static void add_norm(builder *b, const char *name, up_param_group group, int64_t width, int *weight,
+                     int *bias) {
     char full[UP_TENSOR_NAME_SIZE];
     snprintf(full, sizeof full, "%s.weight", name);
     *weight = add_vector(b, full, group, width, UP_INIT_ONE, 0);
@@ -41,8 +43,8 @@ static void add_norm(builder *b, const char *name, up_param_group group, int64_t
     *bias = add_vector(b, full, group, width, UP_INIT_ZERO, 0);
 }
 
-static void add_linear(builder *b, const char *name, up_param_group group, int64_t out, int64_t in, int blocks,
-                       int *weight, int *bias) {
+static void add_linear(builder *b, const char *name, up_param_group group, int64_t out, int64_t in,
+                       int blocks, int *weight, int *bias) {
     char full[UP_TENSOR_NAME_SIZE];
     snprintf(full, sizeof full, "%s.weight", name);
     *weight = add(b, full, group, out, in, UP_INIT_XAVIER, 0);
@@ -58,7 +60,8 @@ static void add_embeddings(builder *b, const up_config *c) {
     p->text_position =
         add(b, "text.position.weight", UP_GROUP_EMBEDDING, c->text_positions, width, UP_INIT_NORMAL, 0.02);
     p->text_type = add(b, "text.type.weight", UP_GROUP_EMBEDDING, 1, width, UP_INIT_NORMAL, 0.02);
-    add_linear(b, "patch", UP_GROUP_EMBEDDING, width, 3 * c->patch * c->patch, 1, &p->patch_weight, &p->patch_bias);
+    add_linear(b, "patch", UP_GROUP_EMBEDDING, width, 3 * c->patch * c->patch, 1, &p->patch_weight,
+               &p->patch_bias);
     double std = c->patch_position_init;
     p->space = add(b, "patch.space.weight", UP_GROUP_EMBEDDING, up_config_cells(c), width,
                    c->fixed_space ? UP_INIT_SINCOS_SPACE : UP_INIT_NORMAL, std);
@@ -90,8 +93,8 @@ static void add_layer(builder *b, const up_config *c, up_layer_index *l) {
         l->scale2 = add_vector(b, "scale2", UP_GROUP_ENCODER, width, UP_INIT_CONSTANT, c->layer_scale_init);
     }
     if (c->prompts)
-        l->prompt = add(b, "prompts", UP_GROUP_PROMPT, (int64_t)c->prompt_sides * c->prompts, width, UP_INIT_NORMAL,
-                        0.02);
+        l->prompt = add(b, "prompts", UP_GROUP_PROMPT, (int64_t)c->prompt_sides * c->prompts, width,
+                        UP_INIT_NORMAL, 0.02);
 }
 
 static void add_outputs(builder *b, const up_config *c) {
@@ -100,7 +103,8 @@ static void add_outputs(builder *b, const up_config *c) {
     p->head_weight = p->head_bias = p->head_alpha = -1;
     if (c->output_head) {
         add_norm(b, "output.norm", UP_GROUP_OUTPUT, c->width, &p->output_norm_weight, &p->output_norm_bias);
-        add_linear(b, "output.proj", UP_GROUP_OUTPUT, c->width, c->width, 1, &p->output_weight, &p->output_bias);
+        add_linear(b, "output.proj", UP_GROUP_OUTPUT, c->width, c->width, 1, &p->output_weight,
+                   &p->output_bias);
     }
     if (c->classes) { /* equation 4: w and b start at 0, alpha at 1 */
         p->head_weight = add(b, "head.weight", UP_GROUP_LINEAR_HEAD, c->classes, c->width, UP_INIT_ZERO, 0);
@@ -150,18 +154,20 @@ int up_params_find(const up_params *p, const char *name) {
     return -1;
 }
 
-/* Table 9 counts w alone as the linear head (768 x classes); its bias and alpha are left to the reader there. */
+/* Table 9 counts w alone as the linear head (768 x classes); its bias and alpha are left to the reader there.
+ */
 void up_params_count(const up_config *c, const up_params *p, int64_t counts[UP_GROUP_COUNT]) {
     memset(counts, 0, sizeof counts[0] * UP_GROUP_COUNT);
     for (int i = 0; i < p->count; i++)
-        if (i != p->head_bias && i != p->head_alpha) counts[p->list[i].group] += p->list[i].rows * p->list[i].cols;
+        if (i != p->head_bias && i != p->head_alpha)
+            counts[p->list[i].group] += p->list[i].rows * p->list[i].cols;
     counts[UP_GROUP_SPE] = c->width;
     counts[UP_GROUP_EMBEDDING] -= c->width;
 }
 
 const char *up_param_group_name(up_param_group group) {
-    static const char *const names[UP_GROUP_COUNT] = {"<SPE>",   "layer norm", "prompt",     "linear head",
-                                                      "embedding", "encoder",  "output head", "temperature"};
+    static const char *const names[UP_GROUP_COUNT] = {
+        "<SPE>", "layer norm", "prompt", "linear head", "embedding", "encoder", "output head", "temperature"};
     return names[group];
 }
 
@@ -179,7 +185,8 @@ static void init_sincos(float *out, int64_t cells, int64_t width) {
         }
 }
 
-static uint64_t hash_name(const char *name) { /* FNV-1a: a tensor's stream depends on its name, not on its place */
+static uint64_t
+hash_name(const char *name) { /* FNV-1a: a tensor's stream depends on its name, not on its place */
     uint64_t h = 1469598103934665603u;
     for (; *name; name++) h = (h ^ (unsigned char)*name) * 1099511628211u;
     return h;
@@ -190,8 +197,12 @@ static void init_param(const up_param *t, uint64_t seed, float *out) {
     up_rng rng = up_rng_make(seed, hash_name(t->name), 0, 0);
     double bound = sqrt(6.0 / (double)(t->rows / t->init_blocks + t->cols));
     switch (t->init) {
-    case UP_INIT_SINCOS_SPACE: init_sincos(out, t->rows, t->cols); return;
-    case UP_INIT_ZERO: memset(out, 0, (size_t)n * sizeof *out); return;
+    case UP_INIT_SINCOS_SPACE:
+        init_sincos(out, t->rows, t->cols);
+        return;
+    case UP_INIT_ZERO:
+        memset(out, 0, (size_t)n * sizeof *out);
+        return;
     case UP_INIT_ONE:
         for (int64_t i = 0; i < n; i++) out[i] = 1;
         return;

@@ -1,5 +1,5 @@
-/* plan.c - where every tensor of a run lies. All activations share one arena; for each batch they are laid out anew with
- * its exact sizes, and the arena grows only between batches. */
+/* plan.c - where every tensor of a run lies. All activations share one arena; for each batch they are laid
+ * out anew with its exact sizes, and the arena grows only between batches. */
 #include "ref/model/run.h"
 
 #include <stdlib.h>
@@ -17,8 +17,12 @@ static up_view place_as(layout *l, up_dtype dtype, int64_t rows, int64_t cols) {
     l->bytes += ((size_t)(rows * cols) * up_dtype_size(dtype) + LINE - 1) / LINE * LINE;
     return v;
 }
-static up_view place(layout *l, int64_t rows, int64_t cols) { return place_as(l, UP_F32, rows, cols); }
-static up_view place_ids(layout *l, int64_t rows, int64_t cols) { return place_as(l, UP_I32, rows, cols); }
+static up_view place(layout *l, int64_t rows, int64_t cols) {
+    return place_as(l, UP_F32, rows, cols);
+}
+static up_view place_ids(layout *l, int64_t rows, int64_t cols) {
+    return place_as(l, UP_I32, rows, cols);
+}
 
 static void place_patches(layout *l, up_patch_state *s, const up_patch_rows *p, int values, int width) {
     s->pixels = place(l, p->count, values);
@@ -46,15 +50,17 @@ static void place_inputs(layout *l, up_run *r, const up_batch *b) {
     r->kept_sequence = place_ids(l, r->kept ? b->sequences : 0, UP_SEQ_FIELDS);
 }
 
-/* One layer's tensors. `x` is the output of the layer before; `kept` > 0 makes the layer narrow. In inference the residual
- * stream is updated in place. */
+/* One layer's tensors. `x` is the output of the layer before; `kept` > 0 makes the layer narrow. In inference
+ * the residual stream is updated in place. */
 static void place_layer(layout *l, up_run *r, up_layer_state *s, up_view x, int kept) {
     const up_config *c = &r->model->config;
-    int64_t all = r->tokens, n = kept ? kept : all, width = c->width, prompts = (int64_t)c->prompts * c->prompt_sides;
+    int64_t all = r->tokens, n = kept ? kept : all, width = c->width,
+            prompts = (int64_t)c->prompts * c->prompt_sides;
     s->x = x, s->rows = (int)n;
     s->stats1 = place(l, all, 2), s->normed1 = place(l, all, width);
     s->qkv = place(l, all, (kept ? 2 : 3) * width);
-    s->kept_x = place(l, kept, width), s->kept_normed1 = place(l, kept, width), s->kept_q = place(l, kept, width);
+    s->kept_x = place(l, kept, width), s->kept_normed1 = place(l, kept, width),
+    s->kept_q = place(l, kept, width);
     if (kept) x = s->kept_x;
     s->prompt_stats = place(l, prompts, 2), s->prompt_normed = place(l, prompts, width);
     s->prompt_qkv = place(l, prompts, 3 * width);
@@ -91,7 +97,8 @@ static void place_readout(layout *l, up_run *r) {
     if (!r->training) q = v = 0; /* no loss: no logits */
     int64_t back = q == v ? q : 0;
     r->labels = place_ids(l, q, 1);
-    r->logits = place(l, q, v), r->loss = place(l, q, 1), r->lse = place(l, q, 1), r->correct = place(l, q, 1);
+    r->logits = place(l, q, v), r->loss = place(l, q, 1), r->lse = place(l, q, 1),
+    r->correct = place(l, q, 1);
     r->back_logits = place(l, back, back), r->back_loss = place(l, back, 1), r->back_lse = place(l, back, 1);
 }
 
@@ -103,9 +110,11 @@ static void place_gradients(layout *l, up_run *r) {
     r->grad_wide = place(l, n, c->ffn), r->grad_qkv = place(l, n, 3 * width);
     r->grad_q = place(l, r->kept, width), r->grad_spread = place(l, r->kept ? n : 0, width);
     r->grad_prompt_qkv = place(l, prompts, 3 * width), r->grad_prompt = place(l, prompts, width);
-    r->grad_unit = place(l, rows, width), r->grad_back = place(l, rows, width), r->grad_feature = place(l, rows, width);
+    r->grad_unit = place(l, rows, width), r->grad_back = place(l, rows, width),
+    r->grad_feature = place(l, rows, width);
     r->grad_text = place(l, r->text.ids.rows, width);
-    r->grad_image = place(l, r->image.cells.rows, width), r->grad_video = place(l, r->video.cells.rows, width);
+    r->grad_image = place(l, r->image.cells.rows, width),
+    r->grad_video = place(l, r->video.cells.rows, width);
 }
 
 /* The most scratch that any operation of this batch asks for. */
@@ -126,7 +135,11 @@ static size_t scratch_bytes(const up_run *r) {
         {UP_OP_LINEAR, {.rows = rows, .in = width, .out = width}},
         {UP_OP_LAYERNORM, {.rows = n > rows ? n : rows, .in = width, .out = width}},
         {UP_OP_ATTENTION,
-         {.rows = n, .in = width, .out = width, .keys = r->max_keys + c->prompts, .heads = c->heads,
+         {.rows = n,
+          .in = width,
+          .out = width,
+          .keys = r->max_keys + c->prompts,
+          .heads = c->heads,
           .sequences = r->sequences}},
         {UP_OP_RESIDUAL, {.rows = n, .in = width, .out = width}},
         {UP_OP_LOGITS, {.rows = r->queries, .in = width, .out = r->targets}},
@@ -168,10 +181,11 @@ static up_status upload_ids(up_run *r, const up_batch *b) {
     for (int i = 0; i < b->text_count && status == UP_OK; i++) {
         ids[i] = b->text_id[i] < 0 ? c->vocabulary - 1 : b->text_id[i];
         if (ids[i] >= c->vocabulary)
-            status = up_fail(UP_ERR_ARGUMENT, "text", "token id %d, the model's vocabulary has %d", ids[i], c->vocabulary);
+            status = up_fail(UP_ERR_ARGUMENT, "text", "token id %d, the model's vocabulary has %d", ids[i],
+                             c->vocabulary);
         if (b->text_position[i] >= c->text_positions)
-            status = up_fail(UP_ERR_ARGUMENT, "text", "position %d, the model has positions 0..%d", b->text_position[i],
-                             c->text_positions - 1);
+            status = up_fail(UP_ERR_ARGUMENT, "text", "position %d, the model has positions 0..%d",
+                             b->text_position[i], c->text_positions - 1);
     }
     up_backend *be = r->model->backend;
     if (status == UP_OK) status = be->ops->upload(be, r->text.ids, ids);
@@ -204,7 +218,8 @@ up_status up_plan(up_run *r, const up_batch *b) {
         be->ops->release(be, r->arena);
         r->arena = NULL, r->arena_bytes = 0;
         r->unit = (up_view){0}; /* no features, should the larger arena not be had */
-        size_t room = r->training ? bytes + bytes / 4 : bytes; /* batches differ in size: do not grow for each */
+        size_t room =
+            r->training ? bytes + bytes / 4 : bytes; /* batches differ in size: do not grow for each */
         UP_TRY(be->ops->alloc(be, room, &r->arena));
         r->arena_bytes = room;
         lay_out(r, b);

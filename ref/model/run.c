@@ -1,4 +1,5 @@
-/* run.c - the life of a run and its forward pass. The road: plan (lay out, upload) -> embed -> encoder -> similarity. */
+/* run.c - the life of a run and its forward pass. The road: plan (lay out, upload) -> embed -> encoder ->
+ * similarity. */
 #include "ref/model/run.h"
 
 #include <stdlib.h>
@@ -18,7 +19,8 @@ static up_status make_state(up_run *r) {
 static up_status check_support(const up_model *model) {
     up_backend *b = model->backend;
     const up_config *c = &model->config;
-    up_op_dims dims = {.rows = 1, .in = c->width, .out = c->width, .keys = 1, .heads = c->heads, .sequences = 1};
+    up_op_dims dims = {
+        .rows = 1, .in = c->width, .out = c->width, .keys = 1, .heads = c->heads, .sequences = 1};
     for (int op = 0; op < UP_OP_COUNT; op++) {
         const char *why = "";
         if (!b->ops->supports(b, (up_op)op, UP_F32, &dims, &why))
@@ -52,7 +54,9 @@ void up_run_free(up_run *r) {
     free(r);
 }
 
-void up_run_keep_all_rows(up_run *r, int all) { r->keep_all = all; }
+void up_run_keep_all_rows(up_run *r, int all) {
+    r->keep_all = all;
+}
 
 up_status up_run_forward(up_run *r, const up_batch *batch, const float *drop) {
     UP_TRY(up_plan(r, batch));
@@ -72,12 +76,18 @@ up_status up_run_features(up_run *r, float *out) {
 
 up_view up_run_view(up_run *r, up_run_tensor tensor, int index) {
     switch (tensor) {
-    case UP_RUN_EMBEDDING: return r->layers[0].x;
-    case UP_RUN_LAYER: return r->layers[index].y;
-    case UP_RUN_FEATURES: return r->features;
-    case UP_RUN_UNIT: return r->unit;
-    case UP_RUN_LOGITS: return r->logits;
-    case UP_RUN_LOSS: return r->loss;
+    case UP_RUN_EMBEDDING:
+        return r->layers[0].x;
+    case UP_RUN_LAYER:
+        return r->layers[index].y;
+    case UP_RUN_FEATURES:
+        return r->features;
+    case UP_RUN_UNIT:
+        return r->unit;
+    case UP_RUN_LOGITS:
+        return r->logits;
+    case UP_RUN_LOSS:
+        return r->loss;
     }
     return (up_view){0};
 }

@@ -1,4 +1,5 @@
-/* corrupt.c - whole-word masking, 80 / 10 / 10 (Devlin et al. 2019, as the paper's section 3.2 follows it). */
+/* corrupt.c - whole-word masking, 80 / 10 / 10 (Devlin et al. 2019, as the paper's section 3.2 follows it).
+ */
 #include "data/corrupt.h"
 
 #include <math.h>
@@ -28,7 +29,8 @@ void up_mask_words(const up_tokenizer *t, const up_masking *m, up_rng *rng, cons
     int end = count && ids[count - 1] == UP_TOKEN_END ? count - 1 : count, words = 0;
     for (int i = 0; i < end; i = word_end(t, ids, end, i)) words++;
     if (!words) return;
-    int wanted = (int)fmax(1, floor(m->share * words + up_rng_uniform(rng))); /* right on average, also for short texts */
+    int wanted = (int)fmax(
+        1, floor(m->share * words + up_rng_uniform(rng))); /* right on average, also for short texts */
     /* selection sampling (Knuth, algorithm S): each set of `wanted` words is equally likely */
     int seen = 0;
     for (int i = 0; i < end && wanted; seen++) {

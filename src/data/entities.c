@@ -1,5 +1,6 @@
-/* entities.c - HTML's named character references, sorted by name (made by golden/make_entities.py, do not edit).
- * A name with ';' needs it; values are UTF-8. Source: the HTML standard's list, as Python's html.entities has it. */
+/* entities.c - HTML's named character references, sorted by name (made by golden/make_entities.py, do not
+ * edit). A name with ';' needs it; values are UTF-8. Source: the HTML standard's list, as Python's
+ * html.entities has it. */
 #include "data/entities.h"
 
 /* clang-format off */

@@ -1,5 +1,5 @@
-/* loader.c - a ring of slots: iteration n lives in slot n mod count. Workers claim iterations in order, the consumer
- * takes them in order; so the stream is the same for any number of threads. */
+/* loader.c - a ring of slots: iteration n lives in slot n mod count. Workers claim iterations in order, the
+ * consumer takes them in order; so the stream is the same for any number of threads. */
 #include "data/loader.h"
 
 #include <pthread.h>
@@ -50,13 +50,16 @@ static void *work(void *argument) {
     return NULL;
 }
 
-up_status up_loader_create(up_loader_build build, void *context, void *const *slots, int count, int threads, int64_t first,
-                           up_loader **out) {
+up_status up_loader_create(up_loader_build build, void *context, void *const *slots, int count, int threads,
+                           int64_t first, up_loader **out) {
     *out = NULL;
-    if (threads < 1 || count < 2) return up_fail(UP_ERR_ARGUMENT, "loader", "%d threads, %d slots: wanted 1 and 2 or more",
-                                                 threads, count);
+    if (threads < 1 || count < 2)
+        return up_fail(UP_ERR_ARGUMENT, "loader", "%d threads, %d slots: wanted 1 and 2 or more", threads,
+                       count);
     up_loader *l = calloc(1, sizeof *l);
-    if (l) l->slots = calloc((size_t)count, sizeof *l->slots), l->workers = calloc((size_t)threads, sizeof *l->workers);
+    if (l)
+        l->slots = calloc((size_t)count, sizeof *l->slots),
+        l->workers = calloc((size_t)threads, sizeof *l->workers);
     if (!l || !l->slots || !l->workers) {
         if (l) free(l->slots), free(l->workers), free(l);
         return up_fail(UP_ERR_MEMORY, "loader", "%d slots wanted", count);

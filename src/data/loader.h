@@ -5,19 +5,19 @@
 #include "uniperceiver/status.h"
 #include <stdint.h>
 
-/* Fill `slot` with the work of one iteration. Called from several threads at once, each with its own slot; must be a
- * pure function of (context, iteration). */
+/* Fill `slot` with the work of one iteration. Called from several threads at once, each with its own slot;
+ * must be a pure function of (context, iteration). */
 typedef up_status (*up_loader_build)(void *context, int64_t iteration, void *slot);
 
 typedef struct up_loader up_loader;
 
-/* Workers build iterations first, first + 1, ... ahead into `count` slots that the caller owns (slots[i] are handed to
- * build). threads >= 1; count > threads lets them run ahead. */
-up_status up_loader_create(up_loader_build build, void *context, void *const *slots, int count, int threads, int64_t first,
-                           up_loader **out);
+/* Workers build iterations first, first + 1, ... ahead into `count` slots that the caller owns (slots[i] are
+ * handed to build). threads >= 1; count > threads lets them run ahead. */
+up_status up_loader_create(up_loader_build build, void *context, void *const *slots, int count, int threads,
+                           int64_t first, up_loader **out);
 
-/* Wait for the next iteration's slot; the slot handed out before it goes back to the workers. A failure of the worker is
- * returned here with its message. *waited (may be NULL) adds the seconds spent waiting. */
+/* Wait for the next iteration's slot; the slot handed out before it goes back to the workers. A failure of
+ * the worker is returned here with its message. *waited (may be NULL) adds the seconds spent waiting. */
 up_status up_loader_next(up_loader *loader, void **slot, double *waited);
 
 /* Stop the workers and free; NULL is fine. The slots remain the caller's. */

@@ -53,8 +53,8 @@ static up_status parse(up_table *t) {
         if (!*line) continue;
         size_t found = split(line, t->cells + t->rows * t->columns, t->columns);
         if (found != t->columns)
-            return up_fail(UP_ERR_FORMAT, t->path, "line %zu has %zu cells, the first line names %zu columns", number,
-                           found, t->columns);
+            return up_fail(UP_ERR_FORMAT, t->path, "line %zu has %zu cells, the first line names %zu columns",
+                           number, found, t->columns);
         t->rows++;
     }
     if (!t->rows) return up_fail(UP_ERR_FORMAT, t->path, "no rows below the column names");
@@ -104,7 +104,8 @@ up_status up_table_file(const up_table *t, size_t row, size_t column, char **pat
     return UP_OK;
 }
 
-up_status up_table_classes(const up_table *t, size_t column, const char ***names, size_t *count, int **of_row) {
+up_status up_table_classes(const up_table *t, size_t column, const char ***names, size_t *count,
+                           int **of_row) {
     /* open addressing over the row's value: slots hold class number + 1 */
     size_t slots = 16;
     while (slots < 2 * t->rows) slots *= 2;

@@ -1,5 +1,5 @@
-/* table.h - a list of samples: a TSV file whose first line names the columns. Cells are texts, class names, or paths of
- * picture and video files relative to the list's own folder. */
+/* table.h - a list of samples: a TSV file whose first line names the columns. Cells are texts, class names,
+ * or paths of picture and video files relative to the list's own folder. */
 #ifndef UP_DATA_TABLE_H
 #define UP_DATA_TABLE_H
 
@@ -28,8 +28,9 @@ static inline const char *up_table_cell(const up_table *t, size_t row, size_t co
 /* The path that a cell names: malloc'ed. */
 up_status up_table_file(const up_table *table, size_t row, size_t column, char **path);
 
-/* The distinct values of a column in order of first appearance, and for each row the index of its value, -1 where the
- * cell is empty. Both malloc'ed; the strings point into the table. */
-up_status up_table_classes(const up_table *table, size_t column, const char ***names, size_t *count, int **of_row);
+/* The distinct values of a column in order of first appearance, and for each row the index of its value, -1
+ * where the cell is empty. Both malloc'ed; the strings point into the table. */
+up_status up_table_classes(const up_table *table, size_t column, const char ***names, size_t *count,
+                           int **of_row);
 
 #endif

@@ -1,5 +1,6 @@
-/* eval.h - what the files of src/eval share: one evaluation's context and its scores. evaluate.c opens and dispatches,
- * measure.c computes the metrics from features, captions.c generates and scores texts, report.c prints and writes. */
+/* eval.h - what the files of src/eval share: one evaluation's context and its scores. evaluate.c opens and
+ * dispatches, measure.c computes the metrics from features, captions.c generates and scores texts, report.c
+ * prints and writes. */
 #ifndef UP_EVAL_EVAL_H
 #define UP_EVAL_EVAL_H
 
@@ -8,9 +9,9 @@
 #include "uniperceiver/uniperceiver.h"
 
 typedef struct up_score {
-    const char *task;   /* name of the evaluation, borrowed from the settings */
-    const char *metric; /* constant */
-    int trained;        /* the model was trained on this kind of task */
+    const char *task;            /* name of the evaluation, borrowed from the settings */
+    const char *metric;          /* constant */
+    int trained;                 /* the model was trained on this kind of task */
     double value, chance, error; /* error: standard error of the value */
     int64_t n;
 } up_score;
@@ -40,7 +41,8 @@ typedef struct up_evaluation {
 
 up_status up_scores_add(up_scores *scores, up_score score);
 
-/* Encode rows of a source in batches. Shared target sets (classes, vocabulary) are encoded once; retrieval has one a row. */
+/* Encode rows of a source in batches. Shared target sets (classes, vocabulary) are encoded once; retrieval
+ * has one a row. */
 up_status up_measure_features(up_evaluation *e, const up_source *source, up_features *out);
 void up_features_free(up_features *features);
 /* The metrics of a source's objective, added to e->scores. */

@@ -8,8 +8,8 @@
 static up_status open_evaluation(up_evaluation *e, const char *model_path) {
     char path[4096];
     snprintf(path, sizeof path, "%s/model.safetensors", e->settings.run);
-    up_load_options options = {.backend = e->options.backend, .threads = e->options.threads,
-                               .max_pixels = e->settings.max_pixels};
+    up_load_options options = {
+        .backend = e->options.backend, .threads = e->options.threads, .max_pixels = e->settings.max_pixels};
     UP_TRY(up_model_load(model_path ? model_path : path, &options, &e->session));
     up_model *model = up_session_model(e->session);
     UP_TRY(up_run_create(model, 0, &e->run));
@@ -34,14 +34,17 @@ static int is_trained(const up_evaluation *e, const up_task *task) {
     return up_config_task(e->world.config, task->name) >= 0;
 }
 
-static int generates(const up_task *task) { return task->objective == UP_AR && (task->image || task->video); }
+static int generates(const up_task *task) {
+    return task->objective == UP_AR && (task->image || task->video);
+}
 
 static up_status evaluate_one(up_evaluation *e, const up_task_settings *settings) {
     up_source source;
     UP_TRY(up_source_open(settings, &e->world, &source));
     if (!e->options.quiet) fprintf(stderr, "evaluating %s: %zu rows\n", settings->name, source.table.rows);
     int trained = is_trained(e, source.task);
-    up_status status = generates(source.task) ? up_measure_captions(e, &source, trained) : up_measure(e, &source, trained);
+    up_status status =
+        generates(source.task) ? up_measure_captions(e, &source, trained) : up_measure(e, &source, trained);
     up_source_close(&source);
     return status;
 }
@@ -76,7 +79,8 @@ up_status up_evaluate(const char *config_path, const char *const *overrides, siz
     }
     if (!e->settings.evaluation_count) UP_GO(up_fail(UP_ERR_ARGUMENT, config_path, "lists no evaluations"));
     UP_GO(open_evaluation(e, model_path));
-    for (size_t i = 0; i < e->settings.evaluation_count; i++) UP_GO(evaluate_one(e, &e->settings.evaluations[i]));
+    for (size_t i = 0; i < e->settings.evaluation_count; i++)
+        UP_GO(evaluate_one(e, &e->settings.evaluations[i]));
     UP_GO(show_examples(e));
     up_report_table(&e->scores);
     snprintf(path, sizeof path, "%s/metrics.json", e->settings.run);

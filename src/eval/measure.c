@@ -1,4 +1,5 @@
-/* measure.c - accuracy and recall from features: every task is the nearest target by cosine (paper equation 1). */
+/* measure.c - accuracy and recall from features: every task is the nearest target by cosine (paper equation
+ * 1). */
 #include "eval/eval.h"
 
 #include <math.h>
@@ -9,7 +10,8 @@ enum { EVALUATION_BATCH = 64 };
 
 static up_status append(float **rows, int64_t *count, const float *more, int64_t n, int width) {
     float *grown = realloc(*rows, (size_t)(*count + n) * (size_t)width * sizeof *grown);
-    if (!grown && *count + n) return up_fail(UP_ERR_MEMORY, "features", "%lld rows wanted", (long long)(*count + n));
+    if (!grown && *count + n)
+        return up_fail(UP_ERR_MEMORY, "features", "%lld rows wanted", (long long)(*count + n));
     *rows = grown;
     if (n) memcpy(grown + (size_t)*count * (size_t)width, more, (size_t)n * (size_t)width * sizeof *grown);
     *count += n;
@@ -34,11 +36,13 @@ static up_status take_batch(up_evaluation *e, up_features *f, int retrieving) {
     if (!features) return up_fail(UP_ERR_MEMORY, "features", "%lld rows wanted", (long long)rows);
     up_status status = up_run_features(e->run, features);
     for (int64_t i = 0; status == UP_OK && i < rows * f->width; i++)
-        if (!isfinite(features[i])) status = up_fail(UP_ERR_NUMERIC, "feature", "not finite: check the model");
+        if (!isfinite(features[i]))
+            status = up_fail(UP_ERR_NUMERIC, "feature", "not finite: check the model");
     if (status == UP_OK) status = append(&f->queries, &f->n, features, b->queries, f->width);
     if (status == UP_OK) status = append_labels(f, &e->work, offset);
     if (status == UP_OK && (retrieving || !f->v))
-        status = append(&f->targets, &f->v, features + (size_t)b->queries * (size_t)f->width, b->targets, f->width);
+        status = append(&f->targets, &f->v, features + (size_t)b->queries * (size_t)f->width, b->targets,
+                        f->width);
     free(features);
     return status;
 }
@@ -89,9 +93,11 @@ static int64_t nearest(const float *query, const float *targets, int64_t v, int 
     return best;
 }
 
-static up_score share(const up_source *s, const char *metric, int trained, int64_t hits, int64_t n, double chance) {
+static up_score share(const up_source *s, const char *metric, int trained, int64_t hits, int64_t n,
+                      double chance) {
     double p = n ? (double)hits / (double)n : 0;
-    return (up_score){s->settings->name, metric, trained, p, chance, n ? sqrt(p * (1 - p) / (double)n) : 0, n};
+    return (up_score){
+        s->settings->name, metric, trained, p, chance, n ? sqrt(p * (1 - p) / (double)n) : 0, n};
 }
 
 /* How often the most frequent label occurs: what a constant answer would reach. */
@@ -108,15 +114,19 @@ static up_status measure_accuracy(up_evaluation *e, const up_source *s, const up
     for (int64_t i = 0; i < f->n; i++) {
         if (f->labels[i] < 0) continue;
         counted++;
-        hits += nearest(f->queries + (size_t)i * (size_t)f->width, f->targets, f->v, f->width) == f->labels[i];
+        hits +=
+            nearest(f->queries + (size_t)i * (size_t)f->width, f->targets, f->v, f->width) == f->labels[i];
     }
     int words = s->task->objective == UP_MLM || s->task->objective == UP_AR;
     double chance = words ? most_frequent(f, counted) : f->v ? 1.0 / (double)f->v : 0;
-    return up_scores_add(&e->scores, share(s, words ? "word accuracy" : "accuracy", trained, hits, counted, chance));
+    return up_scores_add(&e->scores,
+                         share(s, words ? "word accuracy" : "accuracy", trained, hits, counted, chance));
 }
 
-/* How many of n candidates stand before the best one whose text is row i's own: several rows may share a text. */
-static int64_t rank_of(const up_source *s, int64_t i, const float *query, const float *candidates, int64_t n, int width) {
+/* How many of n candidates stand before the best one whose text is row i's own: several rows may share a
+ * text. */
+static int64_t rank_of(const up_source *s, int64_t i, const float *query, const float *candidates, int64_t n,
+                       int width) {
     const char *own = up_table_cell(&s->table, (size_t)i, s->target);
     double best = -INFINITY;
     int64_t before = 0;

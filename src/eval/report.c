@@ -26,13 +26,14 @@ static void table_part(const up_scores *s, int trained) {
         /* without spread of its own (all right or all wrong), chance's spread is the measure */
         double error = x->error > 0 ? x->error : sqrt(x->chance * (1 - x->chance) / (double)x->n);
         double above = error > 0 ? (x->value - x->chance) / error : 0;
-        printf("  %-34s %-18s %6.3f  %6.3f  %6.3f  %6.1f  %6lld\n", x->task, x->metric, x->value, x->chance, x->error, above,
-               (long long)x->n);
+        printf("  %-34s %-18s %6.3f  %6.3f  %6.3f  %6.1f  %6lld\n", x->task, x->metric, x->value, x->chance,
+               x->error, above, (long long)x->n);
     }
 }
 
 void up_report_table(const up_scores *s) {
-    printf("\n  %-34s %-18s %6s  %6s  %6s  %6s  %6s\n", "task", "metric", "value", "chance", "error", "sigmas", "n");
+    printf("\n  %-34s %-18s %6s  %6s  %6s  %6s  %6s\n", "task", "metric", "value", "chance", "error",
+           "sigmas", "n");
     printf("Tasks that were trained, on data that was not\n");
     table_part(s, 1);
     printf("Tasks that were never trained\n");
@@ -46,9 +47,10 @@ up_status up_report_json(const up_scores *s, const char *path) {
     up_status status = UP_OK;
     for (size_t i = 0; i < s->count; i++) {
         const up_score *x = &s->list[i];
-        if (json_array_append_new(list, json_pack("{s:s, s:b, s:s, s:f, s:f, s:f, s:I}", "task", x->task, "trained",
-                                                  x->trained, "metric", x->metric, "value", x->value, "chance", x->chance,
-                                                  "standard_error", x->error, "n", (json_int_t)x->n)))
+        if (json_array_append_new(list,
+                                  json_pack("{s:s, s:b, s:s, s:f, s:f, s:f, s:I}", "task", x->task, "trained",
+                                            x->trained, "metric", x->metric, "value", x->value, "chance",
+                                            x->chance, "standard_error", x->error, "n", (json_int_t)x->n)))
             UP_GO(up_fail(UP_ERR_MEMORY, path, "no memory for the scores"));
     }
     size_t length = json_dumpb(list, NULL, 0, JSON_INDENT(1) | JSON_REAL_PRECISION(6));

@@ -1,4 +1,5 @@
-/* file.h - whole files in and out of memory, and the one way a file is replaced: written aside, synced, renamed. */
+/* file.h - whole files in and out of memory, and the one way a file is replaced: written aside, synced,
+ * renamed. */
 #ifndef UP_FILES_FILE_H
 #define UP_FILES_FILE_H
 
@@ -6,12 +7,13 @@
 #include <stddef.h>
 #include <stdio.h>
 
-/* Read a whole regular file (a folder, a pipe or an empty path is an error that names it). *data is malloc'ed, with one
- * extra NUL byte behind *size bytes. */
+/* Read a whole regular file (a folder, a pipe or an empty path is an error that names it). *data is
+ * malloc'ed, with one extra NUL byte behind *size bytes. */
 up_status up_file_read(const char *path, void **data, size_t *size);
 
-/* A file being written aside as "<path>.partial"; commit syncs it, renames it over `path` and syncs the folder, so that
- * `path` is either the old file or the whole new one. abort (also after a failure) removes the partial file. */
+/* A file being written aside as "<path>.partial"; commit syncs it, renames it over `path` and syncs the
+ * folder, so that `path` is either the old file or the whole new one. abort (also after a failure) removes
+ * the partial file. */
 typedef struct up_file_writer {
     FILE *stream;
     char *path, *partial;

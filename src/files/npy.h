@@ -1,4 +1,5 @@
-/* npy.h - NumPy .npy arrays (format 1.0 and 2.0, C order, little endian), for features, masks and fixtures. */
+/* npy.h - NumPy .npy arrays (format 1.0 and 2.0, C order, little endian), for features, masks and fixtures.
+ */
 #ifndef UP_FILES_NPY_H
 #define UP_FILES_NPY_H
 

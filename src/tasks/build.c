@@ -1,4 +1,5 @@
-/* build.c - rows of a list -> packed batch: inputs first, then the target set. Formats: paper figures 3 and 5. */
+/* build.c - rows of a list -> packed batch: inputs first, then the target set. Formats: paper figures 3
+ * and 5. */
 #include "tasks/source.h"
 #include "data/corrupt.h"
 #include "uniperceiver/image.h"
@@ -20,9 +21,11 @@ typedef struct job {
 
 static up_status job_begin(job *j) {
     const up_config *c = j->source->world->config;
-    size_t limit = (size_t)j->source->settings->text_limit, pixels = 3 * (size_t)c->image_size * (size_t)c->image_size;
+    size_t limit = (size_t)j->source->settings->text_limit,
+           pixels = 3 * (size_t)c->image_size * (size_t)c->image_size;
     size_t frames = j->source->task->video ? (size_t)c->frames : 1;
-    j->ids = malloc(limit * sizeof *j->ids), j->corrupted = malloc(limit * sizeof *j->corrupted), j->read = malloc(limit);
+    j->ids = malloc(limit * sizeof *j->ids), j->corrupted = malloc(limit * sizeof *j->corrupted),
+    j->read = malloc(limit);
     j->pixels = malloc(pixels * sizeof *j->pixels), j->patches = malloc(frames * pixels * sizeof *j->patches);
     j->frames = calloc(frames, sizeof *j->frames);
     if (!j->ids || !j->corrupted || !j->read || !j->pixels || !j->patches || !j->frames)
@@ -80,8 +83,8 @@ static void mirror(up_image *image) {
 }
 
 /* One picture or frame -> patches [cells, 3 patch^2]. */
-static up_status to_patches(job *j, const up_image *image, int resize, const crop *where, const up_pixel_norm *norm,
-                            float *out) {
+static up_status to_patches(job *j, const up_image *image, int resize, const crop *where,
+                            const up_pixel_norm *norm, float *out) {
     const up_config *c = j->source->world->config;
     up_image square = {0};
     UP_TRY(up_image_square(image, resize, c->image_size, where->x, where->y, &square));
@@ -112,7 +115,9 @@ static up_status put_video(job *j, size_t row, up_rng *rng) {
     int cells = up_config_cells(c);
     char *path = NULL;
     UP_TRY(up_table_file(&j->source->table, row, j->source->video, &path));
-    up_video_clip clip = {.frames = c->frames, .stride = c->video_stride, .start = -1,
+    up_video_clip clip = {.frames = c->frames,
+                          .stride = c->video_stride,
+                          .start = -1,
                           .fraction = j->options->training ? up_rng_uniform(rng) : -1};
     up_status status = up_video_read(path, &clip, &j->source->world->limits, j->frames);
     free(path);
@@ -123,8 +128,8 @@ static up_status put_video(job *j, size_t row, up_rng *rng) {
     size_t frame_values = (size_t)cells * 3 * (size_t)c->patch * (size_t)c->patch;
     for (int f = 0; f < c->frames; f++) {
         if (status == UP_OK)
-            status = to_patches(j, &j->frames[f], resize, &where, norm,
-                                j->patches + (size_t)f * frame_values);
+            status =
+                to_patches(j, &j->frames[f], resize, &where, norm, j->patches + (size_t)f * frame_values);
         up_image_free(&j->frames[f]);
     }
     return status == UP_OK ? up_batch_video(&j->work->batch, c, j->patches, c->frames, cells, 0) : status;
@@ -132,7 +137,8 @@ static up_status put_video(job *j, size_t row, up_rng *rng) {
 
 /* ---- inputs ---- */
 
-/* Label of a language-modelling read-out: the id's place in the target set; -1 (left out) for ids outside it. */
+/* Label of a language-modelling read-out: the id's place in the target set; -1 (left out) for ids outside it.
+ */
 static up_status put_word_label(job *j, int place, int32_t id) {
     return put_label(j->work, place, j->source->world->vocabulary_index[id]);
 }
@@ -193,7 +199,8 @@ static up_status put_input(job *j, size_t row, int place) {
 up_status up_source_target_text(const up_source *s, const char *cell, char **text) {
     const char *pattern = s->settings->template_text ? s->settings->template_text : "{}";
     const char *hole = strstr(pattern, "{}");
-    size_t head = hole ? (size_t)(hole - pattern) : strlen(pattern), room = strlen(pattern) + strlen(cell) + 1;
+    size_t head = hole ? (size_t)(hole - pattern) : strlen(pattern),
+           room = strlen(pattern) + strlen(cell) + 1;
     *text = malloc(room);
     if (!*text) return up_fail(UP_ERR_MEMORY, s->settings->name, "no memory for a target text");
     memcpy(*text, pattern, head);
@@ -230,19 +237,22 @@ static up_status put_targets(job *j, const size_t *rows, int count) {
     const up_source *s = j->source;
     switch (s->task->objective) {
     case UP_MLM:
-    case UP_AR: return put_vocabulary(j);
+    case UP_AR:
+        return put_vocabulary(j);
     case UP_CLASSIFY:
     case UP_ANSWER:
         for (size_t i = 0; i < s->class_count; i++) UP_TRY(put_target_text(j, s->classes[i]));
         return UP_OK;
     case UP_RETRIEVE:
-        for (int i = 0; i < count; i++) UP_TRY(put_target_text(j, up_table_cell(&s->table, rows[i], s->target)));
+        for (int i = 0; i < count; i++)
+            UP_TRY(put_target_text(j, up_table_cell(&s->table, rows[i], s->target)));
         return UP_OK;
     }
     return UP_OK;
 }
 
-/* Drop path: a branch of a layer is left out for a whole sequence with probability p, else scaled by 1 / (1 - p). */
+/* Drop path: a branch of a layer is left out for a whole sequence with probability p, else scaled by 1 / (1 -
+ * p). */
 static up_status choose_drops(job *j) {
     up_work *w = j->work;
     const up_config *c = j->source->world->config;
@@ -270,8 +280,11 @@ up_status up_source_build(const up_source *s, const up_build_options *options, c
     UP_GO(put_targets(&j, rows, count));
     UP_GO(choose_drops(&j));
     work->source = s;
-    work->loss = (up_loss){.task = s->temperature, .labels = work->labels, .symmetric = s->task->objective == UP_RETRIEVE,
-                           .smoothing = (float)s->settings->smoothing, .weight = (float)s->settings->loss_weight};
+    work->loss = (up_loss){.task = s->temperature,
+                           .labels = work->labels,
+                           .symmetric = s->task->objective == UP_RETRIEVE,
+                           .smoothing = (float)s->settings->smoothing,
+                           .weight = (float)s->settings->loss_weight};
 done:
     job_end(&j);
     return status;

@@ -5,16 +5,16 @@
 #include "files/config.h"
 
 typedef struct up_task_settings {
-    char *name;                   /* for logs; NULL = the kind */
-    int kind;                     /* index into up_task_names and up_tasks_table */
-    char *data;                   /* a TSV list, see data/table.h */
-    char *image, *video, *text;   /* columns of the parts */
-    char *target;                 /* column of class names, of texts to retrieve, or of answers */
-    char *question;               /* vqa: the question */
-    char *template_text;          /* target text with {} for the cell */
-    double weight;                /* how often the task is drawn, relative to the others */
-    int64_t batch;                /* samples an iteration */
-    double smoothing;             /* < 0: the task's default */
+    char *name;                 /* for logs; NULL = the kind */
+    int kind;                   /* index into up_task_names and up_tasks_table */
+    char *data;                 /* a TSV list, see data/table.h */
+    char *image, *video, *text; /* columns of the parts */
+    char *target;               /* column of class names, of texts to retrieve, or of answers */
+    char *question;             /* vqa: the question */
+    char *template_text;        /* target text with {} for the cell */
+    double weight;              /* how often the task is drawn, relative to the others */
+    int64_t batch;              /* samples an iteration */
+    double smoothing;           /* < 0: the task's default */
     double loss_weight;
     int64_t text_limit; /* tokens of a text, the end token included */
     double mask;        /* share of words that MLM masks */

@@ -4,13 +4,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-static int uses_target(const up_task *t) { return t->objective != UP_MLM && t->objective != UP_AR; }
+static int uses_target(const up_task *t) {
+    return t->objective != UP_MLM && t->objective != UP_AR;
+}
 
 up_status up_source_open(const up_task_settings *settings, const up_world *world, up_source *s) {
     up_status status = UP_OK;
     memset(s, 0, sizeof *s);
     s->task = &up_tasks_table[settings->kind], s->settings = settings, s->world = world;
-    s->temperature = up_config_task(world->config, s->task->temperature ? s->task->temperature : s->task->name);
+    s->temperature =
+        up_config_task(world->config, s->task->temperature ? s->task->temperature : s->task->name);
     if (s->temperature < 0) s->temperature = 0; /* an untrained task on a model without its neighbour */
     UP_GO(up_table_read(settings->data, &s->table));
     if (s->task->image) UP_GO(up_table_column(&s->table, settings->image, &s->image));
@@ -23,10 +26,12 @@ up_status up_source_open(const up_task_settings *settings, const up_world *world
     if (s->task->objective == UP_ANSWER && !settings->question)
         UP_GO(up_fail(UP_ERR_ARGUMENT, settings->name, "wants a question"));
     if (world->config->vocabulary < UP_VOCAB_SIZE)
-        UP_GO(up_fail(UP_ERR_ARGUMENT, settings->name, "the model's vocabulary of %d is smaller than the tokenizer's %d",
+        UP_GO(up_fail(UP_ERR_ARGUMENT, settings->name,
+                      "the model's vocabulary of %d is smaller than the tokenizer's %d",
                       world->config->vocabulary, UP_VOCAB_SIZE));
     if (settings->text_limit > world->config->text_positions)
-        UP_GO(up_fail(UP_ERR_ARGUMENT, settings->name, "text_limit %lld is more than the model's %d text positions",
+        UP_GO(up_fail(UP_ERR_ARGUMENT, settings->name,
+                      "text_limit %lld is more than the model's %d text positions",
                       (long long)settings->text_limit, world->config->text_positions));
 done:
     if (status != UP_OK) up_source_close(s);
@@ -55,7 +60,8 @@ static up_status mark_texts(up_world *w, const up_source *s, uint8_t *seen) {
 
 static up_status index_vocabulary(up_world *w) {
     w->vocabulary_index = malloc((size_t)w->config->vocabulary * sizeof *w->vocabulary_index);
-    if (!w->vocabulary_index) return up_fail(UP_ERR_MEMORY, "target set", "%d places wanted", w->config->vocabulary);
+    if (!w->vocabulary_index)
+        return up_fail(UP_ERR_MEMORY, "target set", "%d places wanted", w->config->vocabulary);
     for (int i = 0; i < w->config->vocabulary; i++) w->vocabulary_index[i] = -1;
     for (int i = 0; i < w->vocabulary_count; i++) w->vocabulary_index[w->vocabulary[i]] = i;
     return UP_OK;

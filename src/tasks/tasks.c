@@ -22,9 +22,18 @@ const up_task up_tasks_table[] = {
 };
 
 const char *const up_task_names[] = {
-    "image_classification", "video_classification", "mlm",           "ar",
-    "image_mlm",            "caption",              "image_text_retrieval", "text_retrieval",
-    "video_text_retrieval", "video_caption",        "text_classification", "vqa",
+    "image_classification",
+    "video_classification",
+    "mlm",
+    "ar",
+    "image_mlm",
+    "caption",
+    "image_text_retrieval",
+    "text_retrieval",
+    "video_text_retrieval",
+    "video_caption",
+    "text_classification",
+    "vqa",
     NULL,
 };
 

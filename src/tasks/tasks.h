@@ -1,5 +1,6 @@
-/* tasks.h - every task as a row of one table: what an input is made of, what the target set is, where the answer is read.
- * Paper section 3.2 (pre-training tasks) and 4.4 with appendix D (novel tasks). Training and evaluation read the same rows. */
+/* tasks.h - every task as a row of one table: what an input is made of, what the target set is, where the
+ * answer is read. Paper section 3.2 (pre-training tasks) and 4.4 with appendix D (novel tasks). Training and
+ * evaluation read the same rows. */
 #ifndef UP_TASKS_TASKS_H
 #define UP_TASKS_TASKS_H
 
@@ -16,7 +17,8 @@ typedef struct up_task {
     int image, video, text; /* parts of an input, in this order behind the leading <SPE> */
     up_objective objective;
     double smoothing;        /* default label smoothing (appendix E: 0.1 except for language modelling) */
-    const char *temperature; /* whose temperature an untrained task borrows: the nearest trained one; its own name if NULL */
+    const char *temperature; /* whose temperature an untrained task borrows: the nearest trained one; its own
+                                name if NULL */
 } up_task;
 
 extern const up_task up_tasks_table[]; /* ended by a row without a name */

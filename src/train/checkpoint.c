@@ -2,7 +2,8 @@
  *     model.safetensors      weights and configuration
  *     optimizer.safetensors  m.<name> and v.<name> of every trained tensor
  *     state.json             step counts, settings, and size and CRC-32 of the two files
- * It is written as "<folder>.partial", every file synced, then renamed and the run's folder synced: a folder without
+ * It is written as "<folder>.partial", every file synced, then renamed and the run's folder synced: a folder
+ * without
  * ".partial" is whole, and an older one is never touched before the newer is. */
 #include "files/file.h"
 #include "files/safetensors.h"
@@ -47,8 +48,8 @@ static up_status write_moments(up_trainer *t, const char *path) {
             const up_param *q = &p->list[i];
             if (!q->trainable) continue;
             snprintf(names[count], sizeof names[0], "%c.%s", order == 1 ? 'm' : 'v', q->name);
-            specs[count] = (up_safetensor){.name = names[count], .type = UP_ST_F32, .ndim = 2,
-                                           .shape = {q->rows, q->cols}};
+            specs[count] = (up_safetensor){
+                .name = names[count], .type = UP_ST_F32, .ndim = 2, .shape = {q->rows, q->cols}};
             count++;
             if (q->rows * q->cols > most) most = q->rows * q->cols;
         }
@@ -70,19 +71,21 @@ done:
     return status;
 }
 
-static up_status read_moment(up_trainer *t, const up_safetensors *st, const char *path, int order, int param) {
+static up_status read_moment(up_trainer *t, const up_safetensors *st, const char *path, int order,
+                             int param) {
     const up_param *p = &up_model_params(t->model)->list[param];
     char name[UP_TENSOR_NAME_SIZE + 2];
     snprintf(name, sizeof name, "%c.%s", order == 1 ? 'm' : 'v', p->name);
     const up_safetensor *tensor = up_safetensors_find(st, name);
     if (!tensor) return up_fail(UP_ERR_FORMAT, path, "tensor %s is missing", name);
     if (tensor->count != p->rows * p->cols)
-        return up_fail(UP_ERR_FORMAT, path, "tensor %s has %lld values, wanted %lld", name, (long long)tensor->count,
-                       (long long)(p->rows * p->cols));
+        return up_fail(UP_ERR_FORMAT, path, "tensor %s has %lld values, wanted %lld", name,
+                       (long long)tensor->count, (long long)(p->rows * p->cols));
     float *values = malloc((size_t)tensor->count * sizeof *values);
     if (!values) return up_fail(UP_ERR_MEMORY, path, "%lld values wanted", (long long)tensor->count);
     up_status status = up_safetensor_to_f32(tensor, values);
-    if (status == UP_OK) status = t->backend->ops->upload(t->backend, up_run_moment(t->run, order, param), values);
+    if (status == UP_OK)
+        status = t->backend->ops->upload(t->backend, up_run_moment(t->run, order, param), values);
     free(values);
     return status;
 }
@@ -106,14 +109,16 @@ static up_status check_same(const char *path, const up_model *saved, const up_mo
     for (int i = 0; i < a->count || i < b->count; i++) {
         const up_param *p = i < a->count ? &a->list[i] : NULL, *q = i < b->count ? &b->list[i] : NULL;
         if (!p || !q || strcmp(p->name, q->name))
-            return up_fail(UP_ERR_ARGUMENT, path, "holds %s where the configuration has %s", p ? p->name : "no tensor",
-                           q ? q->name : "none");
+            return up_fail(UP_ERR_ARGUMENT, path, "holds %s where the configuration has %s",
+                           p ? p->name : "no tensor", q ? q->name : "none");
         if (p->rows != q->rows || p->cols != q->cols)
-            return up_fail(UP_ERR_ARGUMENT, path, "tensor %s is %lld x %lld, the configuration's %lld x %lld", p->name,
-                           (long long)p->rows, (long long)p->cols, (long long)q->rows, (long long)q->cols);
+            return up_fail(UP_ERR_ARGUMENT, path, "tensor %s is %lld x %lld, the configuration's %lld x %lld",
+                           p->name, (long long)p->rows, (long long)p->cols, (long long)q->rows,
+                           (long long)q->cols);
     }
     if (heads != wanted_heads)
-        return up_fail(UP_ERR_ARGUMENT, path, "its model has %d heads, the configuration's %d", heads, wanted_heads);
+        return up_fail(UP_ERR_ARGUMENT, path, "its model has %d heads, the configuration's %d", heads,
+                       wanted_heads);
     return UP_OK;
 }
 
@@ -122,7 +127,8 @@ static up_status check_targets(const char *path, const up_model *saved, const up
     int then, now;
     const int32_t *old_ids = up_model_targets(saved, &then), *new_ids = up_model_targets(model, &now);
     if (then == now && (!now || !memcmp(old_ids, new_ids, (size_t)now * sizeof *new_ids))) return UP_OK;
-    return up_fail(UP_ERR_ARGUMENT, path, "was trained with another vocabulary: the lists of the language tasks have changed");
+    return up_fail(UP_ERR_ARGUMENT, path,
+                   "was trained with another vocabulary: the lists of the language tasks have changed");
 }
 
 /* Copy the weights of a model file into the run's own model. */
@@ -150,7 +156,8 @@ static up_status checksum(const char *path, json_int_t *size, json_int_t *crc) {
     }
     uLong sum = crc32(0, NULL, 0);
     *size = 0;
-    for (size_t n; (n = fread(buffer, 1, chunk, f)) > 0; *size += (json_int_t)n) sum = crc32(sum, buffer, (uInt)n);
+    for (size_t n; (n = fread(buffer, 1, chunk, f)) > 0; *size += (json_int_t)n)
+        sum = crc32(sum, buffer, (uInt)n);
     int bad = ferror(f);
     fclose(f), free(buffer);
     *crc = (json_int_t)sum;
@@ -161,10 +168,10 @@ static up_status write_state(up_trainer *t, const char *folder) {
     char path[PATH_SIZE], *settings = NULL;
     UP_TRY(up_config_dump(&up_settings_schema, &t->settings, &settings));
     json_t *files = json_object();
-    json_t *state = json_pack("{s:s, s:I, s:I, s:I, s:s, s:s, s:o}", "format", "uniperceiver checkpoint 1", "step",
-                              (json_int_t)t->step, "updates", (json_int_t)up_run_steps(t->run), "skipped",
-                              (json_int_t)t->skipped, "backend", t->backend->ops->name, "settings", settings, "files",
-                              files);
+    json_t *state = json_pack("{s:s, s:I, s:I, s:I, s:s, s:s, s:o}", "format", "uniperceiver checkpoint 1",
+                              "step", (json_int_t)t->step, "updates", (json_int_t)up_run_steps(t->run),
+                              "skipped", (json_int_t)t->skipped, "backend", t->backend->ops->name, "settings",
+                              settings, "files", files);
     free(settings);
     if (!state) return up_fail(UP_ERR_MEMORY, folder, "no memory for the state");
     up_status status = UP_OK;
@@ -272,7 +279,8 @@ static up_status prune(const up_trainer *t) {
     char folder[PATH_SIZE], partial[PATH_SIZE];
     UP_TRY(list(t->settings.run, &steps, &count));
     for (size_t i = (size_t)t->settings.keep; i < count; i++)
-        if (folder_of(t, steps[i], "", folder) == UP_OK && folder_of(t, steps[i], ".partial", partial) == UP_OK &&
+        if (folder_of(t, steps[i], "", folder) == UP_OK &&
+            folder_of(t, steps[i], ".partial", partial) == UP_OK &&
             !rename(folder, partial)) /* what is removed in part must not look whole */
             remove_checkpoint(partial);
     free(steps);
@@ -303,15 +311,17 @@ done:
 
 /* ---- restoring ---- */
 
-/* Say where the configuration differs from the one that the checkpoint was trained with: allowed, but never unnoticed. */
+/* Say where the configuration differs from the one that the checkpoint was trained with: allowed, but never
+ * unnoticed. */
 static up_status tell_changes(const up_trainer *t, const char *folder, const char *then) {
     char *now = NULL;
     UP_TRY(up_config_dump(&up_settings_schema, &t->settings, &now));
     for (const char *a = then ? then : "", *b = now; *a || *b;) {
         size_t m = strcspn(a, "\n"), n = strcspn(b, "\n");
         if (m != n || memcmp(a, b, m)) {
-            fprintf(stderr, "uniperceiver: %s: the configuration has changed since: first \"%.*s\", now \"%.*s\"\n", folder,
-                    (int)m, a, (int)n, b);
+            fprintf(stderr,
+                    "uniperceiver: %s: the configuration has changed since: first \"%.*s\", now \"%.*s\"\n",
+                    folder, (int)m, a, (int)n, b);
             break;
         }
         a += m + (a[m] != 0), b += n + (b[n] != 0);
@@ -334,7 +344,8 @@ static up_status load(up_trainer *t, const char *folder, int64_t number) {
         UP_GO(up_fail(UP_ERR_FORMAT, path, "no step counts"));
     if (json_integer_value(step) != number ||
         json_integer_value(updates) + json_integer_value(skipped) != json_integer_value(step))
-        UP_GO(up_fail(UP_ERR_FORMAT, path, "step %lld = %lld updates + %lld skipped ones: not those of its folder",
+        UP_GO(up_fail(UP_ERR_FORMAT, path,
+                      "step %lld = %lld updates + %lld skipped ones: not those of its folder",
                       (long long)json_integer_value(step), (long long)json_integer_value(updates),
                       (long long)json_integer_value(skipped)));
     UP_GO(verify_files(folder, state));
@@ -350,14 +361,15 @@ static up_status load(up_trainer *t, const char *folder, int64_t number) {
     t->step = json_integer_value(step), t->skipped = json_integer_value(skipped);
     up_run_set_steps(t->run, json_integer_value(updates));
     if (t->step > t->settings.steps)
-        UP_GO(up_fail(UP_ERR_ARGUMENT, folder, "is at step %lld, the configuration ends at %lld", (long long)t->step,
-                      (long long)t->settings.steps));
+        UP_GO(up_fail(UP_ERR_ARGUMENT, folder, "is at step %lld, the configuration ends at %lld",
+                      (long long)t->step, (long long)t->settings.steps));
 done:
     json_decref(state);
     return status;
 }
 
-/* A broken checkpoint that was passed over must not count among those kept, nor stand where the run will save again. */
+/* A broken checkpoint that was passed over must not count among those kept, nor stand where the run will save
+ * again. */
 static up_status set_aside(const up_trainer *t, int64_t step) {
     char from[PATH_SIZE], to[PATH_SIZE];
     UP_TRY(folder_of(t, step, "", from));
@@ -393,6 +405,7 @@ up_status up_checkpoint_refuse_existing(const up_trainer *t) {
     UP_TRY(list(t->settings.run, &steps, &count));
     free(steps);
     if (!count) return UP_OK;
-    return up_fail(UP_ERR_ARGUMENT, t->settings.run,
-                   "holds a run already: continue it with --resume, remove the folder, or name another with run=FOLDER");
+    return up_fail(
+        UP_ERR_ARGUMENT, t->settings.run,
+        "holds a run already: continue it with --resume, remove the folder, or name another with run=FOLDER");
 }

@@ -3,7 +3,9 @@
 
 #include <stdlib.h>
 
-static void destroy(up_comm *c) { free(c); }
+static void destroy(up_comm *c) {
+    free(c);
+}
 
 static up_status allreduce(up_comm *c, up_backend *backend, up_view sum_inout) {
     (void)c, (void)backend, (void)sum_inout; /* the sum over one rank */

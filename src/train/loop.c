@@ -16,7 +16,8 @@ static up_status iterate(up_trainer *t) {
     UP_TRY(up_run_loss(t->run, &w->loss, &value));
     UP_TRY(up_run_backward(t->run, NULL, NULL));
     up_task_sums *sums = &t->sums[w->source - t->sources];
-    sums->loss += value.loss * (double)t->settings.accumulate, sums->accuracy += value.accuracy, sums->iterations++;
+    sums->loss += value.loss * (double)t->settings.accumulate, sums->accuracy += value.accuracy,
+        sums->iterations++;
     t->tokens += w->batch.tokens, t->all_tokens += w->batch.tokens;
     return UP_OK;
 }
@@ -33,7 +34,8 @@ static up_status one_step(up_trainer *t, up_step_value *value, double *lr) {
     t->step++;
     if (value->skipped) {
         t->skipped++;
-        fprintf(stderr, "uniperceiver: step %lld: loss or gradient is not finite: step skipped, weights untouched\n",
+        fprintf(stderr,
+                "uniperceiver: step %lld: loss or gradient is not finite: step skipped, weights untouched\n",
                 (long long)t->step);
     }
     return UP_OK;
@@ -43,15 +45,17 @@ static up_status one_step(up_trainer *t, up_step_value *value, double *lr) {
 static up_status log_metrics(up_trainer *t, const up_step_value *value, double lr) {
     double now = up_now(), seconds = now - t->last_line;
     json_t *tasks = json_object();
-    json_t *line = json_pack("{s:I, s:f, s:I, s:f, s:f, s:f}", "step", (json_int_t)t->step, "lr", lr, "skipped",
-                             (json_int_t)t->skipped, "seconds", now - t->started, "tokens_per_second",
-                             seconds > 0 ? (double)t->tokens / seconds : 0.0, "data_wait_seconds", t->waited);
+    json_t *line =
+        json_pack("{s:I, s:f, s:I, s:f, s:f, s:f}", "step", (json_int_t)t->step, "lr", lr, "skipped",
+                  (json_int_t)t->skipped, "seconds", now - t->started, "tokens_per_second",
+                  seconds > 0 ? (double)t->tokens / seconds : 0.0, "data_wait_seconds", t->waited);
     if (line && !value->skipped) json_object_set_new(line, "gradient_norm", json_real(value->gradient_norm));
     for (size_t i = 0; i < t->settings.task_count; i++) {
         up_task_sums *s = &t->sums[i];
         if (!s->iterations) continue;
         double n = (double)s->iterations;
-        json_t *entry = json_pack("{s:f, s:I}", "accuracy", s->accuracy / n, "iterations", (json_int_t)s->iterations);
+        json_t *entry =
+            json_pack("{s:f, s:I}", "accuracy", s->accuracy / n, "iterations", (json_int_t)s->iterations);
         if (isfinite(s->loss)) json_object_set_new(entry, "loss", json_real(s->loss / n));
         json_object_set_new(tasks, t->settings.tasks[i].name, entry);
         t->latest[i] = *s, *s = (up_task_sums){0};
@@ -66,7 +70,9 @@ static up_status log_metrics(up_trainer *t, const up_step_value *value, double l
     return status;
 }
 
-static int asked_to_stop(const up_trainer *t) { return t->options.stop && *t->options.stop; }
+static int asked_to_stop(const up_trainer *t) {
+    return t->options.stop && *t->options.stop;
+}
 
 static up_status loop(up_trainer *t) {
     up_step_value value = {0};
@@ -78,8 +84,9 @@ static up_status loop(up_trainer *t) {
         up_progress(t, &value, lr, last || stop);
         if (last || stop || t->step % t->settings.checkpoint_every == 0) UP_TRY(up_checkpoint_save(t));
         if (stop && !last)
-            return up_fail(UP_ERR_INTERRUPTED, t->settings.run, "stopped after step %lld of %lld; continue with --resume",
-                           (long long)t->step, (long long)t->settings.steps);
+            return up_fail(UP_ERR_INTERRUPTED, t->settings.run,
+                           "stopped after step %lld of %lld; continue with --resume", (long long)t->step,
+                           (long long)t->settings.steps);
     }
     return UP_OK;
 }

@@ -1,5 +1,5 @@
-/* order.c - which task an iteration has, and which samples: functions of the seed alone (paper section 4.2: each iteration
- * samples one task and dataset). */
+/* order.c - which task an iteration has, and which samples: functions of the seed alone (paper section 4.2:
+ * each iteration samples one task and dataset). */
 #include "train/trainer.h"
 #include "uniperceiver/random.h"
 

@@ -1,4 +1,5 @@
-/* progress.c - how a run is doing, on stderr: a line that renews itself on a terminal, now and then a line elsewhere. */
+/* progress.c - how a run is doing, on stderr: a line that renews itself on a terminal, now and then a line
+ * elsewhere. */
 #include "train/trainer.h"
 
 #include <stdio.h>
@@ -16,8 +17,8 @@ static void task_summary(const up_trainer *t, char *out, size_t room) {
         const up_task_sums *s = t->sums[i].iterations ? &t->sums[i] : &t->latest[i];
         if (!s->iterations) continue;
         double n = (double)s->iterations;
-        used += (size_t)snprintf(out + used, room - used, " %.14s %.2f (%.2f)", t->settings.tasks[i].name, s->loss / n,
-                                 s->accuracy / n);
+        used += (size_t)snprintf(out + used, room - used, " %.14s %.2f (%.2f)", t->settings.tasks[i].name,
+                                 s->loss / n, s->accuracy / n);
     }
 }
 
@@ -38,8 +39,9 @@ void up_progress(up_trainer *t, const up_step_value *step, double lr, int last) 
     char tasks[512], bar[BAR + 1], line[1024];
     task_summary(t, tasks, sizeof tasks);
     if (!terminal) {
-        fprintf(stderr, "step %lld/%lld  %.0f s, %.0f s left  %.0f tokens/s  lr %.2e  norm %.2f %s\n", (long long)t->step,
-                (long long)t->settings.steps, elapsed, eta, speed, lr, step->gradient_norm, tasks);
+        fprintf(stderr, "step %lld/%lld  %.0f s, %.0f s left  %.0f tokens/s  lr %.2e  norm %.2f %s\n",
+                (long long)t->step, (long long)t->settings.steps, elapsed, eta, speed, lr,
+                step->gradient_norm, tasks);
         return;
     }
     int full = (int)(BAR * t->step / t->settings.steps);

@@ -7,9 +7,10 @@
 
 static const char *const switches[] = {"preset", "false", "true", NULL};
 #define SWITCH(field) UP_CONFIG_AT(up_model_settings, field), .choices = switches, .fallback = "preset"
-#define MODEL(field) UP_CONFIG_AT(up_model_settings, field), .fallback = "0", .min = 0, .max = 1 << 24
+#define MODEL(field)  UP_CONFIG_AT(up_model_settings, field), .fallback = "0", .min = 0, .max = 1 << 24
 static const up_config_row model_rows[] = {
-    {"preset", UP_CONFIG_STRING, UP_CONFIG_AT(up_model_settings, preset), .fallback = "tiny", .help = "where it starts"},
+    {"preset", UP_CONFIG_STRING, UP_CONFIG_AT(up_model_settings, preset), .fallback = "tiny",
+     .help = "where it starts"},
     {"layers", UP_CONFIG_INT, MODEL(layers), .help = "0 = the preset's, as for all below"},
     {"width", UP_CONFIG_INT, MODEL(width), .help = "embedding dimension"},
     {"heads", UP_CONFIG_INT, MODEL(heads), .help = "attention heads"},
@@ -21,31 +22,37 @@ static const up_config_row model_rows[] = {
     {"patch", UP_CONFIG_INT, MODEL(patch), .help = "pixels a side of a patch"},
     {"frames", UP_CONFIG_INT, MODEL(frames), .help = "frames of a clip"},
     {"video_stride", UP_CONFIG_INT, MODEL(video_stride), .help = "every n-th frame is taken"},
-    {"layer_scale", UP_CONFIG_CHOICE, SWITCH(layer_scale),
-     .help = "a learned factor per channel and branch"},
+    {"layer_scale", UP_CONFIG_CHOICE, SWITCH(layer_scale), .help = "a learned factor per channel and branch"},
     {"shared_norm", UP_CONFIG_CHOICE, SWITCH(shared_norm),
      .help = "one embedding norm for text, pictures and video"},
-    {"image_time", UP_CONFIG_CHOICE, SWITCH(image_time),
-     .help = "a picture is a clip of one frame"},
-    {"drop_path", UP_CONFIG_REAL, UP_CONFIG_AT(up_model_settings, drop_path), .fallback = "-1", .min = -1, .max = 0.99,
-     .help = "probability; -1 = the preset's"},
-    {"patch_position_init", UP_CONFIG_REAL, UP_CONFIG_AT(up_model_settings, patch_position_init), .fallback = "-1",
-     .min = -1, .max = 10, .help = "standard deviation of patch positions at the start; -1 = the preset's"},
-    {"temperature", UP_CONFIG_REAL, UP_CONFIG_AT(up_model_settings, temperature), .fallback = "-1", .min = -1, .max = 10,
-     .help = "tau at the start; -1 = the preset's"},
+    {"image_time", UP_CONFIG_CHOICE, SWITCH(image_time), .help = "a picture is a clip of one frame"},
+    {"drop_path", UP_CONFIG_REAL, UP_CONFIG_AT(up_model_settings, drop_path), .fallback = "-1", .min = -1,
+     .max = 0.99, .help = "probability; -1 = the preset's"},
+    {"patch_position_init", UP_CONFIG_REAL, UP_CONFIG_AT(up_model_settings, patch_position_init),
+     .fallback = "-1", .min = -1, .max = 10,
+     .help = "standard deviation of patch positions at the start; -1 = the preset's"},
+    {"temperature", UP_CONFIG_REAL, UP_CONFIG_AT(up_model_settings, temperature), .fallback = "-1", .min = -1,
+     .max = 10, .help = "tau at the start; -1 = the preset's"},
     {.key = NULL},
 };
 static const up_config_schema model_schema = {model_rows, sizeof(up_model_settings)};
 
 #define OPTIMIZER(field) UP_CONFIG_AT(up_optimizer_settings, field)
-static const up_config_row optimizer_rows[] = { /* defaults: paper section 4.2 */
-    {"lr", UP_CONFIG_REAL, OPTIMIZER(lr), .fallback = "2e-4", .min = 0, .max = 10, .help = "peak learning rate"},
-    {"min_lr", UP_CONFIG_REAL, OPTIMIZER(min_lr), .fallback = "0", .min = 0, .max = 10, .help = "at the last step"},
-    {"warmup", UP_CONFIG_INT, OPTIMIZER(warmup), .fallback = "0", .min = 0, .max = 1e12, .help = "steps of linear rise"},
-    {"beta1", UP_CONFIG_REAL, OPTIMIZER(beta1), .fallback = "0.9", .min = 0, .max = 0.999999, .help = "AdamW"},
-    {"beta2", UP_CONFIG_REAL, OPTIMIZER(beta2), .fallback = "0.999", .min = 0, .max = 0.999999, .help = "AdamW"},
+static const up_config_row optimizer_rows[] = {
+    /* defaults: paper section 4.2 */
+    {"lr", UP_CONFIG_REAL, OPTIMIZER(lr), .fallback = "2e-4", .min = 0, .max = 10,
+     .help = "peak learning rate"},
+    {"min_lr", UP_CONFIG_REAL, OPTIMIZER(min_lr), .fallback = "0", .min = 0, .max = 10,
+     .help = "at the last step"},
+    {"warmup", UP_CONFIG_INT, OPTIMIZER(warmup), .fallback = "0", .min = 0, .max = 1e12,
+     .help = "steps of linear rise"},
+    {"beta1", UP_CONFIG_REAL, OPTIMIZER(beta1), .fallback = "0.9", .min = 0, .max = 0.999999,
+     .help = "AdamW"},
+    {"beta2", UP_CONFIG_REAL, OPTIMIZER(beta2), .fallback = "0.999", .min = 0, .max = 0.999999,
+     .help = "AdamW"},
     {"eps", UP_CONFIG_REAL, OPTIMIZER(eps), .fallback = "1e-8", .min = 1e-20, .max = 1, .help = "AdamW"},
-    {"decay", UP_CONFIG_REAL, OPTIMIZER(decay), .fallback = "0.05", .min = 0, .max = 10, .help = "weight decay"},
+    {"decay", UP_CONFIG_REAL, OPTIMIZER(decay), .fallback = "0.05", .min = 0, .max = 10,
+     .help = "weight decay"},
     {"clip", UP_CONFIG_REAL, OPTIMIZER(clip), .fallback = "5.0", .min = 0, .max = 1e9,
      .help = "largest global gradient norm; 0: no clipping"},
     {.key = NULL},
@@ -55,12 +62,15 @@ static const up_config_schema optimizer_schema = {optimizer_rows, sizeof(up_opti
 #define TOP(field) UP_CONFIG_AT(up_settings, field)
 static const up_config_row top_rows[] = {
     {"name", UP_CONFIG_STRING, TOP(name), .fallback = "run", .help = "of the experiment"},
-    {"run", UP_CONFIG_STRING, TOP(run), .required = true, .help = "folder of checkpoints, metrics and the model"},
-    {"seed", UP_CONFIG_INT, TOP(seed), .fallback = "1", .min = 0, .max = 9e15, .help = "of everything random"},
+    {"run", UP_CONFIG_STRING, TOP(run), .required = true,
+     .help = "folder of checkpoints, metrics and the model"},
+    {"seed", UP_CONFIG_INT, TOP(seed), .fallback = "1", .min = 0, .max = 9e15,
+     .help = "of everything random"},
     {"steps", UP_CONFIG_INT, TOP(steps), .required = true, .min = 1, .max = 1e12, .help = "optimiser steps"},
     {"accumulate", UP_CONFIG_INT, TOP(accumulate), .fallback = "1", .min = 1, .max = 4096,
      .help = "iterations (a task each) a step"},
-    {"log_every", UP_CONFIG_INT, TOP(log_every), .fallback = "10", .min = 1, .max = 1e9, .help = "steps a metrics line"},
+    {"log_every", UP_CONFIG_INT, TOP(log_every), .fallback = "10", .min = 1, .max = 1e9,
+     .help = "steps a metrics line"},
     {"checkpoint_every", UP_CONFIG_INT, TOP(checkpoint_every), .fallback = "1000", .min = 1, .max = 1e12,
      .help = "steps between checkpoints"},
     {"keep", UP_CONFIG_INT, TOP(keep), .fallback = "2", .min = 1, .max = 1000, .help = "checkpoints kept"},
@@ -69,10 +79,10 @@ static const up_config_row top_rows[] = {
      .help = "a larger picture or frame is an error; 0: 178,956,970"},
     {"model", UP_CONFIG_MAP, TOP(model), .map = &model_schema, .help = "architecture"},
     {"optimizer", UP_CONFIG_MAP, TOP(optimizer), .map = &optimizer_schema, .help = "AdamW and schedule"},
-    {"tasks", UP_CONFIG_MAP, UP_CONFIG_LIST(up_settings, tasks, task_count), .map = &up_task_schema, .required = true,
-     .at_least = 1, .at_most = 256, .help = "what is trained"},
-    {"evaluations", UP_CONFIG_MAP, UP_CONFIG_LIST(up_settings, evaluations, evaluation_count), .map = &up_task_schema,
-     .help = "what `eval` measures"},
+    {"tasks", UP_CONFIG_MAP, UP_CONFIG_LIST(up_settings, tasks, task_count), .map = &up_task_schema,
+     .required = true, .at_least = 1, .at_most = 256, .help = "what is trained"},
+    {"evaluations", UP_CONFIG_MAP, UP_CONFIG_LIST(up_settings, evaluations, evaluation_count),
+     .map = &up_task_schema, .help = "what `eval` measures"},
     {.key = NULL},
 };
 const up_config_schema up_settings_schema = {top_rows, sizeof(up_settings)};
@@ -95,7 +105,9 @@ done:
     return status;
 }
 
-void up_settings_free(up_settings *s) { up_config_free(&up_settings_schema, s); }
+void up_settings_free(up_settings *s) {
+    up_config_free(&up_settings_schema, s);
+}
 
 up_status up_settings_model(const up_settings *s, up_config *c) {
     const up_model_settings *m = &s->model;
@@ -104,10 +116,14 @@ up_status up_settings_model(const up_settings *s, up_config *c) {
         int64_t from;
         int *to;
     } overrides[] = {
-        {m->layers, &c->layers},         {m->width, &c->width},
-        {m->heads, &c->heads},           {m->ffn, &c->ffn},
-        {m->text_positions, &c->text_positions}, {m->image_size, &c->image_size},
-        {m->patch, &c->patch},           {m->frames, &c->frames},
+        {m->layers, &c->layers},
+        {m->width, &c->width},
+        {m->heads, &c->heads},
+        {m->ffn, &c->ffn},
+        {m->text_positions, &c->text_positions},
+        {m->image_size, &c->image_size},
+        {m->patch, &c->patch},
+        {m->frames, &c->frames},
         {m->video_stride, &c->video_stride},
     };
     for (size_t i = 0; i < sizeof overrides / sizeof overrides[0]; i++)
@@ -125,7 +141,8 @@ up_status up_settings_model(const up_settings *s, up_config *c) {
     for (size_t i = 0; i < s->task_count; i++) {
         const char *kind = up_task_names[s->tasks[i].kind];
         if (up_config_task(c, kind) >= 0) continue;
-        if (c->tasks == UP_MAX_TASKS) return up_fail(UP_ERR_ARGUMENT, "tasks", "more than %d kinds", UP_MAX_TASKS);
+        if (c->tasks == UP_MAX_TASKS)
+            return up_fail(UP_ERR_ARGUMENT, "tasks", "more than %d kinds", UP_MAX_TASKS);
         snprintf(c->task_names[c->tasks++], UP_NAME_SIZE, "%s", kind);
     }
     return up_config_check(c);

@@ -1,5 +1,5 @@
-/* settings.h - a training configuration: the struct behind a file of configs/, and its schema. docs/file-formats.md describes
- * the keys; `help` texts of the schema are their source. */
+/* settings.h - a training configuration: the struct behind a file of configs/, and its schema.
+ * docs/file-formats.md describes the keys; `help` texts of the schema are their source. */
 #ifndef UP_TRAIN_SETTINGS_H
 #define UP_TRAIN_SETTINGS_H
 
@@ -11,8 +11,8 @@ typedef enum up_switch { UP_AS_PRESET, UP_OFF, UP_ON } up_switch;
 typedef struct up_model_settings {
     char *preset;
     int64_t layers, width, heads, ffn, text_positions, image_size, patch, frames, video_stride;
-    int64_t image_resize, video_resize; /* 0 = the preset's, here and above */
-    int layer_scale, shared_norm, image_time; /* up_switch */
+    int64_t image_resize, video_resize;                 /* 0 = the preset's, here and above */
+    int layer_scale, shared_norm, image_time;           /* up_switch */
     double drop_path, temperature, patch_position_init; /* < 0 = the preset's */
 } up_model_settings;
 
@@ -37,7 +37,8 @@ extern const up_config_schema up_settings_schema;
 up_status up_settings_read(const char *path, const char *const *overrides, size_t count, up_settings *out);
 void up_settings_free(up_settings *settings);
 
-/* The model that the settings describe: preset, overrides, one temperature for each kind of task that is trained. */
+/* The model that the settings describe: preset, overrides, one temperature for each kind of task that is
+ * trained. */
 up_status up_settings_model(const up_settings *settings, up_config *out);
 
 #endif

@@ -33,7 +33,8 @@ static up_status open_sources(up_trainer *t) {
 }
 
 static up_status open_model(up_trainer *t) {
-    UP_TRY(up_backend_create(t->options.backend ? t->options.backend : "cpu", t->options.threads, &t->backend));
+    UP_TRY(
+        up_backend_create(t->options.backend ? t->options.backend : "cpu", t->options.threads, &t->backend));
     UP_TRY(up_comm_none(&t->comm));
     UP_TRY(up_model_create(t->backend, &t->config, (uint64_t)t->settings.seed, &t->model));
     UP_TRY(up_model_set_targets(t->model, t->world.vocabulary, t->world.vocabulary_count));
@@ -78,7 +79,8 @@ static up_status build(void *context, int64_t iteration, void *slot) {
     size_t *rows = malloc((size_t)count * sizeof *rows);
     if (!rows) return up_fail(UP_ERR_MEMORY, source->settings->name, "%d rows wanted", count);
     for (int i = 0; i < count; i++)
-        rows[i] = up_order_row((uint64_t)t->settings.seed, entry->source, source->table.rows, entry->first + i);
+        rows[i] =
+            up_order_row((uint64_t)t->settings.seed, entry->source, source->table.rows, entry->first + i);
     up_build_options options = {1, (uint64_t)t->settings.seed, (uint64_t)iteration};
     up_work *work = slot;
     up_status status = up_source_build(source, &options, rows, count, work);

@@ -1,6 +1,6 @@
 /* trainer.h - the parts of a training run and what each file of src/train does with them:
- * trainer.c opens and closes, order.c says which task and which samples an iteration has, loop.c steps, checkpoint.c saves and
- * restores, progress.c tells. */
+ * trainer.c opens and closes, order.c says which task and which samples an iteration has, loop.c steps,
+ * checkpoint.c saves and restores, progress.c tells. */
 #ifndef UP_TRAIN_TRAINER_H
 #define UP_TRAIN_TRAINER_H
 
@@ -35,20 +35,20 @@ typedef struct up_trainer {
     up_model *model;
     up_run *run;
     up_world world;
-    up_source *sources; /* [settings.task_count] */
+    up_source *sources;    /* [settings.task_count] */
     up_order_entry *order; /* [steps * accumulate] */
     up_loader *loader;
     up_work work[UP_LOADER_SLOTS];
     up_jsonl metrics;
     int metrics_open;
 
-    int64_t step;    /* optimiser steps done, skipped ones included */
-    int64_t skipped; /* of those, not finite */
-    up_task_sums *sums; /* [settings.task_count] */
+    int64_t step;         /* optimiser steps done, skipped ones included */
+    int64_t skipped;      /* of those, not finite */
+    up_task_sums *sums;   /* [settings.task_count] */
     up_task_sums *latest; /* [settings.task_count] of the last metrics line, for the progress line */
-    int64_t tokens;  /* since the last metrics line */
-    int64_t all_tokens; /* since the start of this process */
-    int folder;         /* descriptor that holds the lock of the run's folder; 0 = none */
+    int64_t tokens;       /* since the last metrics line */
+    int64_t all_tokens;   /* since the start of this process */
+    int folder;           /* descriptor that holds the lock of the run's folder; 0 = none */
     double started, last_line, waited;
     int64_t started_step;
 } up_trainer;
@@ -67,7 +67,8 @@ double up_learning_rate(const up_optimizer_settings *optimizer, int64_t step, in
 
 /* Save into <run>/checkpoint-NNNNNNNN (aside, synced, renamed), keep the newest `settings.keep`. */
 up_status up_checkpoint_save(up_trainer *t);
-/* Restore the newest checkpoint that is whole; *found 0 when there is none. A broken one is said on stderr and passed over. */
+/* Restore the newest checkpoint that is whole; *found 0 when there is none. A broken one is said on stderr
+ * and passed over. */
 up_status up_checkpoint_load(up_trainer *t, int *found);
 /* A fresh run must not be mixed with an older one: an error when the folder holds checkpoints. */
 up_status up_checkpoint_refuse_existing(const up_trainer *t);
