@@ -42,9 +42,11 @@ static up_cpu_head head_of(const call *t, int64_t s, int64_t h) {
         .lse = rows_at(a->lse, q, h),
     };
     if (!t->g) return head;
-    head.dout = rows_at(t->g->dout, q, col), head.dq = rows_at(t->g->dq, q, col);
-    head.dk = rows_at(t->g->dk, k, col), head.dv = rows_at(t->g->dv, k, col);
-    head.dprompt_k = rows_at(t->g->dprompt_k, side, col),
+    head.dout = rows_at(t->g->dout, q, col);
+    head.dq = rows_at(t->g->dq, q, col);
+    head.dk = rows_at(t->g->dk, k, col);
+    head.dv = rows_at(t->g->dv, k, col);
+    head.dprompt_k = rows_at(t->g->dprompt_k, side, col);
     head.dprompt_v = rows_at(t->g->dprompt_v, side, col);
     head.add_keys = t->add_keys;
     return head;
@@ -109,17 +111,23 @@ static int clear_uncovered(up_view sequences, int start, int count, up_view x, u
         end = (int64_t)f[start] + f[count];
     }
     if (!ordered) first = end = 0;
-    zero_rows(x, 0, first), zero_rows(x, end, x.rows);
-    zero_rows(y, 0, first), zero_rows(y, end, y.rows);
+    zero_rows(x, 0, first);
+    zero_rows(x, end, x.rows);
+    zero_rows(y, 0, first);
+    zero_rows(y, end, y.rows);
     return (int)ordered;
 }
 
 /* Some pieces a thread: many sequences are dealt out in groups, few are cut by heads. */
 static void run(call *t, int by_head) {
     int64_t sequences = t->a->sequences.rows, pieces = 16 * (int64_t)t->cpu->threads;
-    t->sequences = up_most(1, sequences / pieces), t->heads = t->a->heads;
+    t->sequences = up_most(1, sequences / pieces);
+    t->heads = t->a->heads;
     if (sequences < pieces) t->heads = 1;
-    if (by_head) t->sequences = up_most(1, sequences), t->heads = 1;
+    if (by_head) {
+        t->sequences = up_most(1, sequences);
+        t->heads = 1;
+    }
     up_cpu_for(t->cpu, (sequences + t->sequences - 1) / t->sequences * (t->a->heads / t->heads),
                attention_piece, t);
 }
@@ -142,7 +150,8 @@ static up_status attention_bwd(up_backend *b, const up_attention_grad *g) {
     t.work = t.cpu->kernels.attention_work(a->max_keys, a->q.cols / a->heads, 1);
     clear_uncovered(a->sequences, UP_SEQ_Q_START, UP_SEQ_Q_COUNT, g->dq, (up_view){0});
     t.add_keys = !clear_uncovered(a->sequences, UP_SEQ_K_START, UP_SEQ_K_COUNT, g->dk, g->dv);
-    zero_rows(g->dprompt_k, 0, g->dprompt_k.rows), zero_rows(g->dprompt_v, 0, g->dprompt_v.rows);
+    zero_rows(g->dprompt_k, 0, g->dprompt_k.rows);
+    zero_rows(g->dprompt_v, 0, g->dprompt_v.rows);
     run(&t, t.add_keys || up_view_present(g->dprompt_k) || up_view_present(g->dprompt_v));
     return UP_OK;
 }
@@ -153,5 +162,6 @@ size_t up_cpu_attention_scratch(const up_cpu *cpu, const up_op_dims *dims) {
 }
 
 void up_cpu_fill_attention(up_backend_ops *ops) {
-    ops->attention = attention, ops->attention_bwd = attention_bwd;
+    ops->attention = attention;
+    ops->attention_bwd = attention_bwd;
 }

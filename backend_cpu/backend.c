@@ -64,7 +64,10 @@ static size_t scratch(up_backend *b, up_op op, const up_op_dims *dims) {
 static void fill_table(up_backend_ops *ops) {
     *ops = *up_ref_ops();
     ops->name = "cpu";
-    ops->destroy = destroy, ops->alloc = alloc_buffer, ops->supports = supports, ops->scratch = scratch;
+    ops->destroy = destroy;
+    ops->alloc = alloc_buffer;
+    ops->supports = supports;
+    ops->scratch = scratch;
     up_cpu_fill_linear(ops);
     up_cpu_fill_rows(ops);
     up_cpu_fill_attention(ops);

@@ -23,7 +23,8 @@
 static int with_dnnl(const up_cpu *cpu, int thread, int ta, int tb, int64_t m, int64_t n, int64_t k,
                      float alpha, const float *a, int64_t lda, const float *b, int64_t ldb, int add, float *c,
                      int64_t ldc) {
-    (void)cpu, (void)thread;
+    (void)cpu;
+    (void)thread;
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
@@ -38,7 +39,8 @@ static int with_dnnl(const up_cpu *cpu, int thread, int ta, int tb, int64_t m, i
 static int with_openblas(const up_cpu *cpu, int thread, int ta, int tb, int64_t m, int64_t n, int64_t k,
                          float alpha, const float *a, int64_t lda, const float *b, int64_t ldb, int add,
                          float *c, int64_t ldc) {
-    (void)cpu, (void)thread;
+    (void)cpu;
+    (void)thread;
     cblas_sgemm(CblasRowMajor, ta ? CblasTrans : CblasNoTrans, tb ? CblasTrans : CblasNoTrans, (blasint)m,
                 (blasint)n, (blasint)k, alpha, a, (blasint)lda, b, (blasint)ldb, add ? 1.0f : 0.0f, c,
                 (blasint)ldc);
@@ -74,7 +76,8 @@ up_status up_cpu_choose_gemm(up_cpu *cpu) {
     if (i == count)
         return up_fail(UP_ERR_ARGUMENT, "UP_CPU_GEMM",
                        "'%s' is unknown or not built; wanted dnnl, openblas or plain", wanted);
-    cpu->gemm = products[i].run, cpu->gemm_name = products[i].name;
+    cpu->gemm = products[i].run;
+    cpu->gemm_name = products[i].name;
 #ifdef UP_WITH_OPENBLAS
     if (cpu->gemm == with_openblas) openblas_set_num_threads(1); /* the threads are ours */
 #endif

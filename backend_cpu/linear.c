@@ -66,8 +66,10 @@ static void backward_piece(const void *context, int64_t piece, int thread) {
 
 static void products_bwd(backward *t, up_view dweight, up_view dbias, up_view scratch) {
     int64_t rows = t->dy.rows, pieces;
-    t->rows = up_cpu_part_rows(rows), pieces = (rows + t->rows - 1) / t->rows;
-    t->dbias = up_f32(dbias), t->parts = t->dbias ? up_scratch_of(scratch) : NULL;
+    t->rows = up_cpu_part_rows(rows);
+    pieces = (rows + t->rows - 1) / t->rows;
+    t->dbias = up_f32(dbias);
+    t->parts = t->dbias ? up_scratch_of(scratch) : NULL;
     if (t->gelu || t->parts || up_view_present(t->dx)) up_cpu_for(t->cpu, pieces, backward_piece, t);
     if (t->parts) up_cpu_sum_parts(t->parts, pieces, t->dy.cols, t->dy.cols, t->dbias);
     if (up_view_present(dweight)) up_cpu_matmul(t->cpu, 1, 0, 1, t->dy, t->x, 1, dweight); /* dW += dy' x */
@@ -144,6 +146,8 @@ static up_status patch_embed_bwd(up_backend *b, const up_patch_embed_grad *a) {
 }
 
 void up_cpu_fill_linear(up_backend_ops *ops) {
-    ops->linear = linear, ops->linear_bwd = linear_bwd;
-    ops->patch_embed = patch_embed, ops->patch_embed_bwd = patch_embed_bwd;
+    ops->linear = linear;
+    ops->linear_bwd = linear_bwd;
+    ops->patch_embed = patch_embed;
+    ops->patch_embed_bwd = patch_embed_bwd;
 }

@@ -97,5 +97,8 @@ static up_status xent_bwd(up_backend *b, const up_xent_grad *a) {
 }
 
 void up_cpu_fill_loss(up_backend_ops *ops) {
-    ops->logits = logits, ops->logits_bwd = logits_bwd, ops->xent = xent, ops->xent_bwd = xent_bwd;
+    ops->logits = logits;
+    ops->logits_bwd = logits_bwd;
+    ops->xent = xent;
+    ops->xent_bwd = xent_bwd;
 }

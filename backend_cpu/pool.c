@@ -99,7 +99,8 @@ up_status up_cpu_pool_start(int threads, up_cpu_pool **out) {
     up_cpu_pool *pool = calloc(1, sizeof *pool + (size_t)(threads - 1) * sizeof *pool->worker);
     if (!pool) return up_fail(UP_ERR_MEMORY, "backend cpu", "out of memory for %d threads", threads);
     pthread_mutex_init(&pool->lock, NULL);
-    pthread_cond_init(&pool->begun, NULL), pthread_cond_init(&pool->finished, NULL);
+    pthread_cond_init(&pool->begun, NULL);
+    pthread_cond_init(&pool->finished, NULL);
     for (; pool->workers < threads - 1; pool->workers++) {
         struct up_cpu_worker *w = &pool->worker[pool->workers];
         *w = (struct up_cpu_worker){.pool = pool, .number = pool->workers + 1};
@@ -121,7 +122,8 @@ void up_cpu_pool_stop(up_cpu_pool *pool) {
     pthread_cond_broadcast(&pool->begun);
     pthread_mutex_unlock(&pool->lock);
     for (int i = 0; i < pool->workers; i++) pthread_join(pool->worker[i].thread, NULL);
-    pthread_cond_destroy(&pool->begun), pthread_cond_destroy(&pool->finished);
+    pthread_cond_destroy(&pool->begun);
+    pthread_cond_destroy(&pool->finished);
     pthread_mutex_destroy(&pool->lock);
     free(pool);
 }

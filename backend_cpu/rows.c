@@ -215,9 +215,15 @@ static up_status l2norm_bwd(up_backend *b, const up_l2norm_grad *a) {
 }
 
 void up_cpu_fill_rows(up_backend_ops *ops) {
-    ops->embed = embed, ops->embed_bwd = embed_bwd;
-    ops->layernorm = layernorm, ops->layernorm_bwd = layernorm_bwd;
-    ops->residual = residual, ops->residual_bwd = residual_bwd;
-    ops->gather = gather, ops->gather_bwd = gather_bwd, ops->scatter = scatter;
-    ops->l2norm = l2norm, ops->l2norm_bwd = l2norm_bwd;
+    ops->embed = embed;
+    ops->embed_bwd = embed_bwd;
+    ops->layernorm = layernorm;
+    ops->layernorm_bwd = layernorm_bwd;
+    ops->residual = residual;
+    ops->residual_bwd = residual_bwd;
+    ops->gather = gather;
+    ops->gather_bwd = gather_bwd;
+    ops->scatter = scatter;
+    ops->l2norm = l2norm;
+    ops->l2norm_bwd = l2norm_bwd;
 }

@@ -17,13 +17,18 @@ typedef struct sweep {
 
 /* A dense matrix is one long row. */
 static up_view flat(up_view v) {
-    if (v.stride == v.cols) v.cols *= v.rows, v.rows = v.rows > 0, v.stride = v.cols;
+    if (v.stride == v.cols) {
+        v.cols *= v.rows;
+        v.rows = v.rows > 0;
+        v.stride = v.cols;
+    }
     return v;
 }
 
 static sweep over(up_backend *b, up_view x) {
     sweep t = {.cpu = up_cpu_of(b), .x = {flat(x)}};
-    t.across = up_most(1, (t.x[0].cols + PIECE - 1) / PIECE), t.pieces = t.across * t.x[0].rows;
+    t.across = up_most(1, (t.x[0].cols + PIECE - 1) / PIECE);
+    t.pieces = t.across * t.x[0].rows;
     return t;
 }
 
@@ -93,7 +98,8 @@ static up_status adamw(up_backend *b, const up_adamw_args *a) {
     int dense = 1;
     for (int i = 0; i < 4; i++) dense &= all[i].stride == all[i].cols;
     for (int i = 0; i < 4; i++) t.x[i] = dense ? flat(all[i]) : all[i];
-    t.across = up_most(1, (t.x[0].cols + PIECE - 1) / PIECE), t.pieces = t.across * t.x[0].rows;
+    t.across = up_most(1, (t.x[0].cols + PIECE - 1) / PIECE);
+    t.pieces = t.across * t.x[0].rows;
     t.adamw = (up_cpu_adamw){.clip = (float)clip,
                              .lr = (float)a->lr,
                              .beta1 = (float)a->beta1,
@@ -109,5 +115,7 @@ static up_status adamw(up_backend *b, const up_adamw_args *a) {
 }
 
 void up_cpu_fill_update(up_backend_ops *ops) {
-    ops->fill = fill, ops->sqnorm = sqnorm, ops->adamw = adamw;
+    ops->fill = fill;
+    ops->sqnorm = sqnorm;
+    ops->adamw = adamw;
 }

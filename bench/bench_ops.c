@@ -75,16 +75,22 @@ static up_view random_index(state *s, int64_t rows, int64_t below) {
 
 /* ---- linear: x w bias pre y dy dx dw db ---- */
 static void linear_tensors(state *s, int64_t n, int64_t i, int64_t o) {
-    random_tensor(s, n, i, 1), random_tensor(s, o, i, 0.1), random_tensor(s, 1, o, 0.1),
-        random_tensor(s, n, o, 1);
-    random_tensor(s, n, o, 1), random_tensor(s, n, o, 1), random_tensor(s, n, i, 1),
-        random_tensor(s, o, i, 0);
+    random_tensor(s, n, i, 1);
+    random_tensor(s, o, i, 0.1);
+    random_tensor(s, 1, o, 0.1);
+    random_tensor(s, n, o, 1);
+    random_tensor(s, n, o, 1);
+    random_tensor(s, n, o, 1);
+    random_tensor(s, n, i, 1);
+    random_tensor(s, o, i, 0);
     random_tensor(s, 1, o, 0);
-    s->flop = 2.0 * (double)(n * i * o), s->bytes = 4.0 * (double)(n * i + n * o + i * o);
+    s->flop = 2.0 * (double)(n * i * o);
+    s->bytes = 4.0 * (double)(n * i + n * o + i * o);
 }
 static void linear_bwd_tensors(state *s, int64_t n, int64_t i, int64_t o) {
     linear_tensors(s, n, i, o);
-    s->flop *= 2, s->bytes *= 2;
+    s->flop *= 2;
+    s->bytes *= 2;
 }
 static up_status run_linear(state *s) {
     return s->b->ops->linear(s->b, &(up_linear_args){s->t[0], s->t[1], s->t[2], UP_ACT_NONE, {0}, s->t[4]});
@@ -110,20 +116,24 @@ static void attention_tensors(state *s, int64_t n, int64_t i, int64_t o) {
     if (!f) exit(1);
     for (int64_t k = 0; k < count; k++) {
         int32_t *q = f + k * UP_SEQ_FIELDS;
-        q[UP_SEQ_Q_START] = q[UP_SEQ_K_START] = (int32_t)(k * i),
+        q[UP_SEQ_Q_START] = q[UP_SEQ_K_START] = (int32_t)(k * i);
         q[UP_SEQ_Q_COUNT] = q[UP_SEQ_K_COUNT] = (int32_t)i;
     }
     tensor(s, UP_I32, count, UP_SEQ_FIELDS, f);
     free(f);
-    random_tensor(s, count * i, 3 * o, 1), random_tensor(s, count * i, o, 1);
+    random_tensor(s, count * i, 3 * o, 1);
+    random_tensor(s, count * i, o, 1);
     random_tensor(s, count * i, o / (o >= 768 ? 64 : 32), 1);
-    random_tensor(s, count * i, o, 1), random_tensor(s, count * i, 3 * o, 1);
+    random_tensor(s, count * i, o, 1);
+    random_tensor(s, count * i, 3 * o, 1);
     s->max_keys = (int)i;
-    s->flop = 4.0 * (double)(count * i * i * o), s->bytes = 4.0 * (double)(count * i * 4 * o);
+    s->flop = 4.0 * (double)(count * i * i * o);
+    s->bytes = 4.0 * (double)(count * i * 4 * o);
 }
 static void attention_bwd_tensors(state *s, int64_t n, int64_t i, int64_t o) {
     attention_tensors(s, n, i, o);
-    s->flop *= 2.5, s->bytes *= 2.25;
+    s->flop *= 2.5;
+    s->bytes *= 2.25;
 }
 static up_attention_args attention_args(state *s) {
     int64_t d = s->row->o;
@@ -155,16 +165,23 @@ static up_status run_attention_bwd(state *s) {
 /* ---- rows: x w b y stats dy residual dx dw db ---- */
 static void rows_tensors(state *s, int64_t n, int64_t i, int64_t o) {
     (void)o;
-    random_tensor(s, n, i, 1), random_tensor(s, 1, i, 1), random_tensor(s, 1, i, 1),
-        random_tensor(s, n, i, 1);
-    random_tensor(s, n, 2, 1), random_tensor(s, n, i, 1), random_tensor(s, n, i, 1),
-        random_tensor(s, n, i, 1);
-    random_tensor(s, 1, i, 0), random_tensor(s, 1, i, 0);
-    s->flop = 8.0 * (double)(n * i), s->bytes = 8.0 * (double)(n * i);
+    random_tensor(s, n, i, 1);
+    random_tensor(s, 1, i, 1);
+    random_tensor(s, 1, i, 1);
+    random_tensor(s, n, i, 1);
+    random_tensor(s, n, 2, 1);
+    random_tensor(s, n, i, 1);
+    random_tensor(s, n, i, 1);
+    random_tensor(s, n, i, 1);
+    random_tensor(s, 1, i, 0);
+    random_tensor(s, 1, i, 0);
+    s->flop = 8.0 * (double)(n * i);
+    s->bytes = 8.0 * (double)(n * i);
 }
 static void rows_bwd_tensors(state *s, int64_t n, int64_t i, int64_t o) {
     rows_tensors(s, n, i, o);
-    s->flop *= 2, s->bytes *= 2;
+    s->flop *= 2;
+    s->bytes *= 2;
 }
 static up_status run_layernorm(state *s) {
     return s->b->ops->layernorm(s->b,
@@ -180,9 +197,13 @@ static up_status run_residual(state *s) {
 
 /* ---- tables of o rows: table y ids dtable ---- */
 static void table_tensors(state *s, int64_t n, int64_t i, int64_t o) {
-    random_tensor(s, o, i, 1), random_tensor(s, n, i, 1), random_index(s, n, o), random_tensor(s, o, i, 0);
+    random_tensor(s, o, i, 1);
+    random_tensor(s, n, i, 1);
+    random_index(s, n, o);
+    random_tensor(s, o, i, 0);
     random_index(s, n, 80);
-    s->flop = (double)(n * i), s->bytes = 8.0 * (double)(n * i);
+    s->flop = (double)(n * i);
+    s->bytes = 8.0 * (double)(n * i);
 }
 static up_status run_embed(state *s) {
     return s->b->ops->embed(s->b, &(up_embed_args){s->t[2], s->t[4], s->t[0], s->t[0], {0}, s->t[1]});
@@ -194,15 +215,24 @@ static up_status run_embed_bwd(state *s) {
 
 /* ---- losses: a b scale z targets loss lse correct da db dscale; n rows, o targets ---- */
 static void loss_tensors(state *s, int64_t n, int64_t i, int64_t o) {
-    random_tensor(s, n, i, 0.1), random_tensor(s, o, i, 0.1), random_tensor(s, 1, 1, 1),
-        random_tensor(s, n, o, 1);
-    random_index(s, n, o), random_tensor(s, n, 1, 1), random_tensor(s, n, 1, 1), random_tensor(s, n, 1, 1);
-    random_tensor(s, n, i, 1), random_tensor(s, o, i, 1), random_tensor(s, 1, 1, 0);
-    s->flop = 2.0 * (double)(n * i * o), s->bytes = 4.0 * (double)(n * o);
+    random_tensor(s, n, i, 0.1);
+    random_tensor(s, o, i, 0.1);
+    random_tensor(s, 1, 1, 1);
+    random_tensor(s, n, o, 1);
+    random_index(s, n, o);
+    random_tensor(s, n, 1, 1);
+    random_tensor(s, n, 1, 1);
+    random_tensor(s, n, 1, 1);
+    random_tensor(s, n, i, 1);
+    random_tensor(s, o, i, 1);
+    random_tensor(s, 1, 1, 0);
+    s->flop = 2.0 * (double)(n * i * o);
+    s->bytes = 4.0 * (double)(n * o);
 }
 static void loss_bwd_tensors(state *s, int64_t n, int64_t i, int64_t o) {
     loss_tensors(s, n, i, o);
-    s->flop *= 2, s->bytes *= 2;
+    s->flop *= 2;
+    s->bytes *= 2;
 }
 static up_status run_logits(state *s) {
     return s->b->ops->logits(s->b, &(up_logits_args){s->t[0], s->t[1], s->t[2], s->t[3]});
@@ -222,7 +252,8 @@ static void update_tensors(state *s, int64_t n, int64_t i, int64_t o) {
     for (int k = 0; k < 3; k++) random_tensor(s, n, 1, 0);
     random_tensor(s, 1, 1, 1);
     if (i) check(s->b->ops->copy(s->b, up_view_rows(s->t[1], 0, i), up_view_rows(s->t[0], 0, i)));
-    s->flop = 12.0 * (double)n, s->bytes = 4.0 * (double)n;
+    s->flop = 12.0 * (double)n;
+    s->bytes = 4.0 * (double)n;
 }
 static up_status run_adamw(state *s) {
     return s->b->ops->adamw(s->b, &(up_adamw_args){s->t[0], s->t[1], s->t[2], s->t[3], 1e-4f, 0.9f, 0.95f,
@@ -307,13 +338,16 @@ static times measure(up_backend *b, const row *r, double seconds, state *s) {
     size_t scratch = b->ops->scratch(b, r->op, &dims);
     check(b->ops->alloc(b, scratch, &s->buffer[s->used]));
     s->scratch = up_view_at(s->buffer[s->used], UP_U8, 0, 1, (int64_t)scratch);
-    check(r->run(s)), check(b->ops->sync(b)); /* warm */
+    check(r->run(s));
+    check(b->ops->sync(b)); /* warm */
     int count = 0;
     for (double start = now(CLOCK_MONOTONIC);
          count < REPETITIONS && (count < 5 || now(CLOCK_MONOTONIC) - start < seconds); count++) {
         double before = now(CLOCK_MONOTONIC), used = now(CLOCK_PROCESS_CPUTIME_ID);
-        check(r->run(s)), check(b->ops->sync(b));
-        wall[count] = now(CLOCK_MONOTONIC) - before, cores[count] = now(CLOCK_PROCESS_CPUTIME_ID) - used;
+        check(r->run(s));
+        check(b->ops->sync(b));
+        wall[count] = now(CLOCK_MONOTONIC) - before;
+        cores[count] = now(CLOCK_PROCESS_CPUTIME_ID) - used;
     }
     for (int k = 0; k <= s->used; k++) b->ops->release(b, s->buffer[k]);
     return (times){median(wall, count), median(cores, count)};
@@ -338,8 +372,10 @@ int main(int argc, char **argv) {
             threads = atoi(argv[++k]);
         else if (k + 1 < argc && !strcmp(argv[k], "--seconds"))
             seconds = atof(argv[++k]);
-        else
-            return fprintf(stderr, "bench_ops: %s: unknown option\n", argv[k]), 2;
+        else {
+            fprintf(stderr, "bench_ops: %s: unknown option\n", argv[k]);
+            return 2;
+        }
     }
     up_backend *b = NULL;
     check(up_backend_create(backend, threads, &b));

@@ -10,10 +10,17 @@ void up_philox(uint64_t key, uint64_t counter, uint64_t stream, uint32_t out[4])
     for (int round = 0; round < 10; round++) {
         uint64_t p0 = (uint64_t)0xD2511F53u * c0, p1 = (uint64_t)0xCD9E8D57u * c2;
         uint32_t n0 = (uint32_t)(p1 >> 32) ^ c1 ^ k0, n2 = (uint32_t)(p0 >> 32) ^ c3 ^ k1;
-        c0 = n0, c1 = (uint32_t)p1, c2 = n2, c3 = (uint32_t)p0;
-        k0 += 0x9E3779B9u, k1 += 0xBB67AE85u;
+        c0 = n0;
+        c1 = (uint32_t)p1;
+        c2 = n2;
+        c3 = (uint32_t)p0;
+        k0 += 0x9E3779B9u;
+        k1 += 0xBB67AE85u;
     }
-    out[0] = c0, out[1] = c1, out[2] = c2, out[3] = c3;
+    out[0] = c0;
+    out[1] = c1;
+    out[2] = c2;
+    out[3] = c3;
 }
 
 up_rng up_rng_make(uint64_t seed, uint64_t a, uint64_t b, uint64_t c) {
@@ -57,7 +64,8 @@ uint64_t up_permute(uint64_t key, uint64_t n, uint64_t index) {
             uint32_t w[4];
             up_philox(key, right, round, w);
             uint64_t next = left ^ (w[0] & mask);
-            left = right, right = next;
+            left = right;
+            right = next;
         }
         index = (left << half) | right;
     } while (index >= n);

@@ -26,6 +26,7 @@ build     libswscale-dev      library libswscale
 optional  libdnnl-dev         header  dnnl.h
 test      libcunit1-dev       library cunit
 clang     clang               command clang
+test      clang-format        command clang-format
 valgrind  valgrind            command valgrind
 optional  time                command time
 '

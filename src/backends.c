@@ -9,7 +9,8 @@ static up_status create_ref(int threads, up_backend **out) {
 }
 
 static up_status create_cuda(int threads, up_backend **out) {
-    (void)threads, (void)out;
+    (void)threads;
+    (void)out;
     return up_fail(UP_ERR_UNSUPPORTED, "backend cuda", "not built");
 }
 

@@ -35,7 +35,10 @@ int up_case_chance(up_case *c, uint32_t one_in) {
 
 static void *reserve(size_t count, size_t size) {
     void *p = calloc(count ? count : 1, size);
-    if (!p) fprintf(stderr, "cases: out of memory: %zu x %zu bytes wanted\n", count, size), exit(2);
+    if (!p) {
+        fprintf(stderr, "cases: out of memory: %zu x %zu bytes wanted\n", count, size);
+        exit(2);
+    }
     return p;
 }
 
@@ -88,14 +91,20 @@ float *up_case_f32(up_case *c, int t) {
 
 up_case *up_case_make(const up_case_kind *kind, uint64_t seed, int64_t limit, int smooth) {
     up_case *c = reserve(1, sizeof *c);
-    c->kind = kind, c->seed = seed, c->limit = limit ? limit : kind->limit, c->smooth = smooth;
+    c->kind = kind;
+    c->seed = seed;
+    c->limit = limit ? limit : kind->limit;
+    c->smooth = smooth;
     c->rng = up_rng_make(seed, (uint64_t)kind->op, 0, 0);
     kind->make(c);
     return c;
 }
 
 void up_case_free(up_case *c) {
-    for (int t = 0; t < UP_CASE_TENSORS; t++) free(c->t[t].data), free(c->t[t].num);
+    for (int t = 0; t < UP_CASE_TENSORS; t++) {
+        free(c->t[t].data);
+        free(c->t[t].num);
+    }
     free(c);
 }
 
@@ -205,7 +214,8 @@ up_status up_case_fetch(const up_case *c, const up_placed *p, void *result[UP_CA
         if (!c->t[t].role || c->t[t].home != t) continue;
         unsigned char *before = reserve(home_bytes(c, t), 1), *after = reserve(home_bytes(c, t), 1);
         status = check_home(c, t, p, before, after, result);
-        free(before), free(after);
+        free(before);
+        free(after);
     }
     if (status != UP_OK) up_case_drop(result);
     return status;
@@ -217,7 +227,10 @@ void up_case_remove(up_placed *p) {
 }
 
 void up_case_drop(void *result[UP_CASE_TENSORS]) {
-    for (int t = 0; t < UP_CASE_TENSORS; t++) free(result[t]), result[t] = NULL;
+    for (int t = 0; t < UP_CASE_TENSORS; t++) {
+        free(result[t]);
+        result[t] = NULL;
+    }
 }
 
 up_status up_case_run(const up_case *c, up_backend *b, void *result[UP_CASE_TENSORS]) {
@@ -249,7 +262,10 @@ static up_status check_f32(const up_case *c, const up_case_tensor *t, const floa
             return up_fail(UP_ERR_NUMERIC, t->name,
                            "[%" PRId64 ", %" PRId64 "] is %.9g, wanted %.9g within %.3g", i / t->cols,
                            i % t->cols, got[i], right, bound);
-        if (isfinite(right)) error += (got[i] - right) * (got[i] - right), honest += t->num[i].s;
+        if (isfinite(right)) {
+            error += (got[i] - right) * (got[i] - right);
+            honest += t->num[i].s;
+        }
     }
     if (want && count >= ENOUGH && !c->exact && !(sqrt(error) <= factor * sqrt(honest)))
         return up_fail(UP_ERR_NUMERIC, t->name, "the norm of the error is %.3g, allowed %.3g", sqrt(error),

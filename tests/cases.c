@@ -35,7 +35,8 @@ static void upstream_of(up_case *c, int output, int upstream) {
 
 /* Tensor t lies in the buffer of `home`, from column `col` on. */
 static void lay(up_case *c, int t, int home, int64_t col) {
-    c->t[t].home = home, c->t[t].col = col;
+    c->t[t].home = home;
+    c->t[t].col = col;
 }
 
 static void zero(up_case *c, int t) {
@@ -65,14 +66,23 @@ static void embed_make(up_case *c) {
     int32_t *positions = up_case_index(c, E_POSITIONS, "positions", N, 1, P);
     for (int64_t n = 0; n < N; n++)
         if (up_case_chance(c, 5)) positions[n] = -1;
-    up_case_in(c, E_TOKEN, "token", V, D), up_case_in(c, E_POSITION, "position", P, D);
+    up_case_in(c, E_TOKEN, "token", V, D);
+    up_case_in(c, E_POSITION, "position", P, D);
     if (typed) up_case_in(c, E_TYPE, "type", 1, D);
-    up_case_out(c, E_Y, "y", N, D), up_case_in(c, E_DY, "dy", N, D);
-    if (!up_case_chance(c, 5)) up_case_change(c, E_DTOKEN, "dtoken", V, D), grad_of(c, E_TOKEN, E_DTOKEN);
-    if (!up_case_chance(c, 5))
-        up_case_change(c, E_DPOSITION, "dposition", P, D), grad_of(c, E_POSITION, E_DPOSITION);
-    if (typed && !up_case_chance(c, 5))
-        up_case_change(c, E_DTYPE, "dtype", 1, D), grad_of(c, E_TYPE, E_DTYPE);
+    up_case_out(c, E_Y, "y", N, D);
+    up_case_in(c, E_DY, "dy", N, D);
+    if (!up_case_chance(c, 5)) {
+        up_case_change(c, E_DTOKEN, "dtoken", V, D);
+        grad_of(c, E_TOKEN, E_DTOKEN);
+    }
+    if (!up_case_chance(c, 5)) {
+        up_case_change(c, E_DPOSITION, "dposition", P, D);
+        grad_of(c, E_POSITION, E_DPOSITION);
+    }
+    if (typed && !up_case_chance(c, 5)) {
+        up_case_change(c, E_DTYPE, "dtype", 1, D);
+        grad_of(c, E_TYPE, E_DTYPE);
+    }
     upstream_of(c, E_Y, E_DY);
 }
 
@@ -131,18 +141,25 @@ static void patch_embed_make(up_case *c) {
     snprintf(c->shape, sizeof c->shape, "N=%ld C=%ld D=%ld cells=%ld frames=%ld type=%d", (long)N, (long)C,
              (long)D, (long)cells, (long)frames, typed);
     c->dims = (up_op_dims){.rows = N, .in = C, .out = D};
-    up_case_in(c, P_PATCHES, "patches", N, C), up_case_index(c, P_CELLS, "cells", N, 1, cells);
-    up_case_in(c, P_WEIGHT, "weight", D, C), up_case_in(c, P_BIAS, "bias", 1, D),
-        up_case_in(c, P_SPACE, "space", cells, D);
-    if (frames) up_case_index(c, P_FRAMES, "frames", N, 1, frames), up_case_in(c, P_TIME, "time", frames, D);
+    up_case_in(c, P_PATCHES, "patches", N, C);
+    up_case_index(c, P_CELLS, "cells", N, 1, cells);
+    up_case_in(c, P_WEIGHT, "weight", D, C);
+    up_case_in(c, P_BIAS, "bias", 1, D);
+    up_case_in(c, P_SPACE, "space", cells, D);
+    if (frames) {
+        up_case_index(c, P_FRAMES, "frames", N, 1, frames);
+        up_case_in(c, P_TIME, "time", frames, D);
+    }
     if (typed) up_case_in(c, P_TYPE, "type", 1, D);
-    up_case_out(c, P_Y, "y", N, D), up_case_in(c, P_DY, "dy", N, D), upstream_of(c, P_Y, P_DY);
+    up_case_out(c, P_Y, "y", N, D);
+    up_case_in(c, P_DY, "dy", N, D);
+    upstream_of(c, P_Y, P_DY);
     static const char *const names[] = {"dweight", "dbias", "dspace", "dtime", "dtype"};
     for (int i = 0; i < 5; i++) { /* the parameters and their gradients stand in the same order */
         const up_case_tensor *of = &c->t[P_WEIGHT + i];
         if (!has(c, P_WEIGHT + i) || up_case_chance(c, 6)) continue;
-        up_case_change(c, P_DWEIGHT + i, names[i], of->rows, of->cols),
-            grad_of(c, P_WEIGHT + i, P_DWEIGHT + i);
+        up_case_change(c, P_DWEIGHT + i, names[i], of->rows, of->cols);
+        grad_of(c, P_WEIGHT + i, P_DWEIGHT + i);
     }
 }
 
@@ -187,17 +204,28 @@ static void linear_make(up_case *c) {
     c->options[0] = gelu ? UP_ACT_GELU : UP_ACT_NONE;
     c->exact = !gelu && !c->smooth && up_case_chance(c, 3);
     c->dims = (up_op_dims){.rows = N, .in = I, .out = O};
-    up_case_in(c, L_X, "x", N, I), up_case_in(c, L_WEIGHT, "weight", O, I);
+    up_case_in(c, L_X, "x", N, I);
+    up_case_in(c, L_WEIGHT, "weight", O, I);
     if (!up_case_chance(c, 4)) up_case_in(c, L_BIAS, "bias", 1, O);
     up_case_out(c, L_Y, "y", N, O);
     if (!inference && (gelu || up_case_chance(c, 4))) up_case_out(c, L_PRE, "pre", N, O);
     snprintf(c->shape, sizeof c->shape, "N=%ld I=%ld O=%ld gelu=%d bias=%d pre=%d", (long)N, (long)I, (long)O,
              gelu, has(c, L_BIAS), has(c, L_PRE));
     if (inference) return;
-    up_case_change(c, L_DY, "dy", N, O), upstream_of(c, L_Y, L_DY);
-    if (!up_case_chance(c, 5)) up_case_out(c, L_DX, "dx", N, I), grad_of(c, L_X, L_DX);
-    if (!up_case_chance(c, 5)) up_case_change(c, L_DWEIGHT, "dweight", O, I), grad_of(c, L_WEIGHT, L_DWEIGHT);
-    if (has(c, L_BIAS)) up_case_change(c, L_DBIAS, "dbias", 1, O), grad_of(c, L_BIAS, L_DBIAS);
+    up_case_change(c, L_DY, "dy", N, O);
+    upstream_of(c, L_Y, L_DY);
+    if (!up_case_chance(c, 5)) {
+        up_case_out(c, L_DX, "dx", N, I);
+        grad_of(c, L_X, L_DX);
+    }
+    if (!up_case_chance(c, 5)) {
+        up_case_change(c, L_DWEIGHT, "dweight", O, I);
+        grad_of(c, L_WEIGHT, L_DWEIGHT);
+    }
+    if (has(c, L_BIAS)) {
+        up_case_change(c, L_DBIAS, "dbias", 1, O);
+        grad_of(c, L_BIAS, L_DBIAS);
+    }
 }
 
 static up_status linear_launch(const up_case *c, up_backend *b, const up_view *v, up_view scratch) {
@@ -252,18 +280,28 @@ static void layernorm_make(up_case *c) {
     c->numbers[0] = 1e-5f;
     snprintf(c->shape, sizeof c->shape, "N=%ld D=%ld residual=%d dx on=%d", (long)N, (long)D, past, alias);
     c->dims = (up_op_dims){.rows = N, .in = D, .out = D};
-    up_case_in(c, N_X, "x", N, D), up_case_in(c, N_WEIGHT, "weight", 1, D),
-        up_case_in(c, N_BIAS, "bias", 1, D);
+    up_case_in(c, N_X, "x", N, D);
+    up_case_in(c, N_WEIGHT, "weight", 1, D);
+    up_case_in(c, N_BIAS, "bias", 1, D);
     if (up_case_chance(c, 3)) /* a mean far from 0 */
         for (int64_t i = 0; i < N * D; i++) up_case_f32(c, N_X)[i] += 20;
-    up_case_out(c, N_Y, "y", N, D), up_case_out(c, N_STATS, "stats", N, 2);
-    up_case_in(c, N_DY, "dy", N, D), upstream_of(c, N_Y, N_DY);
+    up_case_out(c, N_Y, "y", N, D);
+    up_case_out(c, N_STATS, "stats", N, 2);
+    up_case_in(c, N_DY, "dy", N, D);
+    upstream_of(c, N_Y, N_DY);
     if (past) up_case_in(c, N_PAST, "residual", N, D);
-    up_case_out(c, N_DX, "dx", N, D), grad_of(c, N_X, N_DX);
+    up_case_out(c, N_DX, "dx", N, D);
+    grad_of(c, N_X, N_DX);
     if (alias == 1) lay(c, N_DX, N_DY, 0);
     if (alias == 2 && past) lay(c, N_DX, N_PAST, 0);
-    if (!up_case_chance(c, 5)) up_case_change(c, N_DWEIGHT, "dweight", 1, D), grad_of(c, N_WEIGHT, N_DWEIGHT);
-    if (!up_case_chance(c, 5)) up_case_change(c, N_DBIAS, "dbias", 1, D), grad_of(c, N_BIAS, N_DBIAS);
+    if (!up_case_chance(c, 5)) {
+        up_case_change(c, N_DWEIGHT, "dweight", 1, D);
+        grad_of(c, N_WEIGHT, N_DWEIGHT);
+    }
+    if (!up_case_chance(c, 5)) {
+        up_case_change(c, N_DBIAS, "dbias", 1, D);
+        grad_of(c, N_BIAS, N_DBIAS);
+    }
 }
 
 static up_status layernorm_launch(const up_case *c, up_backend *b, const up_view *v, up_view scratch) {
@@ -281,7 +319,8 @@ static void layernorm_row_backward(up_case *c, int64_t n, up_num mean, up_num rs
             up_num xhat = up_mul(up_sub(*at(c, N_X, n, d), mean), rstd), dy = *at(c, N_DY, n, d);
             up_num g = up_mul(dy, *at(c, N_WEIGHT, 0, d));
             if (pass == 0) {
-                add_to(&g_mean, g), add_to(&gx_mean, up_mul(g, xhat));
+                add_to(&g_mean, g);
+                add_to(&gx_mean, up_mul(g, xhat));
                 if (has(c, N_DWEIGHT)) add_to(at(c, N_DWEIGHT, 0, d), up_mul(dy, xhat));
                 if (has(c, N_DBIAS)) add_to(at(c, N_DBIAS, 0, d), dy);
                 continue;
@@ -290,7 +329,10 @@ static void layernorm_row_backward(up_case *c, int64_t n, up_num mean, up_num rs
             if (has(c, N_PAST)) add_to(&dx, *at(c, N_PAST, n, d));
             *at(c, N_DX, n, d) = up_store(dx);
         }
-        if (pass == 0) g_mean = up_mul(g_mean, per), gx_mean = up_mul(gx_mean, per);
+        if (pass == 0) {
+            g_mean = up_mul(g_mean, per);
+            gx_mean = up_mul(gx_mean, per);
+        }
     }
 }
 
@@ -310,7 +352,8 @@ static void layernorm_oracle(up_case *c, int backward) {
             *at(c, N_Y, n, d) =
                 up_store(up_add(up_mul(up_mul(up_sub(*at(c, N_X, n, d), mean), rstd), *at(c, N_WEIGHT, 0, d)),
                                 *at(c, N_BIAS, 0, d)));
-        *at(c, N_STATS, n, 0) = up_store(mean), *at(c, N_STATS, n, 1) = up_store(rstd);
+        *at(c, N_STATS, n, 0) = up_store(mean);
+        *at(c, N_STATS, n, 1) = up_store(rstd);
         if (backward) layernorm_row_backward(c, n, up_store(mean), up_store(rstd));
     }
     for (int t = N_DWEIGHT; backward && t <= N_DBIAS; t++)
@@ -327,17 +370,21 @@ static int64_t draw_sequence(up_case *c, int32_t *f, int cached, int64_t *q, int
     f[UP_SEQ_KIND] = cached ? UP_MASK_CAUSAL : (int32_t)up_rng_below(&c->rng, 3);
     f[UP_SEQ_PREFIX] = f[UP_SEQ_WORDS] = 0;
     if (f[UP_SEQ_KIND] == UP_MASK_DOUBLED) {
-        f[UP_SEQ_PREFIX] = (int32_t)up_case_dim(c, 1), f[UP_SEQ_WORDS] = (int32_t)up_case_dim(c, 0);
+        f[UP_SEQ_PREFIX] = (int32_t)up_case_dim(c, 1);
+        f[UP_SEQ_WORDS] = (int32_t)up_case_dim(c, 0);
         queries = keys = f[UP_SEQ_PREFIX] + 2 * f[UP_SEQ_WORDS];
     } else {
         queries = keys = up_case_dim(c, 0);
         if (cached && keys) queries = 1 + up_rng_below(&c->rng, (uint32_t)keys);
     }
     int64_t skip = up_case_chance(c, 4) ? up_rng_below(&c->rng, 4) : 0; /* rows of no sequence */
-    f[UP_SEQ_Q_START] = (int32_t)(*q + skip), f[UP_SEQ_K_START] = (int32_t)(*k + skip);
-    f[UP_SEQ_Q_COUNT] = (int32_t)queries, f[UP_SEQ_K_COUNT] = (int32_t)keys;
+    f[UP_SEQ_Q_START] = (int32_t)(*q + skip);
+    f[UP_SEQ_K_START] = (int32_t)(*k + skip);
+    f[UP_SEQ_Q_COUNT] = (int32_t)queries;
+    f[UP_SEQ_K_COUNT] = (int32_t)keys;
     f[UP_SEQ_SIDE] = (int32_t)up_rng_below(&c->rng, 2);
-    *q += skip + queries, *k += skip + keys;
+    *q += skip + queries;
+    *k += skip + keys;
     return keys;
 }
 
@@ -351,25 +398,45 @@ static void attention_make(up_case *c) {
         int64_t keys = draw_sequence(c, fields + s * UP_SEQ_FIELDS, cached, &Nq, &Nk);
         if (keys > most) most = keys;
     }
-    if (up_case_chance(c, 4)) Nq += 3, Nk += 3;
-    c->options[A_HEADS] = H, c->options[A_PROMPTS] = P, c->options[A_SIDES] = sides;
+    if (up_case_chance(c, 4)) {
+        Nq += 3;
+        Nk += 3;
+    }
+    c->options[A_HEADS] = H;
+    c->options[A_PROMPTS] = P;
+    c->options[A_SIDES] = sides;
     c->options[A_MAX_KEYS] = most + P + up_rng_below(&c->rng, 3);
     c->dims = (up_op_dims){
         .rows = Nq, .in = D, .out = D, .keys = c->options[A_MAX_KEYS], .heads = H, .sequences = S};
     snprintf(c->shape, sizeof c->shape, "S=%ld Nq=%ld Nk=%ld D=%ld H=%ld P=%ld sides=%ld cached=%d qkv=%d",
              (long)S, (long)Nq, (long)Nk, (long)D, (long)H, (long)P, (long)sides, cached, together);
-    up_case_in(c, A_Q, "q", Nq, D), up_case_in(c, A_K, "k", Nk, D), up_case_in(c, A_V, "v", Nk, D);
-    up_case_out(c, A_OUT, "out", Nq, D), up_case_out(c, A_LSE, "lse", Nq, H),
-        up_case_in(c, A_DOUT, "dout", Nq, D);
-    up_case_out(c, A_DQ, "dq", Nq, D), up_case_out(c, A_DK, "dk", Nk, D), up_case_out(c, A_DV, "dv", Nk, D);
-    if (together)
-        lay(c, A_K, A_Q, D), lay(c, A_V, A_Q, 2 * D), lay(c, A_DK, A_DQ, D), lay(c, A_DV, A_DQ, 2 * D);
-    if (P) {
-        up_case_in(c, A_PK, "prompt_k", sides * P, D), up_case_in(c, A_PV, "prompt_v", sides * P, D);
-        up_case_out(c, A_DPK, "dprompt_k", sides * P, D), up_case_out(c, A_DPV, "dprompt_v", sides * P, D);
-        grad_of(c, A_PK, A_DPK), grad_of(c, A_PV, A_DPV);
+    up_case_in(c, A_Q, "q", Nq, D);
+    up_case_in(c, A_K, "k", Nk, D);
+    up_case_in(c, A_V, "v", Nk, D);
+    up_case_out(c, A_OUT, "out", Nq, D);
+    up_case_out(c, A_LSE, "lse", Nq, H);
+    up_case_in(c, A_DOUT, "dout", Nq, D);
+    up_case_out(c, A_DQ, "dq", Nq, D);
+    up_case_out(c, A_DK, "dk", Nk, D);
+    up_case_out(c, A_DV, "dv", Nk, D);
+    if (together) {
+        lay(c, A_K, A_Q, D);
+        lay(c, A_V, A_Q, 2 * D);
+        lay(c, A_DK, A_DQ, D);
+        lay(c, A_DV, A_DQ, 2 * D);
     }
-    grad_of(c, A_Q, A_DQ), grad_of(c, A_K, A_DK), grad_of(c, A_V, A_DV), upstream_of(c, A_OUT, A_DOUT);
+    if (P) {
+        up_case_in(c, A_PK, "prompt_k", sides * P, D);
+        up_case_in(c, A_PV, "prompt_v", sides * P, D);
+        up_case_out(c, A_DPK, "dprompt_k", sides * P, D);
+        up_case_out(c, A_DPV, "dprompt_v", sides * P, D);
+        grad_of(c, A_PK, A_DPK);
+        grad_of(c, A_PV, A_DPV);
+    }
+    grad_of(c, A_Q, A_DQ);
+    grad_of(c, A_K, A_DK);
+    grad_of(c, A_V, A_DV);
+    upstream_of(c, A_OUT, A_DOUT);
 }
 
 static up_status attention_launch(const up_case *c, up_backend *b, const up_view *v, up_view scratch) {
@@ -466,7 +533,8 @@ static void query_backward(up_case *c, const int32_t *f, int64_t i, int64_t h, i
 
 static void attention_oracle(up_case *c, int backward) {
     int64_t H = c->options[A_HEADS], d = c->t[A_Q].cols / H;
-    zero(c, A_OUT), zero(c, A_LSE);
+    zero(c, A_OUT);
+    zero(c, A_LSE);
     for (int t = A_DQ; backward && t <= A_DPV; t++)
         if (has(c, t)) zero(c, t);
     for (int64_t s = 0; s < c->t[A_SEQ].rows; s++) {
@@ -488,17 +556,24 @@ static void residual_make(up_case *c) {
     int64_t N = up_case_dim(c, 0), D = up_case_dim(c, 1);
     int in_place = !c->smooth && up_case_chance(c, 2), over_branch = up_case_chance(c, 2);
     c->dims = (up_op_dims){.rows = N, .in = D, .out = D};
-    up_case_in(c, R_X, "x", N, D), up_case_in(c, R_BRANCH, "branch", N, D);
+    up_case_in(c, R_X, "x", N, D);
+    up_case_in(c, R_BRANCH, "branch", N, D);
     if (up_case_chance(c, 2)) up_case_in(c, R_SCALE, "scale", 1, D);
     if (up_case_chance(c, 2)) {
         up_case_in(c, R_DROP, "drop", N, 1);
         for (int64_t n = 0; n < N; n++) up_case_f32(c, R_DROP)[n] = up_case_chance(c, 3) ? 0 : 1 / 0.9f;
     }
-    up_case_out(c, R_Y, "y", N, D), up_case_in(c, R_DY, "dy", N, D), upstream_of(c, R_Y, R_DY);
-    up_case_out(c, R_DBRANCH, "dbranch", N, D), grad_of(c, R_BRANCH, R_DBRANCH);
+    up_case_out(c, R_Y, "y", N, D);
+    up_case_in(c, R_DY, "dy", N, D);
+    upstream_of(c, R_Y, R_DY);
+    up_case_out(c, R_DBRANCH, "dbranch", N, D);
+    grad_of(c, R_BRANCH, R_DBRANCH);
     if (in_place) lay(c, R_Y, R_X, 0);
     if (over_branch) lay(c, R_DBRANCH, R_BRANCH, 0);
-    if (has(c, R_SCALE)) up_case_change(c, R_DSCALE, "dscale", 1, D), grad_of(c, R_SCALE, R_DSCALE);
+    if (has(c, R_SCALE)) {
+        up_case_change(c, R_DSCALE, "dscale", 1, D);
+        grad_of(c, R_SCALE, R_DSCALE);
+    }
     snprintf(c->shape, sizeof c->shape, "N=%ld D=%ld scale=%d drop=%d in place=%d,%d", (long)N, (long)D,
              has(c, R_SCALE), has(c, R_DROP), in_place, over_branch);
 }
@@ -532,13 +607,18 @@ static void gather_make(up_case *c) {
     c->exact = !c->smooth && up_case_chance(c, 3);
     snprintf(c->shape, sizeof c->shape, "N=%ld R=%ld D=%ld", (long)N, (long)R, (long)D);
     c->dims = (up_op_dims){.rows = R, .in = D, .out = D};
-    up_case_in(c, G_X, "x", N, D), up_case_index(c, G_ROWS, "rows", R, 1, N);
-    up_case_out(c, G_Y, "y", R, D), up_case_in(c, G_DY, "dy", R, D), up_case_out(c, G_DX, "dx", N, D);
-    grad_of(c, G_X, G_DX), upstream_of(c, G_Y, G_DY);
+    up_case_in(c, G_X, "x", N, D);
+    up_case_index(c, G_ROWS, "rows", R, 1, N);
+    up_case_out(c, G_Y, "y", R, D);
+    up_case_in(c, G_DY, "dy", R, D);
+    up_case_out(c, G_DX, "dx", N, D);
+    grad_of(c, G_X, G_DX);
+    upstream_of(c, G_Y, G_DY);
 }
 
 static up_status gather_launch(const up_case *c, up_backend *b, const up_view *v, up_view scratch) {
-    (void)c, (void)scratch;
+    (void)c;
+    (void)scratch;
     UP_TRY(b->ops->gather(b, &(up_gather_args){v[G_X], v[G_ROWS], v[G_Y]}));
     return b->ops->gather_bwd(b, &(up_gather_grad){v[G_DY], v[G_ROWS], v[G_DX]});
 }
@@ -563,11 +643,13 @@ static void scatter_make(up_case *c) {
     c->dims = (up_op_dims){.rows = R, .in = D, .out = D};
     int32_t *rows = up_case_index(c, S_ROWS, "rows", R, 1, 0);
     for (int64_t i = 0; i < R; i++) rows[i] = (int32_t)up_permute(c->seed, (uint64_t)N, (uint64_t)i);
-    up_case_in(c, S_X, "x", R, D), up_case_change(c, S_Y, "y", N, D);
+    up_case_in(c, S_X, "x", R, D);
+    up_case_change(c, S_Y, "y", N, D);
 }
 
 static up_status scatter_launch(const up_case *c, up_backend *b, const up_view *v, up_view scratch) {
-    (void)c, (void)scratch;
+    (void)c;
+    (void)scratch;
     return b->ops->scatter(b, &(up_scatter_args){v[S_X], v[S_ROWS], v[S_Y]});
 }
 
@@ -591,14 +673,18 @@ static void l2norm_make(up_case *c) {
         float factor = up_case_chance(c, 8) ? 0 : up_case_chance(c, 8) ? 1e-20f : 1;
         for (int64_t d = 0; d < D; d++) up_case_f32(c, U_X)[n * D + d] *= factor;
     }
-    up_case_out(c, U_Y, "y", R, D), up_case_out(c, U_RNORM, "rnorm", R, 1);
-    up_case_in(c, U_DY, "dy", R, D), up_case_out(c, U_DX, "dx", R, D);
+    up_case_out(c, U_Y, "y", R, D);
+    up_case_out(c, U_RNORM, "rnorm", R, 1);
+    up_case_in(c, U_DY, "dy", R, D);
+    up_case_out(c, U_DX, "dx", R, D);
     if (in_place) lay(c, U_DX, U_DY, 0);
-    grad_of(c, U_X, U_DX), upstream_of(c, U_Y, U_DY);
+    grad_of(c, U_X, U_DX);
+    upstream_of(c, U_Y, U_DY);
 }
 
 static up_status l2norm_launch(const up_case *c, up_backend *b, const up_view *v, up_view scratch) {
-    (void)c, (void)scratch;
+    (void)c;
+    (void)scratch;
     UP_TRY(b->ops->l2norm(b, &(up_l2norm_args){v[U_X], v[U_Y], v[U_RNORM]}));
     return b->ops->l2norm_bwd(b, &(up_l2norm_grad){v[U_Y], v[U_RNORM], v[U_DY], v[U_DX]});
 }
@@ -631,13 +717,25 @@ static void logits_make(up_case *c) {
     snprintf(c->shape, sizeof c->shape, "Q=%ld V=%ld D=%ld log_scale=%g", (long)Q, (long)V, (long)D,
              log_scale);
     c->dims = (up_op_dims){.rows = Q, .in = D, .out = V};
-    up_case_in(c, Z_A, "a", Q, D), up_case_in(c, Z_B, "b", V, D);
-    up_case_in(c, Z_LOG_SCALE, "log_scale", 1, 1), up_case_f32(c, Z_LOG_SCALE)[0] = log_scale;
-    up_case_out(c, Z_Z, "z", Q, V), up_case_in(c, Z_DZ, "dz", Q, V), upstream_of(c, Z_Z, Z_DZ);
-    if (!up_case_chance(c, 6)) up_case_out(c, Z_DA, "da", Q, D), grad_of(c, Z_A, Z_DA);
-    if (!up_case_chance(c, 6)) up_case_out(c, Z_DB, "db", V, D), grad_of(c, Z_B, Z_DB);
-    if (has(c, Z_DA) && !up_case_chance(c, 6))
-        up_case_change(c, Z_DLOG_SCALE, "dlog_scale", 1, 1), grad_of(c, Z_LOG_SCALE, Z_DLOG_SCALE);
+    up_case_in(c, Z_A, "a", Q, D);
+    up_case_in(c, Z_B, "b", V, D);
+    up_case_in(c, Z_LOG_SCALE, "log_scale", 1, 1);
+    up_case_f32(c, Z_LOG_SCALE)[0] = log_scale;
+    up_case_out(c, Z_Z, "z", Q, V);
+    up_case_in(c, Z_DZ, "dz", Q, V);
+    upstream_of(c, Z_Z, Z_DZ);
+    if (!up_case_chance(c, 6)) {
+        up_case_out(c, Z_DA, "da", Q, D);
+        grad_of(c, Z_A, Z_DA);
+    }
+    if (!up_case_chance(c, 6)) {
+        up_case_out(c, Z_DB, "db", V, D);
+        grad_of(c, Z_B, Z_DB);
+    }
+    if (has(c, Z_DA) && !up_case_chance(c, 6)) {
+        up_case_change(c, Z_DLOG_SCALE, "dlog_scale", 1, 1);
+        grad_of(c, Z_LOG_SCALE, Z_DLOG_SCALE);
+    }
 }
 
 static up_status logits_launch(const up_case *c, up_backend *b, const up_view *v, up_view scratch) {
@@ -678,7 +776,8 @@ enum { X_Z, X_TARGETS, X_SOFT, X_LOSS, X_LSE, X_CORRECT, X_DZ };
 static void xent_make(up_case *c) {
     int64_t Q = up_case_dim(c, 0), V = up_case_dim(c, 1);
     int soft = up_case_chance(c, 3), in_place = up_case_chance(c, 2);
-    c->numbers[0] = soft || up_case_chance(c, 2) ? 0 : 0.1f, c->numbers[1] = 1 / 3.0f;
+    c->numbers[0] = soft || up_case_chance(c, 2) ? 0 : 0.1f;
+    c->numbers[1] = 1 / 3.0f;
     c->dims = (up_op_dims){.rows = Q, .in = V, .out = V};
     up_case_in(c, X_Z, "z", Q, V);
     for (int64_t i = 0; i < Q * V; i++) up_case_f32(c, X_Z)[i] *= 5;
@@ -696,10 +795,12 @@ static void xent_make(up_case *c) {
             p[0] = (float)rest; /* the sum is exactly 1 */
         }
     }
-    up_case_out(c, X_LOSS, "loss", Q, 1), up_case_out(c, X_LSE, "lse", Q, 1);
+    up_case_out(c, X_LOSS, "loss", Q, 1);
+    up_case_out(c, X_LSE, "lse", Q, 1);
     c->t[X_LOSS].upstream_all = c->numbers[1];
     if (up_case_chance(c, 2)) up_case_out(c, X_CORRECT, "correct", Q, 1);
-    up_case_out(c, X_DZ, "dz", Q, V), grad_of(c, X_Z, X_DZ);
+    up_case_out(c, X_DZ, "dz", Q, V);
+    grad_of(c, X_Z, X_DZ);
     if (in_place) lay(c, X_DZ, X_Z, 0);
     snprintf(c->shape, sizeof c->shape, "Q=%ld V=%ld soft=%d smoothing=%g in place=%d", (long)Q, (long)V,
              soft, c->numbers[0], in_place);
@@ -759,7 +860,8 @@ static void sqnorm_make(up_case *c) {
     c->exact = !c->smooth && up_case_chance(c, 3);
     snprintf(c->shape, sizeof c->shape, "N=%ld D=%ld", (long)N, (long)D);
     c->dims = (up_op_dims){.rows = N, .in = D, .out = D};
-    up_case_in(c, Q_X, "x", N, D), up_case_change(c, Q_OUT, "out", 1, 1);
+    up_case_in(c, Q_X, "x", N, D);
+    up_case_change(c, Q_OUT, "out", 1, 1);
 }
 
 static up_status sqnorm_launch(const up_case *c, up_backend *b, const up_view *v, up_view scratch) {
@@ -791,13 +893,16 @@ static void adamw_make(up_case *c) {
                             up_case_chance(c, 3) ? 0 : 0.1f};
     for (int i = 0; i < 8; i++) c->numbers[i] = values[i];
     c->dims = (up_op_dims){.rows = N, .in = D, .out = D};
-    up_case_change(c, W_PARAM, "param", N, D), up_case_in(c, W_GRAD, "grad", N, D);
-    up_case_change(c, W_M, "m", N, D), up_case_change(c, W_V, "v", N, D);
+    up_case_change(c, W_PARAM, "param", N, D);
+    up_case_in(c, W_GRAD, "grad", N, D);
+    up_case_change(c, W_M, "m", N, D);
+    up_case_change(c, W_V, "v", N, D);
     for (int64_t i = 0; i < N * D; i++) up_case_f32(c, W_V)[i] *= up_case_f32(c, W_V)[i];
     const float squares[] = {2.5f, 1e-4f, 0, INFINITY, NAN};
-    if (!up_case_chance(c, 4))
-        up_case_in(c, W_SQNORM, "sqnorm", 1, 1),
-            up_case_f32(c, W_SQNORM)[0] = squares[up_rng_below(&c->rng, 5)];
+    if (!up_case_chance(c, 4)) {
+        up_case_in(c, W_SQNORM, "sqnorm", 1, 1);
+        up_case_f32(c, W_SQNORM)[0] = squares[up_rng_below(&c->rng, 5)];
+    }
     snprintf(c->shape, sizeof c->shape, "N=%ld D=%ld step=%g decay=%g max_norm=%g sqnorm=%g", (long)N,
              (long)D, step, c->numbers[W_DECAY], c->numbers[W_MAX_NORM],
              has(c, W_SQNORM) ? up_case_f32(c, W_SQNORM)[0] : -1.0);
@@ -841,7 +946,8 @@ static void adamw_oracle(up_case *c, int backward) {
         up_num step = up_mul(up_mul(*m, up_inverse(number[W_CORRECTION1])), up_inverse(below));
         *param =
             up_store(up_sub(*param, up_mul(number[W_LR], up_add(step, up_mul(number[W_DECAY], *param)))));
-        *m = up_store(*m), *v = up_store(*v);
+        *m = up_store(*m);
+        *v = up_store(*v);
     }
 }
 
@@ -860,12 +966,14 @@ static void cast_make(up_case *c) {
     up_case_in(c, C_X, "x", N, D);
     for (int64_t i = 0; i < N * D; i++) /* over the whole range of halves: overflow, subnormals, zero */
         up_case_f32(c, C_X)[i] = ldexpf(up_case_f32(c, C_X)[i], (int)up_rng_below(&c->rng, 48) - 30);
-    up_case_out(c, C_HALF, "y", N, D), c->t[C_HALF].dtype = dtype;
+    up_case_out(c, C_HALF, "y", N, D);
+    c->t[C_HALF].dtype = dtype;
     up_case_out(c, C_BACK, "back", N, D);
 }
 
 static up_status cast_launch(const up_case *c, up_backend *b, const up_view *v, up_view scratch) {
-    (void)c, (void)scratch;
+    (void)c;
+    (void)scratch;
     UP_TRY(b->ops->cast(b, &(up_cast_args){v[C_X], v[C_HALF]}));
     return b->ops->cast(b, &(up_cast_args){v[C_HALF], v[C_BACK]});
 }

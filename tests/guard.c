@@ -126,27 +126,46 @@ GUARDED(cast, up_cast_args)
 
 static void fill_table(up_backend_ops *t) {
     *t = *up_ref_ops();
-    t->name = "guard", t->destroy = destroy_guarded, t->alloc = alloc_guarded, t->release = release_guarded;
-    t->upload = upload_guarded, t->download = download_guarded, t->fill = fill_guarded,
+    t->name = "guard";
+    t->destroy = destroy_guarded;
+    t->alloc = alloc_guarded;
+    t->release = release_guarded;
+    t->upload = upload_guarded;
+    t->download = download_guarded;
+    t->fill = fill_guarded;
     t->copy = copy_guarded;
-    t->embed = embed_guarded, t->embed_bwd = embed_bwd_guarded;
-    t->patch_embed = patch_embed_guarded, t->patch_embed_bwd = patch_embed_bwd_guarded;
-    t->linear = linear_guarded, t->linear_bwd = linear_bwd_guarded;
-    t->layernorm = layernorm_guarded, t->layernorm_bwd = layernorm_bwd_guarded;
-    t->attention = attention_guarded, t->attention_bwd = attention_bwd_guarded;
-    t->residual = residual_guarded, t->residual_bwd = residual_bwd_guarded;
-    t->gather = gather_guarded, t->gather_bwd = gather_bwd_guarded, t->scatter = scatter_guarded;
-    t->l2norm = l2norm_guarded, t->l2norm_bwd = l2norm_bwd_guarded;
-    t->logits = logits_guarded, t->logits_bwd = logits_bwd_guarded;
-    t->xent = xent_guarded, t->xent_bwd = xent_bwd_guarded;
-    t->sqnorm = sqnorm_guarded, t->adamw = adamw_guarded, t->cast = cast_guarded;
+    t->embed = embed_guarded;
+    t->embed_bwd = embed_bwd_guarded;
+    t->patch_embed = patch_embed_guarded;
+    t->patch_embed_bwd = patch_embed_bwd_guarded;
+    t->linear = linear_guarded;
+    t->linear_bwd = linear_bwd_guarded;
+    t->layernorm = layernorm_guarded;
+    t->layernorm_bwd = layernorm_bwd_guarded;
+    t->attention = attention_guarded;
+    t->attention_bwd = attention_bwd_guarded;
+    t->residual = residual_guarded;
+    t->residual_bwd = residual_bwd_guarded;
+    t->gather = gather_guarded;
+    t->gather_bwd = gather_bwd_guarded;
+    t->scatter = scatter_guarded;
+    t->l2norm = l2norm_guarded;
+    t->l2norm_bwd = l2norm_bwd_guarded;
+    t->logits = logits_guarded;
+    t->logits_bwd = logits_bwd_guarded;
+    t->xent = xent_guarded;
+    t->xent_bwd = xent_bwd_guarded;
+    t->sqnorm = sqnorm_guarded;
+    t->adamw = adamw_guarded;
+    t->cast = cast_guarded;
 }
 
 up_status up_backend_guard(up_backend **out) {
     up_backend *b = malloc(sizeof *b);
     guard *all = calloc(1, sizeof *all);
     if (!b || !all) {
-        free(b), free(all);
+        free(b);
+        free(all);
         return up_fail(UP_ERR_MEMORY, "backend guard", "out of memory: %zu bytes wanted",
                        sizeof *b + sizeof *all);
     }

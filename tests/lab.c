@@ -16,7 +16,9 @@ static char folder[] = "/tmp/uniperceiver-test-XXXXXX";
 static pid_t owner; /* a forked child that ends must not take the folder away */
 
 static int remove_entry(const char *path, const struct stat *about, int type, struct FTW *where) {
-    (void)about, (void)type, (void)where;
+    (void)about;
+    (void)type;
+    (void)where;
     return remove(path);
 }
 
@@ -165,7 +167,8 @@ void up_lab_close(up_lab *lab) {
     up_model_destroy(lab->model);
     up_backend_free(lab->backend);
     for (size_t i = 0; i < lab->settings.task_count; i++) up_source_close(&lab->sources[i]);
-    free(lab->sources), free(lab->order);
+    free(lab->sources);
+    free(lab->order);
     up_world_free(&lab->world);
     up_tokenizer_free(lab->world.tokenizer);
     up_settings_free(&lab->settings);

@@ -7,6 +7,9 @@ add_test(NAME symbols COMMAND bash ${CMAKE_CURRENT_SOURCE_DIR}/check_symbols.sh
 add_test(NAME headers COMMAND bash ${CMAKE_CURRENT_SOURCE_DIR}/check_headers.sh
          ${PROJECT_SOURCE_DIR}/include ${CMAKE_C_COMPILER} ${UP_CXX})
 
+add_test(NAME style COMMAND bash ${PROJECT_SOURCE_DIR}/scripts/check_style.sh ${PROJECT_BINARY_DIR})
+set_tests_properties(style PROPERTIES SKIP_RETURN_CODE 77)
+
 # A sanitizer's runtime must be the first library of a program: these builds are run as they lie, not installed.
 if(TARGET uniperceiver_cli AND NOT UP_SANITIZE)
   add_test(NAME install COMMAND bash ${CMAKE_CURRENT_SOURCE_DIR}/check_install.sh

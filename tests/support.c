@@ -26,7 +26,8 @@ double up_test_relative_error(const float *a, const double *b, size_t n) {
     double diff = 0, norm = 0;
     for (size_t i = 0; i < n; i++) {
         if (!isfinite(a[i]) && isfinite(b[i])) return INFINITY;
-        diff += (a[i] - b[i]) * (a[i] - b[i]), norm += b[i] * b[i];
+        diff += (a[i] - b[i]) * (a[i] - b[i]);
+        norm += b[i] * b[i];
     }
     return norm > 0 ? sqrt(diff / norm) : sqrt(diff);
 }

@@ -271,7 +271,8 @@ static void too_large(void) {
     static char text[300000];
     memset(text, ' ', sizeof text);
     CU_ASSERT_TRUE(refused(text, sizeof text, "big.yaml: 300000 bytes; wanted at most 262144"));
-    memset(text, '[', 40), memset(text + 40, ']', 40);
+    memset(text, '[', 40);
+    memset(text + 40, ']', 40);
     CU_ASSERT_TRUE(refused(text, 80, "big.yaml:1: nested deeper than 32"));
     memset(text, '[', 100000); /* which libyaml alone would take half a minute to refuse */
     CU_ASSERT_TRUE(refused(text, 100000, "big.yaml: nested deeper than 32"));
@@ -348,7 +349,8 @@ static void dump(void) {
     again.train.lr = c.train.lr;
     UP_ASSERT_OK(up_config_dump(&demo_schema, &again, &text_again));
     CU_ASSERT_STRING_EQUAL(text, text_again);
-    free(text), free(text_again);
+    free(text);
+    free(text_again);
     up_config_free(&demo_schema, &again);
 
     free(c.note);

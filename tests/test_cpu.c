@@ -104,8 +104,10 @@ static void same_results(const float *got, const float *want) {
     double bound = 2 * sqrt(MOST) * 0x1p-24;
     for (int i = 0; i < RESULTS; i++) {
         double diff = 0, norm = 0;
-        for (int64_t k = 0; k < results[i][0] * results[i][1]; k++, got++, want++)
-            diff += ((double)*got - *want) * ((double)*got - *want), norm += (double)*want * *want;
+        for (int64_t k = 0; k < results[i][0] * results[i][1]; k++, got++, want++) {
+            diff += ((double)*got - *want) * ((double)*got - *want);
+            norm += (double)*want * *want;
+        }
         CU_ASSERT(sqrt(diff) <= bound * sqrt(norm));
         if (!(sqrt(diff) <= bound * sqrt(norm)))
             fprintf(stderr, "attention result %d: %g of %g, at most %g\n", i, sqrt(diff), sqrt(norm),
@@ -134,7 +136,8 @@ static float *layer(up_backend *b, int64_t *count) {
         b->ops->linear_bwd(b, &(up_linear_grad){v[0], v[1], UP_ACT_GELU, v[3], v[5], v[6], v[7], v[8],
                                                 up_view_at(space, UP_U8, 0, 1, (int64_t)scratch)}));
     UP_ASSERT_OK(b->ops->download(b, x, all));
-    b->ops->release(b, data), b->ops->release(b, space);
+    b->ops->release(b, data);
+    b->ops->release(b, space);
     *count = total;
     return x;
 }
@@ -144,9 +147,11 @@ static void test_attention_of_many_blocks(void) {
     for (int prompts = 0; prompts <= PROMPTS; prompts += PROMPTS) {
         float *want = attend(ref, prompts), *got = attend(cpu, prompts);
         same_results(got, want);
-        free(want), free(got);
+        free(want);
+        free(got);
     }
-    up_backend_free(ref), up_backend_free(cpu);
+    up_backend_free(ref);
+    up_backend_free(cpu);
 }
 
 static void test_layer_of_many_pieces(void) {
@@ -154,11 +159,15 @@ static void test_layer_of_many_pieces(void) {
     int64_t count;
     float *want = layer(ref, &count), *got = layer(cpu, &count);
     double diff = 0, norm = 0;
-    for (int64_t i = 0; i < count; i++)
-        diff += ((double)got[i] - want[i]) * ((double)got[i] - want[i]), norm += (double)want[i] * want[i];
+    for (int64_t i = 0; i < count; i++) {
+        diff += ((double)got[i] - want[i]) * ((double)got[i] - want[i]);
+        norm += (double)want[i] * want[i];
+    }
     CU_ASSERT(sqrt(diff) <= 2 * sqrt(ROWS) * 0x1p-24 * sqrt(norm));
-    free(want), free(got);
-    up_backend_free(ref), up_backend_free(cpu);
+    free(want);
+    free(got);
+    up_backend_free(ref);
+    up_backend_free(cpu);
 }
 
 /* Which thread takes which piece is left to the moment; the bits are not. */
@@ -170,9 +179,11 @@ static void test_the_same_bits_each_time(void) {
         float *again = attend(cpu, PROMPTS), *again_layer = layer(cpu, &count);
         CU_ASSERT_EQUAL(memcmp(first, again, (size_t)result_count() * sizeof *again), 0);
         CU_ASSERT_EQUAL(memcmp(first_layer, again_layer, (size_t)count * sizeof *again_layer), 0);
-        free(again), free(again_layer);
+        free(again);
+        free(again_layer);
     }
-    free(first), free(first_layer);
+    free(first);
+    free(first_layer);
     up_backend_free(cpu);
 }
 
@@ -182,8 +193,10 @@ static void test_attention_is_the_same_for_any_threads(void) {
     up_backend *one = make("cpu", 1), *four = make("cpu", 4);
     float *a = attend(one, PROMPTS), *b = attend(four, PROMPTS);
     CU_ASSERT_EQUAL(memcmp(a, b, (size_t)result_count() * sizeof *a), 0);
-    free(a), free(b);
-    up_backend_free(one), up_backend_free(four);
+    free(a);
+    free(b);
+    up_backend_free(one);
+    up_backend_free(four);
 }
 
 /* ---- the environment ---- */
@@ -206,10 +219,12 @@ static void test_every_path(void) {
     float *want = attend(ref, PROMPTS);
     int64_t count;
     float *want_layer = layer(ref, &count);
-    set("UP_CPU_ISA", NULL, isa), set("UP_CPU_GEMM", NULL, gemm);
+    set("UP_CPU_ISA", NULL, isa);
+    set("UP_CPU_GEMM", NULL, gemm);
     for (int i = 0; i < 9; i++) {
         up_backend *b = NULL;
-        set("UP_CPU_ISA", isas[i / 3], ignored), set("UP_CPU_GEMM", gemms[i % 3], ignored);
+        set("UP_CPU_ISA", isas[i / 3], ignored);
+        set("UP_CPU_GEMM", gemms[i % 3], ignored);
         up_status status = up_backend_cpu(2, &b);
         if (status != UP_OK) { /* not this processor, or not in this build: refused, and said so */
             CU_ASSERT(strstr(up_last_error(), isas[i / 3]) || strstr(up_last_error(), gemms[i % 3]));
@@ -219,15 +234,19 @@ static void test_every_path(void) {
         float *got = attend(b, PROMPTS), *got_layer = layer(b, &count);
         double diff = 0, norm = 0;
         same_results(got, want);
-        for (int64_t k = 0; k < count; k++)
-            diff += ((double)got_layer[k] - want_layer[k]) * ((double)got_layer[k] - want_layer[k]),
-                norm += (double)want_layer[k] * want_layer[k];
+        for (int64_t k = 0; k < count; k++) {
+            diff += ((double)got_layer[k] - want_layer[k]) * ((double)got_layer[k] - want_layer[k]);
+            norm += (double)want_layer[k] * want_layer[k];
+        }
         CU_ASSERT(sqrt(diff) <= 2 * sqrt(ROWS) * 0x1p-24 * sqrt(norm));
-        free(got), free(got_layer);
+        free(got);
+        free(got_layer);
         up_backend_free(b);
     }
-    set("UP_CPU_ISA", isa, ignored), set("UP_CPU_GEMM", gemm, ignored);
-    free(want), free(want_layer);
+    set("UP_CPU_ISA", isa, ignored);
+    set("UP_CPU_GEMM", gemm, ignored);
+    free(want);
+    free(want_layer);
     up_backend_free(ref);
 }
 
@@ -269,7 +288,8 @@ static void test_adamw_of_idle_rows(void) {
         CU_ASSERT(fabsf(result[1][k] - result[0][k]) <= (touched ? 4 * 0x1p-24f * fabsf(result[0][k]) : 0));
     }
     free(p);
-    up_backend_free(cpu), up_backend_free(ref);
+    up_backend_free(cpu);
+    up_backend_free(ref);
 }
 
 /* A signal may arrive at any moment: a timer, Ctrl-C, a profiler. Generated code of a product library that

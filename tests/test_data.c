@@ -96,8 +96,10 @@ static void test_table_errors(void) {
     expect_error(up_table_read(up_lab_path("."), &t), UP_ERR_IO, "is a folder", "");
     /* more columns than a message names */
     char wide[4001];
-    memset(wide, '\t', 2000), memset(wide + 2000, '\t', 2000);
-    wide[2000] = '\n', wide[4000] = 0;
+    memset(wide, '\t', 2000);
+    memset(wide + 2000, '\t', 2000);
+    wide[2000] = '\n';
+    wide[4000] = 0;
     expect_error(up_table_read(up_lab_text("bad.tsv", wide), &t), UP_ERR_FORMAT, "line 2 has 2000 cells",
                  "2001");
 }
@@ -121,10 +123,13 @@ static void test_classes(void) {
         if (of_row[r] == next) next++;
     }
     CU_ASSERT_EQUAL(wrong, 0);
-    free(names), free(of_row);
+    free(names);
+    free(of_row);
     UP_ASSERT_OK(up_table_classes(&t, 1, &names, &count, &of_row)); /* none at all */
     CU_ASSERT_EQUAL(count, 0);
-    free(names), free(of_row), free(text);
+    free(names);
+    free(of_row);
+    free(text);
     up_table_free(&t);
 }
 
@@ -211,9 +216,17 @@ static up_world world;
 static void open_world(void) {
     if (world.tokenizer) return;
     UP_ASSERT_OK(up_config_preset("tiny", &config));
-    config.layers = 2, config.width = 16, config.heads = 2, config.text_positions = 16;
-    config.image_size = 16, config.patch = 8, config.frames = 2, config.video_stride = 1;
-    config.image_resize = 20, config.video_resize = 16, config.drop_path = 0;
+    config.layers = 2;
+    config.width = 16;
+    config.heads = 2;
+    config.text_positions = 16;
+    config.image_size = 16;
+    config.patch = 8;
+    config.frames = 2;
+    config.video_stride = 1;
+    config.image_resize = 20;
+    config.video_resize = 16;
+    config.drop_path = 0;
     world.config = &config;
     UP_ASSERT_OK(up_tokenizer_create(NULL, &world.tokenizer));
 }
@@ -234,7 +247,8 @@ typedef enum fate { HIDDEN, REPLACED, KEPT, MIXED } fate;
 static fate fate_of(const int32_t *ids, const int32_t *corrupted, int from, int to) {
     int hidden = 0, replaced = 0, kept = 0;
     for (int i = from; i < to; i++) {
-        hidden += corrupted[i] == -1, kept += corrupted[i] == ids[i];
+        hidden += corrupted[i] == -1;
+        kept += corrupted[i] == ids[i];
         replaced += corrupted[i] >= random_ids[0] && corrupted[i] <= random_ids[RANDOM_IDS - 1];
     }
     int n = to - from;
@@ -272,11 +286,14 @@ static void test_masking_statistics(void) {
                 if (f == REPLACED) drawn[corrupted[i] - random_ids[0]]++;
             }
             if (!read[start[w]]) continue;
-            chosen[w]++, fates[f]++, here++;
+            chosen[w]++;
+            fates[f]++;
+            here++;
         }
         torn += read[count - 1] || corrupted[count - 1] != UP_TOKEN_END;
         CU_ASSERT_FATAL(here == 1 || here == 2); /* 0.15 of 10 words */
-        numbers[here]++, total += here;
+        numbers[here]++;
+        total += here;
     }
     CU_ASSERT_EQUAL(torn, 0);
     CU_ASSERT_EQUAL(fates[MIXED], 0);
@@ -372,7 +389,10 @@ static const char *describe(const up_work *w) {
             fprintf(f, "x %d+%d", q[UP_SEQ_PREFIX], q[UP_SEQ_WORDS]);
             CU_ASSERT_EQUAL(q[UP_SEQ_PREFIX] + 2 * q[UP_SEQ_WORDS], q[UP_SEQ_K_COUNT]);
         }
-        for (int i = 0; i < q[UP_SEQ_Q_COUNT]; i++) fputs(" ", f), print_token(f, w, next++);
+        for (int i = 0; i < q[UP_SEQ_Q_COUNT]; i++) {
+            fputs(" ", f);
+            print_token(f, w, next++);
+        }
         fputs("\n", f);
         if (q[UP_SEQ_K_COUNT] > longest) longest = q[UP_SEQ_K_COUNT];
     }
@@ -476,7 +496,8 @@ static void expect_batch(const struct expectation *e) {
         size_t many[6] = {1, 0, 1, 1, 0, 0};
         if (!round) UP_ASSERT_OK(up_source_build(&s, &(up_build_options){1, 1, 1}, many, 6, &w));
     }
-    up_work_free(&w), up_source_close(&s);
+    up_work_free(&w);
+    up_source_close(&s);
     up_config_free(&up_task_schema, &t);
 }
 
@@ -511,7 +532,10 @@ static void test_masked_batches(void) {
             for (int f = 0; f < 5; f++) {
                 char want[400];
                 snprintf(want, sizeof want, "%s%s@0=2 $@1\n" VOCABULARY, kinds[k].head, fates[f]);
-                if (!strcmp(out, want)) found[f]++, known = 1;
+                if (!strcmp(out, want)) {
+                    found[f]++;
+                    known = 1;
+                }
             }
             none += !known;
         }
@@ -519,7 +543,8 @@ static void test_masked_batches(void) {
         CU_ASSERT_EQUAL(none, 0);
         CU_ASSERT(found[0] > 150 && found[3] > 5 && found[1] + found[2] + found[4] > 5);
         CU_ASSERT_EQUAL(w.loss.weight, 0.5f);
-        up_work_free(&w), up_source_close(&s);
+        up_work_free(&w);
+        up_source_close(&s);
         up_config_free(&up_task_schema, &t);
     }
 }
@@ -534,13 +559,16 @@ static void test_labels_left_out(void) {
     UP_ASSERT_OK(up_source_open(&t, &world, &s));
     UP_ASSERT_OK(up_source_build(&s, &(up_build_options){0, 1, 1}, rows, 3, &w)); /* row 2 has no class */
     CU_ASSERT(w.labels[0] == -1 && w.labels[1] == 0 && w.labels[2] == 1 && w.batch.targets == 2);
-    up_source_close(&s), up_config_free(&up_task_schema, &t);
+    up_source_close(&s);
+    up_config_free(&up_task_schema, &t);
     up_lab_text("other.tsv", "text\ncat house\n");
     t = settings_of("ar", "other.tsv", ""); /* "house" is not in the target set */
     UP_ASSERT_OK(up_source_open(&t, &world, &s));
     UP_ASSERT_OK(up_source_build(&s, &(up_build_options){0, 1, 1}, &rows[1], 1, &w));
     CU_ASSERT_STRING_EQUAL(describe(&w), "xx 1+3 S cat@0 house@1 $@2 _@0=2 _@1=-1 _@2=3\n" VOCABULARY);
-    up_source_close(&s), up_config_free(&up_task_schema, &t), up_work_free(&w);
+    up_source_close(&s);
+    up_config_free(&up_task_schema, &t);
+    up_work_free(&w);
 }
 
 /* ---- pixels, chance and its absence ---- */
@@ -571,7 +599,9 @@ static void test_pixels(void) {
     square_patches(&image, 20, &up_pixel_norm_image,
                    want); /* the model's resize: the task's is for training */
     CU_ASSERT(!memcmp(w.batch.image.pixels, want, PATCHES * sizeof(float)));
-    up_image_free(&image), up_source_close(&s), up_config_free(&up_task_schema, &t);
+    up_image_free(&image);
+    up_source_close(&s);
+    up_config_free(&up_task_schema, &t);
     for (int as_images = 0; as_images < 2 && up_lab_clips(); as_images++) {
         const up_video_clip clip = {.frames = 2, .stride = 1, .start = -1, .fraction = -1};
         config.frames_as_images = as_images;
@@ -585,7 +615,8 @@ static void test_pixels(void) {
             up_image_free(&frames[f]);
         }
         CU_ASSERT(!memcmp(w.batch.video.pixels, want, 2 * PATCHES * sizeof(float)));
-        up_source_close(&s), up_config_free(&up_task_schema, &t);
+        up_source_close(&s);
+        up_config_free(&up_task_schema, &t);
     }
     up_work_free(&w);
 }
@@ -598,7 +629,9 @@ static void first_pixels(const char *more, const up_build_options *options, floa
     UP_ASSERT_OK(up_source_open(&t, &world, &s));
     UP_ASSERT_OK(up_source_build(&s, options, &row, 1, &w));
     memcpy(pixels, w.batch.image.pixels, PATCHES * sizeof *pixels);
-    up_work_free(&w), up_source_close(&s), up_config_free(&up_task_schema, &t);
+    up_work_free(&w);
+    up_source_close(&s);
+    up_config_free(&up_task_schema, &t);
 }
 
 static float at(const float *patches, int c, int y, int x) {
@@ -625,7 +658,8 @@ static void test_chance(void) {
         first_pixels(", resize: 26", &training, again);
         CU_ASSERT(!memcmp(seen[m], again, sizeof again)); /* a function of (seed, moment, row) */
         first_pixels(", resize: 26, flip: true", &training, flipped);
-        same += !memcmp(seen[m], flipped, sizeof flipped), mirrored += is_mirror(seen[m], flipped);
+        same += !memcmp(seen[m], flipped, sizeof flipped);
+        mirrored += is_mirror(seen[m], flipped);
         for (uint64_t k = 0; k < m; k++) equal += !memcmp(seen[k], seen[m], sizeof again);
         first_pixels("", &still, again);
         if (m == 0) memcpy(fixed, again, sizeof again);
@@ -655,7 +689,8 @@ static void test_drop_path(void) {
         UP_ASSERT_OK(up_source_build(&s, &(up_build_options){1, up_test_seed(), m}, rows, 2, &w));
         CU_ASSERT_FATAL(w.dropping && w.batch.sequences == 6);
         for (int i = 0; i < 2 * 2 * 6; i++) {
-            found[0] += w.drop[i] == 0, found[1] += w.drop[i] == (float)(1 / 0.75);
+            found[0] += w.drop[i] == 0;
+            found[1] += w.drop[i] == (float)(1 / 0.75);
             other += w.drop[i] != 0 && w.drop[i] != (float)(1 / 0.75);
         }
     }
@@ -666,7 +701,9 @@ static void test_drop_path(void) {
     config.drop_path = 0;
     UP_ASSERT_OK(up_source_build(&s, &(up_build_options){1, 1, 1}, rows, 2, &w));
     CU_ASSERT(!w.dropping);
-    up_work_free(&w), up_source_close(&s), up_config_free(&up_task_schema, &t);
+    up_work_free(&w);
+    up_source_close(&s);
+    up_config_free(&up_task_schema, &t);
 }
 
 /* ---- texts ---- */
@@ -700,7 +737,8 @@ static void test_text_limit(void) {
     UP_ASSERT_OK(up_source_open(&t, &world, &s));
     UP_ASSERT_OK(up_source_build(&s, &(up_build_options){0, 1, 1}, &row, 1, &w));
     CU_ASSERT_STRING_EQUAL(describe(&w), "x S=0 a@0 cat@1 and@2 $@3\ny S* a@0 dog@1 and@2 $@3\n");
-    up_source_close(&s), up_work_free(&w);
+    up_source_close(&s);
+    up_work_free(&w);
     t.text_limit = 17;
     expect_error(up_source_open(&t, &world, &s), UP_ERR_ARGUMENT, "text_retrieval: text_limit 17",
                  "16 text positions");
@@ -722,7 +760,9 @@ static void expect_build_error(const char *kind, const char *row, const char *fi
     up_status status = up_source_build(&s, &(up_build_options){1, 1, 1}, &first, 1, &w);
     CU_ASSERT_NOT_EQUAL(status, UP_OK);
     expect_error(status, status, up_lab_path(file), why);
-    up_work_free(&w), up_source_close(&s), up_config_free(&up_task_schema, &t);
+    up_work_free(&w);
+    up_source_close(&s);
+    up_config_free(&up_task_schema, &t);
 }
 
 static void test_errors_name_the_file(void) {
@@ -761,7 +801,8 @@ static void test_close(void) {
     up_world_free(&world);
     up_tokenizer_free(world.tokenizer);
     world.tokenizer = NULL;
-    free(out), out = NULL;
+    free(out);
+    out = NULL;
     CU_ASSERT_PTR_NULL(world.vocabulary);
 }
 

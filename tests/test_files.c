@@ -24,7 +24,9 @@
 static char folder[64];
 
 static int remove_one(const char *path, const struct stat *about, int flag, struct FTW *at) {
-    (void)about, (void)flag, (void)at;
+    (void)about;
+    (void)flag;
+    (void)at;
     return remove(path);
 }
 
@@ -84,7 +86,10 @@ static int exists(const char *path) {
 static int fsync_to_fail, fclose_to_fail;
 
 int fsync(int file) {
-    if (fsync_to_fail && --fsync_to_fail == 0) return errno = EIO, -1;
+    if (fsync_to_fail && --fsync_to_fail == 0) {
+        errno = EIO;
+        return -1;
+    }
     return fcntl(file, F_GETFD) < 0 ? -1 : 0;
 }
 
@@ -92,7 +97,10 @@ int fclose(FILE *stream) {
     static int (*real)(FILE *);
     if (!real) *(void **)&real = dlsym(RTLD_NEXT, "fclose");
     int result = real(stream);
-    if (fclose_to_fail && --fclose_to_fail == 0) return errno = EDQUOT, EOF;
+    if (fclose_to_fail && --fclose_to_fail == 0) {
+        errno = EDQUOT;
+        return EOF;
+    }
     return result;
 }
 
@@ -297,7 +305,8 @@ static void npy_from_numpy(void) {
         UP_ASSERT_OK(up_file_read(up_test_path(name), &theirs, &their_size));
         UP_ASSERT_OK(up_file_read(temporary("again.npy"), &ours, &our_size));
         if (files[i].same) CU_ASSERT_TRUE(their_size == our_size && !memcmp(theirs, ours, our_size));
-        free(theirs), free(ours);
+        free(theirs);
+        free(ours);
     }
 }
 
@@ -644,12 +653,14 @@ static void safetensors_write_errors(void) {
     FAILS(up_safetensors_begin(path, NULL, 0, specs, 2, &writer), UP_ERR_ARGUMENT, "the name is taken");
     specs[1].name = "b\xff";
     FAILS(up_safetensors_begin(path, NULL, 0, specs, 2, &writer), UP_ERR_ARGUMENT, "not UTF-8");
-    specs[1].name = "b", specs[1].shape[0] = INT64_MAX / 4;
+    specs[1].name = "b";
+    specs[1].shape[0] = INT64_MAX / 4;
     FAILS(up_safetensors_begin(path, NULL, 0, specs, 2, &writer), UP_ERR_ARGUMENT,
           "b: the file would be too large");
     specs[1].shape[0] = -1;
     FAILS(up_safetensors_begin(path, NULL, 0, specs, 2, &writer), UP_ERR_FORMAT, "b: size -1 in its shape");
-    specs[1].shape[0] = 1, specs[1].ndim = 9;
+    specs[1].shape[0] = 1;
+    specs[1].ndim = 9;
     FAILS(up_safetensors_begin(path, NULL, 0, specs, 2, &writer), UP_ERR_ARGUMENT, "b: 9 dimensions");
     FAILS(up_safetensors_begin(path, latin, 1, specs, 1, &writer), UP_ERR_ARGUMENT, "metadata \"k\"");
     FAILS(up_safetensors_begin("/tmp", NULL, 0, specs, 1, &writer), UP_ERR_IO, "/tmp: is a folder");

@@ -143,7 +143,9 @@ static void add_part(golden *g, up_batch *batch, const json_t *part) {
                                    json_is_array(marks) ? read : NULL));
     else
         UP_ASSERT_OK(up_batch_words_and_slots(batch, ids, count));
-    free(ids), free(marked), free(read);
+    free(ids);
+    free(marked);
+    free(read);
 }
 
 static void build_batch(golden *g, int index, const json_t *description) {
@@ -187,7 +189,8 @@ static void check_rows(golden *g, int index) {
     lay_patches(&b->video, ROW_VIDEO, b->tokens, table, seen);
     for (int i = 0; i < b->tokens; i++) CU_ASSERT_EQUAL(seen[i], 1);
     CU_ASSERT_EQUAL(memcmp(table, rows->data, rows->bytes), 0);
-    free(table), free(seen);
+    free(table);
+    free(seen);
 }
 
 static void check_masks(golden *g, int index) {
@@ -247,7 +250,9 @@ static void check_config(const golden *g) {
     UP_ASSERT_OK(up_config_to_json(&config, &read));
     UP_ASSERT_OK(up_config_to_json(&g->config, &kept));
     CU_ASSERT_STRING_EQUAL(read, kept);
-    free(text), free(read), free(kept);
+    free(text);
+    free(read);
+    free(kept);
 }
 
 /* The model holds exactly the numbers of the file; they are kept in `start`. */
@@ -259,7 +264,8 @@ static void check_weights_read(golden *g) {
         float *want = floats(t), *got = download(g, up_model_weight(g->model, p));
         CU_ASSERT_EQUAL(memcmp(got, want, t->bytes), 0);
         for (int64_t i = 0; i < t->count; i++) g->start[params->list[p].offset + i] = want[i];
-        free(want), free(got);
+        free(want);
+        free(got);
     }
     up_safetensors_close(file);
 }
@@ -273,7 +279,8 @@ static void open_golden(golden *g, const char *name, const char *backend, int ke
     const json_t *o = json_object_get(g->kase, "optimizer");
     g->adamw = (up_adamw){real(o, "lr"),  real(o, "beta1"), real(o, "beta2"),
                           real(o, "eps"), real(o, "decay"), real(o, "max_norm")};
-    g->forward_bound = g->loss_bound = 1e-6, g->gradient_bound = 1e-5;
+    g->forward_bound = g->loss_bound = 1e-6;
+    g->gradient_bound = 1e-5;
     if (strcmp(backend, "ref")) {
         g->forward_bound = 2 * value(find(g->expected, UP_ST_F64, "f32.forward"), 0);
         g->loss_bound = 2 * value(find(g->expected, UP_ST_F64, "f32.loss"), 0);
@@ -298,9 +305,16 @@ static void open_golden(golden *g, const char *name, const char *backend, int ke
 
 static void close_golden(golden *g) {
     for (int i = 0; i < g->batches; i++) up_batch_free(&g->batch[i]);
-    up_run_free(g->run), up_model_destroy(g->model), up_backend_free(g->backend);
-    up_safetensors_close(g->inputs), up_safetensors_close(g->expected);
-    free(g->start), free(g->gradient), free(g->second), free(g->difference), free(g->bound);
+    up_run_free(g->run);
+    up_model_destroy(g->model);
+    up_backend_free(g->backend);
+    up_safetensors_close(g->inputs);
+    up_safetensors_close(g->expected);
+    free(g->start);
+    free(g->gradient);
+    free(g->second);
+    free(g->difference);
+    free(g->bound);
     json_decref(g->kase);
 }
 
@@ -400,7 +414,9 @@ static void run_batch(golden *g, int batch, int step) {
     UP_ASSERT_OK(up_run_loss(g->run, &loss, &got));
     check_loss(g, batch, step, &loss, &got);
     UP_ASSERT_OK(up_run_backward(g->run, NULL, NULL));
-    free(drop), free(soft), free(labels);
+    free(drop);
+    free(soft);
+    free(labels);
 }
 
 /* ---- gradients and steps ---- */
@@ -475,7 +491,8 @@ static void check_weights(golden *g, int step, int p, double *off, double *moved
                 g->adamw.lr * update_bound(&g->adamw, g->difference[k], s) + 3 * ldexp(fabs(target), -24);
         }
         if (d != 0) keep_worst(&worst, d / g->bound[k]); /* frozen: the bound is 0 */
-        *off += d * d, *moved += (target - g->start[k]) * (target - g->start[k]);
+        *off += d * d;
+        *moved += (target - g->start[k]) * (target - g->start[k]);
     }
     keep_worst(&g->worst_of_bound, worst);
     within(g, worst, 1, param->name, step);

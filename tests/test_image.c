@@ -231,7 +231,8 @@ static void normalise_and_patches(void) {
     } cases[] = {{"planar_image", "patches_image", &up_pixel_norm_image, 16},
                  {"planar_video", "patches_video", &up_pixel_norm_video, 8}};
     for (size_t i = 0; i < 2; i++) {
-        memset(planar, 0xff, N * sizeof *planar), memset(cells, 0xff, N * sizeof *cells);
+        memset(planar, 0xff, N * sizeof *planar);
+        memset(cells, 0xff, N * sizeof *cells);
         up_image_normalize(&cut, cases[i].norm, planar);
         UP_ASSERT_OK(up_image_patches(planar, HEIGHT, WIDTH, cases[i].patch, cells));
         double a = worst(planar, cases[i].planar, N), b = worst(cells, cases[i].patches, N);
@@ -240,8 +241,10 @@ static void normalise_and_patches(void) {
     }
     CU_ASSERT_EQUAL(up_image_patches(planar, HEIGHT, WIDTH, 10, cells), UP_ERR_ARGUMENT);
     CU_ASSERT_EQUAL(up_image_patches(planar, HEIGHT, WIDTH, 0, cells), UP_ERR_ARGUMENT);
-    free(planar), free(cells);
-    up_image_free(&in), up_image_free(&cut);
+    free(planar);
+    free(cells);
+    up_image_free(&in);
+    up_image_free(&cut);
 }
 
 static void wrong_arguments(void) {
@@ -299,7 +302,8 @@ static void huge_headers(void) {
     up_image out;
     for (size_t i = 0; i < 4; i++) { /* signature, IHDR of 8-bit RGBA, an empty IDAT */
         uint8_t png[45] = "\x89PNG\r\n\x1a\n\0\0\0\rIHDR........\10\6\0\0\0....\0\0\0\0IDAT";
-        put32(png + 16, sides[i][0]), put32(png + 20, sides[i][1]);
+        put32(png + 16, sides[i][0]);
+        put32(png + 20, sides[i][1]);
         put32(png + 29, (uint32_t)crc32(0, png + 12, 17));
         put32(png + 41, (uint32_t)crc32(0, png + 37, 4));
         expect_failure(up_image_decode(png, sizeof png, "huge.png", NULL, &out), UP_ERR_FORMAT, "huge.png",
@@ -375,7 +379,8 @@ static void random_damage(void) {
             CU_ASSERT((int64_t)out.width * out.height <= limits.max_pixels);
             up_image_free(&out);
         }
-        free(copy), free(b.data);
+        free(copy);
+        free(b.data);
     }
 }
 

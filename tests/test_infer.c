@@ -31,10 +31,20 @@ static up_session *open_variant(const variant *v, const char *backend_name) {
     up_model *model;
     up_session *session;
     UP_ASSERT_OK(up_config_preset(v->preset, &c));
-    c.layers = 2, c.width = 16, c.heads = 2, c.ffn = 24, c.text_positions = 12;
-    c.image_size = 16, c.patch = 8, c.image_resize = 18, c.video_resize = 16, c.video_stride = 1,
+    c.layers = 2;
+    c.width = 16;
+    c.heads = 2;
+    c.ffn = 24;
+    c.text_positions = 12;
+    c.image_size = 16;
+    c.patch = 8;
+    c.image_resize = 18;
+    c.video_resize = 16;
+    c.video_stride = 1;
     c.frames = 2;
-    c.prompts = v->prompts, c.prompt_sides = v->prompt_sides, c.layer_scale = v->layer_scale;
+    c.prompts = v->prompts;
+    c.prompt_sides = v->prompt_sides;
+    c.layer_scale = v->layer_scale;
     c.output_head = v->output_head;
     UP_ASSERT_OK(up_backend_create("ref", 1, &backend));
     UP_ASSERT_OK(up_model_create(backend, &c, up_test_seed(), &model));
@@ -50,7 +60,8 @@ static up_session *open_variant(const variant *v, const char *backend_name) {
         free(values);
     }
     UP_ASSERT_OK(up_model_write(model, model_path));
-    up_model_destroy(model), up_backend_free(backend);
+    up_model_destroy(model);
+    up_backend_free(backend);
     UP_ASSERT_OK(
         up_model_load(model_path, &(up_load_options){.backend = backend_name, .threads = 1}, &session));
     unlink(model_path);
@@ -100,7 +111,8 @@ static void test_encode_is_the_batch(void) {
             UP_ASSERT_OK(up_run_features(run, want));
             UP_ASSERT_OK(up_encode(s, &(up_input){parts, 4, slot}, 1, (up_side)side, got));
             CU_ASSERT(!memcmp(got, want, sizeof want));
-            up_run_free(run), up_batch_free(&b);
+            up_run_free(run);
+            up_batch_free(&b);
         }
     up_session_close(s);
 }
@@ -137,7 +149,8 @@ static void test_text_and_picture_files(void) {
     size_t count;
     void *bytes;
     UP_ASSERT_OK(up_tokenize(up_session_tokenizer(s), "A red car", 9, &ids, &count));
-    memcpy(closed, ids, count * sizeof *ids), closed[count] = UP_TOKEN_END;
+    memcpy(closed, ids, count * sizeof *ids);
+    closed[count] = UP_TOKEN_END;
     const up_part text = {.kind = UP_PART_TEXT, .data = "A red car", .size = 9};
     const up_part as_ids = {.kind = UP_PART_IDS, .data = closed, .size = count + 1};
     UP_ASSERT_OK(up_encode(s, &(up_input){&text, 1, 0}, 1, UP_SIDE_INPUT, got));
@@ -156,7 +169,9 @@ static void test_text_and_picture_files(void) {
     UP_ASSERT_OK(up_encode(s, &(up_input){&file, 1, 0}, 1, UP_SIDE_INPUT, got));
     UP_ASSERT_OK(up_encode(s, &(up_input){&raw, 1, 0}, 1, UP_SIDE_INPUT, want));
     CU_ASSERT(!memcmp(got, want, sizeof want));
-    up_image_free(&image), up_image_free(&square), free(bytes);
+    up_image_free(&image);
+    up_image_free(&square);
+    free(bytes);
     up_session_close(s);
 }
 
@@ -319,7 +334,8 @@ static void compare_captions(up_session *s, const char *backend_name, int v) {
                 fprintf(stderr, "%s, variant %d, input %d, beam %d: %g, %g\n", backend_name, v, kind, beam,
                         a.log_probability, b.log_probability);
             CU_ASSERT(same);
-            up_caption_free(&a), up_caption_free(&b);
+            up_caption_free(&a);
+            up_caption_free(&b);
         }
 }
 
@@ -364,7 +380,8 @@ static void next_word(up_session *s, const float *pixels, const int32_t *words, 
         sum += exp(log_p[v]);
     }
     for (int v = 0; v < WORDS; v++) log_p[v] -= log(sum);
-    up_run_free(run), up_batch_free(&b);
+    up_run_free(run);
+    up_batch_free(&b);
 }
 
 static void test_greedy_is_beam_one(void) {
@@ -434,11 +451,13 @@ static void test_caption_limits(void) {
     up_caption_free(&c);
     CU_ASSERT_EQUAL(up_caption_input(s, &(up_input){&twelve, 1, 0}, &o, &c), UP_ERR_ARGUMENT);
     CU_ASSERT_PTR_NULL(c.text);
-    o.vocabulary = wrong, o.vocabulary_count = 1;
+    o.vocabulary = wrong;
+    o.vocabulary_count = 1;
     CU_ASSERT_EQUAL(up_caption_input(s, &(up_input){&eleven, 1, 0}, &o, &c), UP_ERR_ARGUMENT);
     o = caption_options(-1, 0);
     CU_ASSERT_EQUAL(up_caption_input(s, &(up_input){&eleven, 1, 0}, &o, &c), UP_ERR_ARGUMENT);
-    o = caption_options(1, 0), o.task = "no_task";
+    o = caption_options(1, 0);
+    o.task = "no_task";
     CU_ASSERT_EQUAL(up_caption_input(s, &(up_input){&eleven, 1, 0}, &o, &c), UP_ERR_ARGUMENT);
     UP_ASSERT_OK(
         up_model_set_targets(s->model, vocabulary, WORDS)); /* the model's own set, and no parts at all */

@@ -27,7 +27,8 @@ static void against_exact_values(const up_case_kind *kind, uint64_t seed) {
     if (status == UP_OK) status = up_case_check(c, got, NULL, 1);
     if (status != UP_OK) up_case_report(c, "test_ops", "ref", up_last_error());
     CU_ASSERT_EQUAL(status, UP_OK);
-    up_case_drop(got), up_case_free(c);
+    up_case_drop(got);
+    up_case_free(c);
 }
 
 /* The largest input: an output may be the difference of numbers as large. */
@@ -53,7 +54,8 @@ static double loss_of(up_case *c, double *size) {
         if (!upstream && t->upstream_all == 0) continue;
         for (int64_t k = 0; k < t->rows * t->cols; k++) {
             double factor = upstream ? upstream[k] : t->upstream_all;
-            loss += factor * t->num[k].v, *size += fabs(factor) * (fabs(t->num[k].v) + largest);
+            loss += factor * t->num[k].v;
+            *size += fabs(factor) * (fabs(t->num[k].v) + largest);
         }
     }
     return loss;
@@ -99,7 +101,8 @@ static void against_differences(const up_case_kind *kind, uint64_t seed) {
         if (c->t[t].role && c->t[t].grad >= 0) status = gradient_is_slope(c, &c->t[t], got);
     if (status != UP_OK) up_case_report(c, "test_ops", "ref", up_last_error());
     CU_ASSERT_EQUAL(status, UP_OK);
-    up_case_drop(got), up_case_free(c);
+    up_case_drop(got);
+    up_case_free(c);
 }
 
 static void all_of(const char *name) {
@@ -208,7 +211,9 @@ static void attention_averages(void) {
         CU_ASSERT_EQUAL(out[i], (float)want[i]);
         CU_ASSERT_EQUAL(lse[i], (float)log(seen[i]));
     }
-    sequence[UP_SEQ_KIND] = UP_MASK_CAUSAL, sequence[UP_SEQ_Q_COUNT] = 2, sequence[UP_SEQ_K_COUNT] = 0;
+    sequence[UP_SEQ_KIND] = UP_MASK_CAUSAL;
+    sequence[UP_SEQ_Q_COUNT] = 2;
+    sequence[UP_SEQ_K_COUNT] = 0;
     UP_ASSERT_OK(ref()->ops->attention(ref(), &a)); /* queries without a key, rows without a sequence */
     for (int i = 0; i < 5; i++) CU_ASSERT_EQUAL(out[i], 0);
     CU_ASSERT_EQUAL(lse[0], -INFINITY);
@@ -293,7 +298,8 @@ static void adamw_first_step(void) {
                        .sqnorm = f32(&square, 1, 1)};
     UP_ASSERT_OK(ref()->ops->adamw(ref(), &a)); /* the norm is not a number: nothing happens */
     CU_ASSERT(param[0] == 1 && m[0] == 0 && v[0] == 0);
-    square = 1, a.eps = 1e-30f;
+    square = 1;
+    a.eps = 1e-30f;
     UP_ASSERT_OK(ref()->ops->adamw(ref(), &a));
     CU_ASSERT_DOUBLE_EQUAL(param[0], 1 - 0.125 - 0.5, 1e-6);
     CU_ASSERT_DOUBLE_EQUAL(param[1], 1 - 0.125 + 0.5, 1e-6);
@@ -304,7 +310,10 @@ static void sums_are_double(void) {
     enum { N = 4096 };
     static float x[N];
     float y, w[N], out = 0;
-    for (int i = 0; i < N; i++) x[i] = i ? 0x1p-12f : 0x1p12f, w[i] = 1;
+    for (int i = 0; i < N; i++) {
+        x[i] = i ? 0x1p-12f : 0x1p12f;
+        w[i] = 1;
+    }
     /* 4096 and 4095 times 2^-12: in f32 every one of them would be lost */
     UP_ASSERT_OK(ref()->ops->linear(
         ref(), &(up_linear_args){.x = f32(x, 1, N), .weight = f32(w, 1, N), .y = f32(&y, 1, 1)}));
@@ -316,7 +325,8 @@ static void sums_are_double(void) {
     int32_t ids[N] = {0}, positions[N];
     int64_t scratch[N];
     for (int i = 0; i < N; i++) positions[i] = -1;
-    x[0] = 0x1p24f, y = 0;
+    x[0] = 0x1p24f;
+    y = 0;
     UP_ASSERT_OK(
         ref()->ops->embed_bwd(ref(), &(up_embed_grad){.ids = i32(ids, N, 1),
                                                       .positions = i32(positions, N, 1),
@@ -360,7 +370,8 @@ static void halves(up_dtype dtype, uint16_t infinity) {
 }
 
 static void test_cast(void) {
-    halves(UP_F16, 0x7c00), halves(UP_BF16, 0x7f80);
+    halves(UP_F16, 0x7c00);
+    halves(UP_BF16, 0x7f80);
     CU_ASSERT_EQUAL(cast_one(65519.996f, UP_F16), 0x7bff);
     CU_ASSERT_EQUAL(cast_one(65520.0f, UP_F16), 0x7c00);
     CU_ASSERT_EQUAL(cast_one(1.0f, UP_F16), 0x3c00);
@@ -375,7 +386,8 @@ static void memory(void) {
     up_buffer *buffer;
     UP_ASSERT_OK(up_backend_ref(&b));
     UP_ASSERT_OK(b->ops->alloc(b, 0, &buffer));
-    b->ops->release(b, buffer), b->ops->release(b, NULL);
+    b->ops->release(b, buffer);
+    b->ops->release(b, NULL);
     UP_ASSERT_OK(b->ops->alloc(b, 4 * 6 * 4, &buffer));
     CU_ASSERT_EQUAL((uintptr_t)buffer->bytes % 64, 0);
     up_view whole = up_view_at(buffer, UP_F32, 0, 4, 6), part = up_view_cols(up_view_rows(whole, 1, 2), 2, 3);

@@ -79,7 +79,8 @@ static void parity(const char *name) {
             if (status != UP_OK) up_case_report(c, "test_parity", backends[i].label, up_last_error());
             CU_ASSERT_EQUAL(status, UP_OK);
         }
-        up_case_drop(want), up_case_free(c);
+        up_case_drop(want);
+        up_case_free(c);
     }
     for (int i = 0; i < BACKENDS; i++) up_backend_free(b[i]);
     up_backend_free(ref);
@@ -180,7 +181,8 @@ static void harness_notices(void) {
             int chance = c->dims.rows > 0 && c->dims.in <= 16; /* 2^-17 hides in honest errors of long sums */
             chances += chance;
             noticed += chance && compare(c, want, &mutant) != UP_OK;
-            up_case_drop(want), up_case_free(c);
+            up_case_drop(want);
+            up_case_free(c);
         }
         CU_ASSERT(chances > 5);
         CU_ASSERT_EQUAL(noticed, chances);
@@ -200,7 +202,8 @@ static int end_of_reader(int through_the_table) {
     UP_ASSERT_OK(b->ops->fill(b, up_view_at(buffer, UP_F32, 0, 1, 1), 3));
     pid_t child = fork();
     if (child == 0) {
-        signal(SIGSEGV, SIG_DFL), signal(SIGBUS, SIG_DFL);
+        signal(SIGSEGV, SIG_DFL);
+        signal(SIGBUS, SIG_DFL);
         if (through_the_table)
             b->ops->download(b, &x, up_view_at(buffer, UP_F32, 0, 1, 1));
         else

@@ -41,7 +41,8 @@ static size_t unescape(char *text) {
             continue;
         }
         memcpy(digits, c + 2, 2);
-        text[n] = (char)strtol(digits, NULL, 16), c += 4;
+        text[n] = (char)strtol(digits, NULL, 16);
+        c += 4;
     }
     text[n] = 0;
     return n;
@@ -65,7 +66,8 @@ static void read_golden(const char *name) {
     FILE *file = fopen(up_test_path(name), "r");
     CU_ASSERT_PTR_NOT_NULL_FATAL(file);
     while (getline(&line, &room, file) > 0 && case_count < CASES_MOST) read_case(line, &cases[case_count++]);
-    free(line), fclose(file);
+    free(line);
+    fclose(file);
 }
 
 static void read_all_golden(void) {
@@ -101,7 +103,8 @@ static void test_golden(void) {
         CU_ASSERT(clean);
         CU_ASSERT(ids);
         CU_ASSERT(decodes);
-        free(cleaned), free(decoded);
+        free(cleaned);
+        free(decoded);
     }
     up_tokenizer_free(tokenizer);
 }
@@ -116,9 +119,11 @@ static void test_round_trip(void) {
         char *decoded;
         UP_ASSERT_OK(up_tokenize(tokenizer, texts[i], strlen(texts[i]), &once.ids, &once.count));
         UP_ASSERT_OK(up_detokenize(tokenizer, once.ids, once.count, &decoded));
-        once.field[0] = decoded, once.size[0] = strlen(decoded);
+        once.field[0] = decoded;
+        once.size[0] = strlen(decoded);
         CU_ASSERT(same_ids(tokenizer, &once));
-        free(decoded), free(once.ids);
+        free(decoded);
+        free(once.ids);
     }
     up_tokenizer_free(tokenizer);
 }
@@ -175,7 +180,10 @@ static size_t random_text(up_rng *rng, char *text, size_t room) {
         const char *piece = pieces[up_rng_below(rng, sizeof pieces / sizeof pieces[0])];
         if (type == 0) text[n++] = (char)up_rng_below(rng, 256);
         if (type == 1) text[n++] = (char)(up_rng_below(rng, 95) + 32);
-        if (type == 2) memcpy(text + n, piece, strlen(piece) + 1), n += strlen(piece) + !*piece;
+        if (type == 2) {
+            memcpy(text + n, piece, strlen(piece) + 1);
+            n += strlen(piece) + !*piece;
+        }
         if (type == 3) n += up_utf8_write(up_rng_below(rng, 0xD800), text + n);
     }
     return n;
@@ -207,7 +215,9 @@ static void test_hostile(void) {
         for (size_t k = 0; k < count; k++) good &= ids[k] >= 0 && ids[k] < UP_VOCAB_SIZE;
         if (!good) fprintf(stderr, "UP_TEST_SEED=%llu, text %d\n", (unsigned long long)up_test_seed(), i);
         CU_ASSERT_FATAL(good);
-        free(cleaned), free(ids), free(decoded);
+        free(cleaned);
+        free(ids);
+        free(decoded);
     }
     up_tokenizer_free(tokenizer);
 }
@@ -367,7 +377,8 @@ static void test_vocabulary_files(void) {
     refuse(write_file("header", header, sizeof header - 1), UP_ERR_FORMAT, "1 lines");
     refuse(folder, UP_ERR_IO, "directory");
     rmdir(folder);
-    free(packed), free(plain);
+    free(packed);
+    free(plain);
 }
 
 const up_test up_tests[] = {

@@ -72,9 +72,11 @@ static char *loss_lines(const char *run) {
         for (int i = 0; i < 3; i++) json_object_del(object, timed[i]);
         char *kept = json_dumps(object, JSON_SORT_KEYS);
         fprintf(out, "%s\n", kept);
-        free(kept), json_decref(object);
+        free(kept);
+        json_decref(object);
     }
-    fclose(out), free(data);
+    fclose(out);
+    free(data);
     return text;
 }
 
@@ -87,7 +89,8 @@ static outcome outcome_of(const char *run) {
 }
 
 static void outcome_free(outcome *o) {
-    free(o->model), free(o->lines);
+    free(o->model);
+    free(o->lines);
 }
 
 static void expect_same(const char *run, const outcome *want) {
@@ -148,7 +151,8 @@ static char *heard(const char *path, int kept) {
     void *text;
     size_t size;
     fflush(stderr);
-    dup2(kept, STDERR_FILENO), close(kept);
+    dup2(kept, STDERR_FILENO);
+    close(kept);
     UP_ASSERT_OK(up_file_read(path, &text, &size));
     return text;
 }
@@ -239,7 +243,8 @@ static void test_stop_after_each_step(void) { /* the flag is up from the start: 
 /* ---- killing ---- */
 
 static pid_t fork_training(const launch *l) {
-    fflush(stdout), fflush(stderr);
+    fflush(stdout);
+    fflush(stderr);
     pid_t pid = fork();
     CU_ASSERT_FATAL(pid >= 0);
     if (pid) return pid;
@@ -352,7 +357,8 @@ static void test_false_counts(void) {
         EXPECT_ERROR(train(&(launch){.run = run, .resume = 1}), UP_ERR_FORMAT, path,
                      "not those of its folder");
         CU_ASSERT_EQUAL(json_dump_file(whole, path, 0), 0);
-        json_decref(state), json_decref(whole);
+        json_decref(state);
+        json_decref(whole);
     }
     CU_ASSERT_EQUAL(train(&(launch){.run = run, .resume = 1, .stop = &stop}), UP_ERR_INTERRUPTED);
     up_lab_remove(run);
@@ -401,7 +407,8 @@ static void test_refusals(void) {
 static up_status train_with_limit(const launch *l, size_t limit, char message[512]) {
     int ends[2], status;
     CU_ASSERT_EQUAL_FATAL(pipe(ends), 0);
-    fflush(stdout), fflush(stderr);
+    fflush(stdout);
+    fflush(stderr);
     pid_t pid = fork();
     CU_ASSERT_FATAL(pid >= 0);
     if (!pid) {
@@ -484,7 +491,8 @@ static void not_finite_is_skipped(const char *backend) {
     static const float bad[] = {NAN, INFINITY, -INFINITY, 3e38f};
     up_lab lab;
     up_lab_open(&lab, backend_of(backend), NULL, 0);
-    up_lab_step(&lab), up_lab_step(&lab);
+    up_lab_step(&lab);
+    up_lab_step(&lab);
     const up_params *p = up_model_params(lab.model);
     int param = p->layers[1].qkv_weight;
     int64_t at =
@@ -578,7 +586,8 @@ static void test_skipped_steps_are_told(void) {
     CU_ASSERT_PTR_NOT_NULL(strstr(lines, "\"skipped\": 3"));
     UP_ASSERT_OK(
         train(&(launch){.run = run, .resume = 1, .more = "steps=4"})); /* such a checkpoint loads, too */
-    free(said), free(lines);
+    free(said);
+    free(lines);
     up_lab_remove(run);
 }
 
@@ -599,7 +608,8 @@ static void test_whole_steps_behind_guard(void) {
     state want = state_of(&ref);
     CU_ASSERT(same_state(&guard, &want));
     state_free(&want);
-    up_lab_close(&ref), up_lab_close(&guard);
+    up_lab_close(&ref);
+    up_lab_close(&guard);
 }
 
 static void test_the_loop_is_the_lab(void) { /* up_train against the steps spelled out in lab.c */
@@ -646,7 +656,8 @@ static void test_cpu_follows_ref(void) {
             for (int i = 2; i < LABS; i++) spread = fmax(spread, fabs(labs[i].losses[k] - labs[0].losses[k]));
             double off = fabs(labs[1].losses[k] - labs[0].losses[k]);
             outside += !(off <= 2 * spread);
-            furthest = fmax(furthest, off), furthest_share = fmax(furthest_share, off / spread);
+            furthest = fmax(furthest, off);
+            furthest_share = fmax(furthest_share, off / spread);
         }
     }
     printf("[seed %llu: off by %.1e, %.2f of an honest spread] ", (unsigned long long)up_test_seed(),
@@ -673,11 +684,13 @@ static void central(up_lab *lab, const float *w, const double *d, const float *g
     float *up = malloc(n * sizeof *up), *down = malloc(n * sizeof *down);
     *expected = 0;
     for (size_t i = 0; i < n; i++) {
-        up[i] = (float)(w[i] + h * d[i]), down[i] = (float)(w[i] - h * d[i]);
+        up[i] = (float)(w[i] + h * d[i]);
+        down[i] = (float)(w[i] - h * d[i]);
         *expected += (double)g[i] * ((double)up[i] - down[i]) / (2 * h);
     }
     *slope = (loss_at(lab, up) - loss_at(lab, down)) / (2 * h);
-    free(up), free(down);
+    free(up);
+    free(down);
 }
 
 /* Each tensor's part: its gradient scaled to a random length of either sign, and as much of random direction.
@@ -693,7 +706,8 @@ static double *direction(const up_params *p, const float *g, uint64_t key, doubl
         double norm = 0, length = 0.5 + up_rng_uniform(&rng);
         if (up_rng_u32(&rng) & 1) length = -length;
         for (int64_t k = q->offset; k < q->offset + n; k++) norm += (double)g[k] * g[k];
-        norm = sqrt(norm), *scale += fabs(length) * norm;
+        norm = sqrt(norm);
+        *scale += fabs(length) * norm;
         for (int64_t k = q->offset; norm > 0 && k < q->offset + n; k++)
             if (g[k] != 0 || i != p->token)
                 d[k] = length * g[k] / norm + 0.5 * up_rng_normal(&rng) / sqrt((double)n);
@@ -768,7 +782,8 @@ static void test_halves_make_the_whole(void) {
     double difference = 0, size = 0;
     for (int64_t i = 0; i < n; i++) {
         double second = (double)g[2][i] - g[1][i], off = (double)g[2][i] - g[0][i];
-        difference += off * off, size += (double)g[1][i] * g[1][i] + second * second;
+        difference += off * off;
+        size += (double)g[1][i] * g[1][i] + second * second;
     }
     /* both ways store about 50 tensors on the way down and up: 50 roundings of at most 2^-24 each way, of the
      * parts */

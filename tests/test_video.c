@@ -234,7 +234,8 @@ static void random_damage(void) {
                 copy[up_rng_below(&rng, reach)] ^= (uint8_t)(1u << up_rng_below(&rng, 8));
             survive(copy, size, samples[i].name);
         }
-        free(copy), free(data);
+        free(copy);
+        free(data);
     }
 }
 
@@ -275,7 +276,10 @@ static void threads(void) {
         pthread_join(ids[t], &wrong);
         CU_ASSERT_PTR_NULL(wrong);
     }
-    for (size_t i = 0; i < SAMPLES; i++) free(shared.data[i]), up_image_free(&shared.alone[i]);
+    for (size_t i = 0; i < SAMPLES; i++) {
+        free(shared.data[i]);
+        up_image_free(&shared.alone[i]);
+    }
 }
 
 const up_test up_tests[] = {

@@ -19,9 +19,19 @@ static up_config small(void) {
     up_config c;
     UP_ASSERT_OK(
         up_config_preset("released-base", &c)); /* it has every optional tensor but prompts and head */
-    c.layers = 2, c.width = 8, c.heads = 2, c.ffn = 12, c.vocabulary = 20, c.text_positions = 6;
-    c.image_size = c.image_resize = c.video_resize = 8, c.patch = 4, c.frames = 2;
-    c.prompts = 2, c.classes = 3, c.visual_type = 1, c.initial_temperature = 0.1;
+    c.layers = 2;
+    c.width = 8;
+    c.heads = 2;
+    c.ffn = 12;
+    c.vocabulary = 20;
+    c.text_positions = 6;
+    c.image_size = c.image_resize = c.video_resize = 8;
+    c.patch = 4;
+    c.frames = 2;
+    c.prompts = 2;
+    c.classes = 3;
+    c.visual_type = 1;
+    c.initial_temperature = 0.1;
     return c;
 }
 
@@ -55,8 +65,11 @@ static void test_round_trip(void) {
     const int32_t *ids = up_model_targets(back, &count);
     CU_ASSERT_EQUAL_FATAL(count, 3);
     CU_ASSERT(!memcmp(ids, targets, sizeof targets));
-    free(a), free(b);
-    up_model_destroy(model), up_model_destroy(back), up_backend_free(backend);
+    free(a);
+    free(b);
+    up_model_destroy(model);
+    up_model_destroy(back);
+    up_backend_free(backend);
 }
 
 static void test_stored_shapes(void) {
@@ -72,7 +85,8 @@ static void test_stored_shapes(void) {
     CU_ASSERT_STRING_EQUAL(up_safetensors_metadata(file, "format"), "uniperceiver");
     CU_ASSERT_PTR_NULL(up_safetensors_metadata(file, "targets"));
     up_safetensors_close(file);
-    up_model_destroy(model), up_backend_free(backend);
+    up_model_destroy(model);
+    up_backend_free(backend);
 }
 
 /* One change of a good file; the message must name `says` and the file. */
@@ -124,13 +138,23 @@ static void rewrite(const change *c) {
     const char *metadata[3][2] = {{"config", up_safetensors_metadata(file, "config")}};
     if (c->key && strcmp(c->key, "config")) pairs = 1;
     if (!c->key) pairs = 1;
-    if (c->value) metadata[pairs][0] = c->key, metadata[pairs++][1] = c->value;
+    if (c->value) {
+        metadata[pairs][0] = c->key;
+        metadata[pairs++][1] = c->value;
+    }
     for (size_t i = 0; i < up_safetensors_count(file); i++) {
         up_safetensor t = *up_safetensors_at(file, i);
         if (c->tensor && !strcmp(t.name, c->tensor)) {
             if (c->name && !*c->name) continue;
-            if (c->flat == 1) t.ndim = 1, t.shape[0] = t.count;
-            if (c->flat == 2) t.ndim = 2, t.shape[0] = 1, t.shape[1] = t.count;
+            if (c->flat == 1) {
+                t.ndim = 1;
+                t.shape[0] = t.count;
+            }
+            if (c->flat == 2) {
+                t.ndim = 2;
+                t.shape[0] = 1;
+                t.shape[1] = t.count;
+            }
             if (c->type) t.type = c->type;
         }
         specs[count++] = t;
@@ -165,8 +189,10 @@ static void test_wrong_files(void) {
     }
     CU_ASSERT_EQUAL(up_model_read(backend, "no/such/file", &back), UP_ERR_IO);
     CU_ASSERT_EQUAL(up_model_write(model, "no/such/folder/file"), UP_ERR_IO);
-    up_model_destroy(model), up_backend_free(backend);
-    unlink(path), unlink(changed);
+    up_model_destroy(model);
+    up_backend_free(backend);
+    unlink(path);
+    unlink(changed);
 }
 
 static void test_configuration_text(void) {

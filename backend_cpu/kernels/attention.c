@@ -71,13 +71,15 @@ static space arrange(const up_cpu_head *h, float *work, int backward) {
     s.qt = take(&work, QUERIES * h->width);
     s.k = gathered(h, s.wide, h->k, h->prompt_k, take(&work, s.keys * s.wide));
     s.v = gathered(h, s.wide, h->v, h->prompt_v, take(&work, s.keys * s.wide));
-    s.score = take(&work, QUERIES * block), s.acc = take(&work, QUERIES * s.wide);
+    s.score = take(&work, QUERIES * block);
+    s.acc = take(&work, QUERIES * s.wide);
     if (!backward) return s;
     s.doutt = take(&work, QUERIES * h->width);
     s.dk = gradient(h, s.wide, h->dk, take(&work, s.keys * s.wide));
     s.dv = gradient(h, s.wide, h->dv, take(&work, s.keys * s.wide));
     s.dscore = take(&work, QUERIES * block);
-    s.q = take(&work, QUERIES * s.wide), s.dout = take(&work, QUERIES * s.wide);
+    s.q = take(&work, QUERIES * s.wide);
+    s.dout = take(&work, QUERIES * s.wide);
     return s;
 }
 
@@ -117,7 +119,10 @@ static void look(const up_cpu_head *h, int64_t first, int64_t n, int64_t lanes, 
         if (h->kind == UP_MASK_CAUSAL) limit = at + 1;
         if (h->kind == UP_MASK_DOUBLED) {
             limit = at < h->prefix ? h->prefix : at + 1;
-            if (at >= h->prefix + h->words) limit = at - h->words, extra = at + h->prompts;
+            if (at >= h->prefix + h->words) {
+                limit = at - h->words;
+                extra = at + h->prompts;
+            }
         }
         t->limit[i] = i < n ? (int32_t)(limit + h->prompts) : 0; /* lanes of no query see nothing */
         t->extra[i] = i < n ? (int32_t)extra : -1;
@@ -132,7 +137,10 @@ UP_INLINE int seen(const lane *t, int64_t i, int32_t j) {
  * was summed before has shrunk. */
 static void softmax_lanes(int64_t l, int64_t lanes, int32_t first, int32_t count, lane *t, float *score) {
     float max[UP_VW], sum[UP_VW];
-    for (int i = 0; i < UP_VW; i++) max[i] = t->largest[l + i], sum[i] = 0;
+    for (int i = 0; i < UP_VW; i++) {
+        max[i] = t->largest[l + i];
+        sum[i] = 0;
+    }
     for (int32_t j = 0; j < count; j++)
 #pragma omp simd
         for (int i = 0; i < UP_VW; i++) {
@@ -144,13 +152,15 @@ static void softmax_lanes(int64_t l, int64_t lanes, int32_t first, int32_t count
         for (int i = 0; i < UP_VW; i++) {
             float p = up_exp(score[j * lanes + l + i] - max[i]);
             p = seen(t, l + i, first + j) ? p : 0.0f;
-            score[j * lanes + l + i] = p, sum[i] += p;
+            score[j * lanes + l + i] = p;
+            sum[i] += p;
         }
 #pragma omp simd
     for (int i = 0; i < UP_VW; i++) {
         float factor = up_exp(t->largest[l + i] - max[i]);
         factor = t->largest[l + i] == -INFINITY ? 0.0f : factor;
-        t->factor[l + i] = factor, t->largest[l + i] = max[i];
+        t->factor[l + i] = factor;
+        t->largest[l + i] = max[i];
         t->total[l + i] = t->total[l + i] * factor + sum[i];
     }
 }
@@ -177,7 +187,10 @@ static void attention(const up_cpu_head *h, float *work) {
         int64_t n = least(QUERIES, h->lq - i0), lanes = up_round_up(n, UP_VW);
         transpose(n, lanes, h->width, (up_rows){h->q.p + i0 * h->q.ld, h->q.ld}, s.qt);
         look(h, i0, n, lanes, s.lane);
-        for (int64_t i = 0; i < lanes; i++) s.lane->largest[i] = -INFINITY, s.lane->total[i] = 0;
+        for (int64_t i = 0; i < lanes; i++) {
+            s.lane->largest[i] = -INFINITY;
+            s.lane->total[i] = 0;
+        }
         if (!s.keys) memset(s.acc, 0, (size_t)(n * s.wide) * sizeof *s.acc);
         for (int64_t j0 = 0; j0 < s.keys; j0 += KEYS) {
             int64_t count = least(KEYS, s.keys - j0);
@@ -205,7 +218,8 @@ static void softmax_bwd(int64_t lanes, int32_t first, int32_t count, float scale
                 int64_t at = j * lanes + l + i;
                 float p = up_exp(score[at] - t->largest[l + i]), ds = scale * (dscore[at] - t->total[l + i]);
                 p = seen(t, l + i, first + j) ? p : 0.0f;
-                score[at] = p, dscore[at] = p * ds;
+                score[at] = p;
+                dscore[at] = p * ds;
             }
 }
 
@@ -217,7 +231,8 @@ static void recall(const up_cpu_head *h, int64_t first, int64_t n, int64_t lanes
         float sum = 0;
 #pragma omp simd reduction(+ : sum)
         for (int64_t d = 0; d < h->width; d++) sum += a[d] * b[d];
-        t->largest[i] = h->lse.p[(first + i) * h->lse.ld], t->total[i] = sum;
+        t->largest[i] = h->lse.p[(first + i) * h->lse.ld];
+        t->total[i] = sum;
     }
 }
 
@@ -265,8 +280,10 @@ static void attention_bwd(const up_cpu_head *h, float *work) {
         int64_t n = least(QUERIES, h->lq - i0), lanes = up_round_up(n, UP_VW);
         up_rows q = whole_rows(h, s.wide, h->q, i0, n, s.q),
                 dout = whole_rows(h, s.wide, h->dout, i0, n, s.dout);
-        transpose(n, lanes, h->width, q, s.qt), transpose(n, lanes, h->width, dout, s.doutt);
-        look(h, i0, n, lanes, s.lane), recall(h, i0, n, lanes, s.lane);
+        transpose(n, lanes, h->width, q, s.qt);
+        transpose(n, lanes, h->width, dout, s.doutt);
+        look(h, i0, n, lanes, s.lane);
+        recall(h, i0, n, lanes, s.lane);
         if (!s.keys) memset(s.acc, 0, (size_t)(n * s.wide) * sizeof *s.acc);
         for (int64_t j0 = 0; j0 < s.keys; j0 += KEYS) block_bwd(h, &s, i0, n, q, dout, j0);
         if (h->dq.p)
@@ -274,11 +291,14 @@ static void attention_bwd(const up_cpu_head *h, float *work) {
     }
     store(h->prompts, h->width, s.dk, h->dprompt_k, 1);
     store(h->prompts, h->width, s.dv, h->dprompt_v, 1);
-    s.dk.p += h->prompts * s.wide, s.dv.p += h->prompts * s.wide;
+    s.dk.p += h->prompts * s.wide;
+    s.dv.p += h->prompts * s.wide;
     if (s.dk.p != h->dk.p) store(h->lk, h->width, s.dk, h->dk, h->add_keys);
     if (s.dv.p != h->dv.p) store(h->lk, h->width, s.dv, h->dv, h->add_keys);
 }
 
 void UP_K(fill_attention)(up_cpu_kernels *k) {
-    k->attention_work = attention_work, k->attention = attention, k->attention_bwd = attention_bwd;
+    k->attention_work = attention_work;
+    k->attention = attention;
+    k->attention_bwd = attention_bwd;
 }

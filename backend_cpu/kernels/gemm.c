@@ -25,7 +25,9 @@ static void narrow(int64_t m, int64_t width, up_tile t, float *block) {
     float *c = t.c;
     int64_t ldc = t.ldc;
     int add = t.add;
-    t.c = block, t.ldc = UP_TILE_COLS, t.add = 0;
+    t.c = block;
+    t.ldc = UP_TILE_COLS;
+    t.add = 0;
     for (int64_t i0 = 0; i0 < m; i0 += UP_TILE_ROWS) {
         int64_t rows = m - i0 < UP_TILE_ROWS ? m - i0 : UP_TILE_ROWS;
         up_tile_column(rows, 2, &t, 0);
@@ -52,11 +54,13 @@ static void gemm(int64_t m, int64_t n, int64_t k, float alpha, const float *a, i
                     up_tile_column(m, 2, &t, 0);
                 else
                     narrow(m, nb - j, t, edge);
-                t.b += kb * UP_TILE_COLS, t.c += UP_TILE_COLS;
+                t.b += kb * UP_TILE_COLS;
+                t.c += UP_TILE_COLS;
             }
         }
 }
 
 void UP_K(fill_gemm)(up_cpu_kernels *k) {
-    k->gemm = gemm, k->gemm_work = GEMM_K * GEMM_N + UP_TILE_ROWS * UP_TILE_COLS;
+    k->gemm = gemm;
+    k->gemm_work = GEMM_K * GEMM_N + UP_TILE_ROWS * UP_TILE_COLS;
 }

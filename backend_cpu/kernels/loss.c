@@ -24,12 +24,16 @@ static double sum_weighted(int64_t n, const float *z, float max, const float *p,
         float sum = 0, m = 0;
         if (p) {
 #pragma omp simd reduction(+ : sum, m)
-            for (int64_t j = j0; j < end; j++) sum += p[j] != 0 ? p[j] * (z[j] - max) : 0, m += p[j];
+            for (int64_t j = j0; j < end; j++) {
+                sum += p[j] != 0 ? p[j] * (z[j] - max) : 0;
+                m += p[j];
+            }
         } else {
 #pragma omp simd reduction(+ : sum)
             for (int64_t j = j0; j < end; j++) sum += z[j] - max;
         }
-        total += (double)sum, weight += (double)m;
+        total += (double)sum;
+        weight += (double)m;
     }
     *mass = p ? weight : (double)n;
     return total;
@@ -101,5 +105,8 @@ static double dot(int64_t n, const float *a, const float *b) {
 }
 
 void UP_K(fill_loss)(up_cpu_kernels *k) {
-    k->xent = xent, k->xent_bwd = xent_bwd, k->dot = dot, k->first_largest = first_largest;
+    k->xent = xent;
+    k->xent_bwd = xent_bwd;
+    k->dot = dot;
+    k->first_largest = first_largest;
 }

@@ -129,7 +129,8 @@ static void layernorm(int64_t n, int64_t d, up_rows x, const float *weight, cons
         float rstd = 1.0f / sqrtf(square / (float)d + eps);
 #pragma omp simd
         for (int64_t j = 0; j < d; j++) to[j] = (from[j] - mean) * rstd * weight[j] + bias[j];
-        row(stats, i)[0] = mean, row(stats, i)[1] = rstd;
+        row(stats, i)[0] = mean;
+        row(stats, i)[1] = rstd;
     }
 }
 
@@ -143,7 +144,8 @@ static void layernorm_bwd(int64_t n, int64_t d, up_rows x, const float *weight, 
 #pragma omp simd reduction(+ : sum, dot)
         for (int64_t j = 0; j < d; j++) {
             float t = g[j] * weight[j];
-            sum += t, dot += t * ((v[j] - mean) * rstd);
+            sum += t;
+            dot += t * ((v[j] - mean) * rstd);
         }
         if (dweight) {
 #pragma omp simd
@@ -233,9 +235,16 @@ static void l2norm_bwd(int64_t n, int64_t d, up_rows y, up_rows rnorm, up_rows d
 }
 
 void UP_K(fill_rows)(up_cpu_kernels *k) {
-    k->bias_act = bias_act, k->gelu_bwd = gelu_bwd;
-    k->embed = embed, k->place = place, k->scatter_add = scatter_add, k->column_sums = column_sums;
-    k->layernorm = layernorm, k->layernorm_bwd = layernorm_bwd;
-    k->residual = residual, k->residual_bwd = residual_bwd;
-    k->l2norm = l2norm, k->l2norm_bwd = l2norm_bwd;
+    k->bias_act = bias_act;
+    k->gelu_bwd = gelu_bwd;
+    k->embed = embed;
+    k->place = place;
+    k->scatter_add = scatter_add;
+    k->column_sums = column_sums;
+    k->layernorm = layernorm;
+    k->layernorm_bwd = layernorm_bwd;
+    k->residual = residual;
+    k->residual_bwd = residual_bwd;
+    k->l2norm = l2norm;
+    k->l2norm_bwd = l2norm_bwd;
 }

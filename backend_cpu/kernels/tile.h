@@ -105,7 +105,9 @@ static void up_tile_column(int64_t m, int vectors, const up_tile *t, int64_t j) 
             up_tile_rows(rows, 2, t, a, b, c);
         else
             up_tile_rows(rows, 1, t, a, b, c);
-        a += rows * t->a_row, c += rows * t->ldc, m -= rows;
+        a += rows * t->a_row;
+        c += rows * t->ldc;
+        m -= rows;
     }
 }
 

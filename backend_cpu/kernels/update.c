@@ -45,5 +45,6 @@ static void adamw(int64_t n, float *param, const float *grad, float *m, float *v
 }
 
 void UP_K(fill_update)(up_cpu_kernels *k) {
-    k->zero = zero, k->adamw = adamw;
+    k->zero = zero;
+    k->adamw = adamw;
 }

@@ -41,13 +41,15 @@ static inline up_view up_view_at(up_buffer *buffer, up_dtype dtype, int64_t offs
 
 /* Rows first..first+count-1 of a view. */
 static inline up_view up_view_rows(up_view v, int64_t first, int64_t count) {
-    v.offset += first * v.stride, v.rows = count;
+    v.offset += first * v.stride;
+    v.rows = count;
     return v;
 }
 
 /* Columns first..first+count-1 of a view: the stride stays. */
 static inline up_view up_view_cols(up_view v, int64_t first, int64_t count) {
-    v.offset += first, v.cols = count;
+    v.offset += first;
+    v.cols = count;
     return v;
 }
 

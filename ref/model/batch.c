@@ -13,7 +13,8 @@ static up_status grow(void *array, int *capacity, int64_t wanted, size_t size) {
     while (room < wanted) room *= 2;
     void *grown = room <= INT32_MAX ? realloc(*memory, (size_t)room * size) : NULL;
     if (!grown) return up_fail(UP_ERR_MEMORY, "packed batch", "%lld elements wanted", (long long)room);
-    *memory = grown, *capacity = (int)room;
+    *memory = grown;
+    *capacity = (int)room;
     return UP_OK;
 }
 
@@ -48,10 +49,20 @@ up_status up_batch_begin(up_batch *b, const up_config *config) {
 }
 
 void up_batch_free(up_batch *b) {
-    free(b->sequence), free(b->text_id), free(b->text_position), free(b->text_row);
-    free(b->image.pixels), free(b->image.cell), free(b->image.frame), free(b->image.row);
-    free(b->video.pixels), free(b->video.cell), free(b->video.frame), free(b->video.row);
-    free(b->query_row), free(b->target_row);
+    free(b->sequence);
+    free(b->text_id);
+    free(b->text_position);
+    free(b->text_row);
+    free(b->image.pixels);
+    free(b->image.cell);
+    free(b->image.frame);
+    free(b->image.row);
+    free(b->video.pixels);
+    free(b->video.cell);
+    free(b->video.frame);
+    free(b->video.row);
+    free(b->query_row);
+    free(b->target_row);
     memset(b, 0, sizeof *b);
 }
 
@@ -86,7 +97,8 @@ up_status up_batch_open(up_batch *b, up_side side, int read) {
     int32_t *s = current(b);
     memset(s, 0, sizeof(int32_t) * UP_SEQ_FIELDS);
     s[UP_SEQ_Q_START] = s[UP_SEQ_K_START] = b->tokens;
-    s[UP_SEQ_KIND] = UP_MASK_FULL, s[UP_SEQ_SIDE] = side;
+    s[UP_SEQ_KIND] = UP_MASK_FULL;
+    s[UP_SEQ_SIDE] = side;
     b->open = 1;
     return put_text(b, -1, -1, read); /* id -1: the model's own <SPE>, filled in at upload */
 }
@@ -145,7 +157,9 @@ up_status up_batch_words_and_slots(up_batch *b, const int32_t *words, int count)
     for (int i = 0; i < count; i++) UP_TRY(put_text(b, words[i], i, 0));
     for (int i = 0; i < count; i++) UP_TRY(put_text(b, -1, i, 1));
     int32_t *s = current(b);
-    s[UP_SEQ_KIND] = UP_MASK_DOUBLED, s[UP_SEQ_PREFIX] = prefix, s[UP_SEQ_WORDS] = count;
+    s[UP_SEQ_KIND] = UP_MASK_DOUBLED;
+    s[UP_SEQ_PREFIX] = prefix;
+    s[UP_SEQ_WORDS] = count;
     return UP_OK;
 }
 

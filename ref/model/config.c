@@ -48,14 +48,23 @@ up_status up_config_preset(const char *name, up_config *c) {
                        "unknown preset; there are base, large, tiny, released-base, released-large");
     memset(c, 0, sizeof *c);
     snprintf(c->preset, sizeof c->preset, "%s", name);
-    c->layers = p->layers, c->width = p->width, c->heads = p->heads, c->ffn = p->ffn;
-    c->vocabulary = 49411, c->text_positions = p->text_positions;
-    c->image_size = p->image_size, c->patch = p->patch, c->frames = 8;
+    c->layers = p->layers;
+    c->width = p->width;
+    c->heads = p->heads;
+    c->ffn = p->ffn;
+    c->vocabulary = 49411;
+    c->text_positions = p->text_positions;
+    c->image_size = p->image_size;
+    c->patch = p->patch;
+    c->frames = 8;
     c->image_resize = p->image_size == 224 ? 256 : p->image_size; /* paper appendix E */
-    c->video_resize = p->image_size, c->video_stride = p->image_size == 224 ? 32 : 1;
+    c->video_resize = p->image_size;
+    c->video_stride = p->image_size == 224 ? 32 : 1;
     c->patch_position_init = 0.02;
     c->frames_as_images = !p->released;
-    c->drop_path = 0.1, c->initial_temperature = 0.07, c->layer_scale_init = 1e-3;
+    c->drop_path = 0.1;
+    c->initial_temperature = 0.07;
+    c->layer_scale_init = 1e-3;
     c->prompt_sides = p->released ? 1 : 2;
     c->shared_norm = c->image_time = c->fixed_space = c->output_head = c->layer_scale = p->released;
     c->visual_type = !p->released;

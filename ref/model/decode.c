@@ -22,7 +22,8 @@ up_status up_cache_layer(up_run *r, int layer, up_attention_args *a) {
     up_view both = a->k, kept = up_view_rows(r->cache->kept, layer * rows, rows);
     both.cols = 2 * width; /* keys and values are neighbours in the projection too */
     UP_TRY(b->ops->scatter(b, &(up_scatter_args){.x = both, .rows = r->cache->place, .y = kept}));
-    a->k = up_view_cols(kept, 0, width), a->v = up_view_cols(kept, width, width);
+    a->k = up_view_cols(kept, 0, width);
+    a->v = up_view_cols(kept, width, width);
     return UP_OK;
 }
 
@@ -59,7 +60,9 @@ up_status up_decoder_create(up_run *run, const up_batch *prefix, int beams, int 
     up_decoder *d = calloc(1, sizeof *d);
     *out = NULL;
     if (!d) return up_fail(UP_ERR_MEMORY, "decoder", "%zu bytes wanted", sizeof *d);
-    d->run = run, d->prefix = prefix->tokens, d->beams = beams;
+    d->run = run;
+    d->prefix = prefix->tokens;
+    d->beams = beams;
     if (prefix->sequences != 1 || beams < 1 || max_words < 1)
         UP_GO(up_fail(UP_ERR_ARGUMENT, "decoder",
                       "%d sequences, %d beams, %d words; wanted 1, and 1 at least", prefix->sequences, beams,
@@ -78,7 +81,8 @@ up_status up_decoder_create(up_run *run, const up_batch *prefix, int beams, int 
     UP_GO(b->ops->alloc(b, (size_t)list * sizeof(int32_t), &d->lists));
     d->cache.kept = up_view_at(d->kept, UP_F32, 0, rows, 2 * (int64_t)c->width);
     UP_GO(encode_prefix(d, prefix));
-    *out = d, d = NULL;
+    *out = d;
+    d = NULL;
 done:
     up_decoder_free(d);
     return status;
@@ -87,7 +91,9 @@ done:
 void up_decoder_free(up_decoder *d) {
     if (!d) return;
     up_backend *b = d->run->model->backend;
-    b->ops->release(b, d->kept), b->ops->release(b, d->moved), b->ops->release(b, d->lists);
+    b->ops->release(b, d->kept);
+    b->ops->release(b, d->moved);
+    b->ops->release(b, d->lists);
     up_batch_free(&d->batch);
     free(d->host_list);
     free(d);

@@ -67,8 +67,10 @@ static up_attention_args attention_args(const up_run *r, const up_layer_state *s
                            .lse = s->lse,
                            .scratch = r->scratch};
     if (is_narrow(s)) {
-        a.sequences = r->kept_sequence, a.q = s->kept_q;
-        a.k = up_view_cols(s->qkv, 0, d), a.v = up_view_cols(s->qkv, d, d);
+        a.sequences = r->kept_sequence;
+        a.q = s->kept_q;
+        a.k = up_view_cols(s->qkv, 0, d);
+        a.v = up_view_cols(s->qkv, d, d);
     }
     if (c->prompts) {
         a.prompt_k = up_view_cols(s->prompt_qkv, d, d);
@@ -187,7 +189,9 @@ static up_status attention_bwd(up_run *r, const up_layer_state *s, up_view datte
                            .scratch = r->scratch};
     if (is_narrow(s)) {
         up_view dkv = keys_values_grad(r);
-        a.dq = r->grad_q, a.dk = up_view_cols(dkv, 0, d), a.dv = up_view_cols(dkv, d, d);
+        a.dq = r->grad_q;
+        a.dk = up_view_cols(dkv, 0, d);
+        a.dv = up_view_cols(dkv, d, d);
     }
     if (c->prompts) {
         a.dprompt_k = up_view_cols(r->grad_prompt_qkv, d, d);

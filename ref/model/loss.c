@@ -45,7 +45,8 @@ static up_status upload_soft(up_run *r, const float *soft) {
     size_t bytes = (size_t)r->queries * (size_t)r->targets * sizeof *soft;
     if (bytes > r->soft_bytes) {
         b->ops->release(b, r->soft_targets);
-        r->soft_targets = NULL, r->soft_bytes = 0;
+        r->soft_targets = NULL;
+        r->soft_bytes = 0;
         UP_TRY(b->ops->alloc(b, bytes, &r->soft_targets));
         r->soft_bytes = bytes;
     }
@@ -55,7 +56,8 @@ static up_status upload_soft(up_run *r, const float *soft) {
 
 static up_status upload_targets(up_run *r, const up_loss *loss) {
     up_backend *b = r->model->backend;
-    r->counted = r->queries, r->soft = (up_view){0};
+    r->counted = r->queries;
+    r->soft = (up_view){0};
     if (loss->soft) return upload_soft(r, loss->soft);
     for (int i = 0; i < r->queries; i++) r->counted -= loss->labels[i] < 0;
     return b->ops->upload(b, r->labels, loss->labels);

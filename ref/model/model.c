@@ -10,7 +10,8 @@ up_status up_model_create(up_backend *backend, const up_config *config, uint64_t
     float *weights = NULL;
     up_model *model = calloc(1, sizeof *model);
     if (!model) return up_fail(UP_ERR_MEMORY, "model", "%zu bytes wanted", sizeof *model);
-    model->backend = backend, model->config = *config;
+    model->backend = backend;
+    model->config = *config;
     UP_GO(up_params_build(config, &model->params));
     size_t bytes = (size_t)model->params.total * sizeof *weights;
     UP_GO(backend->ops->alloc(backend, bytes, &model->weights));
@@ -21,7 +22,10 @@ up_status up_model_create(up_backend *backend, const up_config *config, uint64_t
                                weights));
 done:
     free(weights);
-    if (status != UP_OK) up_model_destroy(model), model = NULL;
+    if (status != UP_OK) {
+        up_model_destroy(model);
+        model = NULL;
+    }
     *out = model;
     return status;
 }
@@ -50,7 +54,8 @@ up_status up_model_set_targets(up_model *model, const int32_t *ids, int count) {
             return status;
         }
     free(model->targets);
-    model->targets = copy, model->target_count = count;
+    model->targets = copy;
+    model->target_count = count;
     return UP_OK;
 }
 

@@ -13,7 +13,8 @@ static int fits(const up_run *r, const int32_t *q) {
     int kept = 0, slots = 0;
     for (int t = 0; t < q[UP_SEQ_Q_COUNT]; t++) {
         int keep = r->keep_index[q[UP_SEQ_Q_START] + t] >= 0;
-        kept += keep, slots += keep && t >= q[UP_SEQ_PREFIX] + q[UP_SEQ_WORDS];
+        kept += keep;
+        slots += keep && t >= q[UP_SEQ_PREFIX] + q[UP_SEQ_WORDS];
     }
     return kept == slots && (kept == 0 || kept == q[UP_SEQ_WORDS]);
 }
@@ -25,7 +26,8 @@ up_status up_plan_narrow(up_run *r, const up_batch *b) {
     if (b->tokens > r->keep_room) {
         int32_t *grown = realloc(r->keep_index, (size_t)b->tokens * sizeof *grown);
         if (!grown) return up_fail(UP_ERR_MEMORY, "packed batch", "%d rows to number", b->tokens);
-        r->keep_index = grown, r->keep_room = b->tokens;
+        r->keep_index = grown;
+        r->keep_room = b->tokens;
     }
     memset(r->keep_index, 0xff, (size_t)b->tokens * sizeof *r->keep_index); /* -1 */
     for (int i = 0; i < b->queries; i++) r->keep_index[b->query_row[i]] = 0;

@@ -21,8 +21,13 @@ static int add(builder *b, const char *name, up_param_group group, int64_t rows,
     up_param *t = &p->list[p->count];
     memset(t, 0, sizeof *t);
     snprintf(t->name, sizeof t->name, "%s%s", b->prefix, name);
-    t->group = group, t->rows = rows, t->cols = cols, t->offset = p->total;
-    t->init = init, t->init_value = value, t->init_blocks = 1;
+    t->group = group;
+    t->rows = rows;
+    t->cols = cols;
+    t->offset = p->total;
+    t->init = init;
+    t->init_value = value;
+    t->init_blocks = 1;
     t->decay = init == UP_INIT_XAVIER; /* matrices of linear layers decay, nothing else */
     t->trainable = init != UP_INIT_SINCOS_SPACE;
     p->total += (rows * cols + PARAM_ALIGN - 1) / PARAM_ALIGN * PARAM_ALIGN;
@@ -180,8 +185,10 @@ static void init_sincos(float *out, int64_t cells, int64_t width) {
             double w = pow(10000.0, -(double)k / (double)quarter);
             double x = (double)(cell % grid) * w, y = (double)(cell / grid) * w;
             float *row = out + cell * width;
-            row[k] = (float)sin(x), row[quarter + k] = (float)cos(x);
-            row[2 * quarter + k] = (float)sin(y), row[3 * quarter + k] = (float)cos(y);
+            row[k] = (float)sin(x);
+            row[quarter + k] = (float)cos(x);
+            row[2 * quarter + k] = (float)sin(y);
+            row[3 * quarter + k] = (float)cos(y);
         }
 }
 

@@ -56,19 +56,27 @@ static void place_layer(layout *l, up_run *r, up_layer_state *s, up_view x, int 
     const up_config *c = &r->model->config;
     int64_t all = r->tokens, n = kept ? kept : all, width = c->width,
             prompts = (int64_t)c->prompts * c->prompt_sides;
-    s->x = x, s->rows = (int)n;
-    s->stats1 = place(l, all, 2), s->normed1 = place(l, all, width);
+    s->x = x;
+    s->rows = (int)n;
+    s->stats1 = place(l, all, 2);
+    s->normed1 = place(l, all, width);
     s->qkv = place(l, all, (kept ? 2 : 3) * width);
-    s->kept_x = place(l, kept, width), s->kept_normed1 = place(l, kept, width),
+    s->kept_x = place(l, kept, width);
+    s->kept_normed1 = place(l, kept, width);
     s->kept_q = place(l, kept, width);
     if (kept) x = s->kept_x;
-    s->prompt_stats = place(l, prompts, 2), s->prompt_normed = place(l, prompts, width);
+    s->prompt_stats = place(l, prompts, 2);
+    s->prompt_normed = place(l, prompts, width);
     s->prompt_qkv = place(l, prompts, 3 * width);
-    s->attended = place(l, n, width), s->lse = place(l, n, c->heads), s->branch1 = place(l, n, width);
+    s->attended = place(l, n, width);
+    s->lse = place(l, n, c->heads);
+    s->branch1 = place(l, n, width);
     s->mid = r->training ? place(l, n, width) : x;
-    s->stats2 = place(l, n, 2), s->normed2 = place(l, n, width);
+    s->stats2 = place(l, n, 2);
+    s->normed2 = place(l, n, width);
     s->pre = r->training ? place(l, n, c->ffn) : (up_view){0};
-    s->hidden = place(l, n, c->ffn), s->branch2 = place(l, n, width);
+    s->hidden = place(l, n, c->ffn);
+    s->branch2 = place(l, n, width);
     s->y = r->training ? place(l, n, width) : x;
 }
 
@@ -88,32 +96,44 @@ static void place_readout(layout *l, up_run *r) {
     int64_t q = r->queries, v = r->targets, rows = q + v, width = r->model->config.width;
     r->readout = place_ids(l, rows, 1);
     r->feature_in = place(l, rows, width);
-    r->features = r->feature_in, r->head_stats = r->head_normed = (up_view){0};
+    r->features = r->feature_in;
+    r->head_stats = r->head_normed = (up_view){0};
     if (r->model->config.output_head) {
-        r->head_stats = place(l, rows, 2), r->head_normed = place(l, rows, width);
+        r->head_stats = place(l, rows, 2);
+        r->head_normed = place(l, rows, width);
         r->features = place(l, rows, width);
     }
-    r->unit = place(l, rows, width), r->rnorm = place(l, rows, 1);
+    r->unit = place(l, rows, width);
+    r->rnorm = place(l, rows, 1);
     if (!r->training) q = v = 0; /* no loss: no logits */
     int64_t back = q == v ? q : 0;
     r->labels = place_ids(l, q, 1);
-    r->logits = place(l, q, v), r->loss = place(l, q, 1), r->lse = place(l, q, 1),
+    r->logits = place(l, q, v);
+    r->loss = place(l, q, 1);
+    r->lse = place(l, q, 1);
     r->correct = place(l, q, 1);
-    r->back_logits = place(l, back, back), r->back_loss = place(l, back, 1), r->back_lse = place(l, back, 1);
+    r->back_logits = place(l, back, back);
+    r->back_loss = place(l, back, 1);
+    r->back_lse = place(l, back, 1);
 }
 
 static void place_gradients(layout *l, up_run *r) {
     const up_config *c = &r->model->config;
     int64_t n = r->tokens, rows = r->queries + r->targets, width = c->width;
     int64_t prompts = (int64_t)c->prompts * c->prompt_sides;
-    r->grad = place(l, n, width), r->grad_branch = place(l, n, width);
-    r->grad_wide = place(l, n, c->ffn), r->grad_qkv = place(l, n, 3 * width);
-    r->grad_q = place(l, r->kept, width), r->grad_spread = place(l, r->kept ? n : 0, width);
-    r->grad_prompt_qkv = place(l, prompts, 3 * width), r->grad_prompt = place(l, prompts, width);
-    r->grad_unit = place(l, rows, width), r->grad_back = place(l, rows, width),
+    r->grad = place(l, n, width);
+    r->grad_branch = place(l, n, width);
+    r->grad_wide = place(l, n, c->ffn);
+    r->grad_qkv = place(l, n, 3 * width);
+    r->grad_q = place(l, r->kept, width);
+    r->grad_spread = place(l, r->kept ? n : 0, width);
+    r->grad_prompt_qkv = place(l, prompts, 3 * width);
+    r->grad_prompt = place(l, prompts, width);
+    r->grad_unit = place(l, rows, width);
+    r->grad_back = place(l, rows, width);
     r->grad_feature = place(l, rows, width);
     r->grad_text = place(l, r->text.ids.rows, width);
-    r->grad_image = place(l, r->image.cells.rows, width),
+    r->grad_image = place(l, r->image.cells.rows, width);
     r->grad_video = place(l, r->video.cells.rows, width);
 }
 
@@ -210,13 +230,18 @@ up_status up_plan(up_run *r, const up_batch *b) {
     up_backend *be = r->model->backend;
     if (b->open) return up_fail(UP_ERR_ARGUMENT, "packed batch", "a sequence is still open");
     if (!b->tokens) return up_fail(UP_ERR_ARGUMENT, "packed batch", "empty");
-    r->tokens = b->tokens, r->sequences = b->sequences, r->max_keys = b->max_keys;
-    r->queries = b->queries, r->targets = b->targets, r->stage = 0;
+    r->tokens = b->tokens;
+    r->sequences = b->sequences;
+    r->max_keys = b->max_keys;
+    r->queries = b->queries;
+    r->targets = b->targets;
+    r->stage = 0;
     UP_TRY(up_plan_narrow(r, b));
     size_t bytes = lay_out(r, b);
     if (bytes > r->arena_bytes) {
         be->ops->release(be, r->arena);
-        r->arena = NULL, r->arena_bytes = 0;
+        r->arena = NULL;
+        r->arena_bytes = 0;
         r->unit = (up_view){0}; /* no features, should the larger arena not be had */
         size_t room =
             r->training ? bytes + bytes / 4 : bytes; /* batches differ in size: do not grow for each */

@@ -34,13 +34,17 @@ up_status up_run_create(up_model *model, int training, up_run **out) {
     up_run *r = calloc(1, sizeof *r);
     *out = NULL;
     if (!r) return up_fail(UP_ERR_MEMORY, "run", "%zu bytes wanted", sizeof *r);
-    r->model = model, r->training = training;
+    r->model = model;
+    r->training = training;
     UP_GO(check_support(model));
     r->layers = calloc((size_t)model->config.layers, sizeof *r->layers);
     if (!r->layers) UP_GO(up_fail(UP_ERR_MEMORY, "run", "state of %d layers wanted", model->config.layers));
     if (training) UP_GO(make_state(r));
 done:
-    if (status != UP_OK) up_run_free(r), r = NULL;
+    if (status != UP_OK) {
+        up_run_free(r);
+        r = NULL;
+    }
     *out = r;
     return status;
 }
@@ -50,7 +54,8 @@ void up_run_free(up_run *r) {
     up_backend *b = r->model->backend;
     up_buffer *buffers[] = {r->arena, r->gradients, r->moment1, r->moment2, r->scalars, r->soft_targets};
     for (size_t i = 0; i < sizeof buffers / sizeof buffers[0]; i++) b->ops->release(b, buffers[i]);
-    free(r->layers), free(r->keep_index);
+    free(r->layers);
+    free(r->keep_index);
     free(r);
 }
 

@@ -29,7 +29,8 @@ up_status up_ref_adamw(up_backend *b, const up_adamw_args *a) {
             double mean = b1 * m[d] + (1 - b1) * g, square = b2 * v[d] + (1 - b2) * g * g;
             double step = mean / a->correction1 / (sqrt(square / a->correction2) + a->eps);
             param[d] = (float)(param[d] - a->lr * (step + a->decay * param[d]));
-            m[d] = (float)mean, v[d] = (float)square;
+            m[d] = (float)mean;
+            v[d] = (float)square;
         }
     }
     return UP_OK;

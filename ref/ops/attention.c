@@ -77,7 +77,8 @@ size_t up_ref_attention_scratch(const up_op_dims *dims) {
 /* out = sum over j of p_j v_j, for every query of every sequence; rows of no sequence become 0. */
 up_status up_ref_attention(up_backend *b, const up_attention_args *a) {
     (void)b;
-    up_ref_zero(a->out), up_ref_zero(a->lse);
+    up_ref_zero(a->out);
+    up_ref_zero(a->lse);
     for (int64_t s = 0; s < a->sequences.rows; s++)
         for (int64_t h = 0; h < a->heads; h++) {
             span t = span_of(a, s, h);

@@ -17,7 +17,8 @@ up_status up_ref_layernorm(up_backend *b, const up_layernorm_args *a) {
         for (int64_t d = 0; d < D; d++) variance += (x[d] - mean) * (x[d] - mean);
         double rstd = 1 / sqrt(variance / (double)D + a->eps);
         for (int64_t d = 0; d < D; d++) y[d] = (float)((x[d] - mean) * rstd * weight[d] + bias[d]);
-        stats[0] = (float)mean, stats[1] = (float)rstd;
+        stats[0] = (float)mean;
+        stats[1] = (float)rstd;
     }
     return UP_OK;
 }
@@ -53,7 +54,8 @@ up_status up_ref_layernorm_bwd(up_backend *b, const up_layernorm_grad *a) {
         double mean = up_row(a->stats, n)[0], rstd = up_row(a->stats, n)[1], g_sum = 0, gx_sum = 0;
         for (int64_t d = 0; d < D; d++) {
             double g = (double)dy[d] * weight[d];
-            g_sum += g, gx_sum += g * (x[d] - mean) * rstd;
+            g_sum += g;
+            gx_sum += g * (x[d] - mean) * rstd;
         }
         for (int64_t d = 0; d < D; d++) {
             double g = (double)dy[d] * weight[d], xhat = (x[d] - mean) * rstd;

@@ -27,7 +27,8 @@ static void sift(int64_t *key, int64_t root, int64_t count) {
         if (child + 1 < count && key[child + 1] > key[child]) child++;
         if (key[root] >= key[child]) return;
         int64_t swap = key[root];
-        key[root] = key[child], key[child] = swap;
+        key[root] = key[child];
+        key[child] = swap;
     }
 }
 
@@ -35,7 +36,8 @@ static void sort(int64_t *key, int64_t count) {
     for (int64_t root = count / 2; root-- > 0;) sift(key, root, count);
     while (--count > 0) {
         int64_t swap = key[0];
-        key[0] = key[count], key[count] = swap;
+        key[0] = key[count];
+        key[count] = swap;
         sift(key, 0, count);
     }
 }

@@ -15,7 +15,8 @@ static char *fill_template(const char *form, const char *label) {
     char *out = malloc(length), *at = out;
     for (const char *c = form; out && *c;)
         if (!strncmp(c, "{}", 2)) {
-            at = stpcpy(at, label), c += 2;
+            at = stpcpy(at, label);
+            c += 2;
         } else {
             *at++ = *c++;
         }
@@ -105,7 +106,8 @@ done:
     code = up_cli_end(status);
 end:
     json_decref(list);
-    free(x), free(y);
+    free(x);
+    free(y);
     up_cli_lines_free(&labels);
     up_session_close(session);
     up_arg_list_free(&inputs);

@@ -60,7 +60,9 @@ static up_status checkpoint_info(const char *folder) {
     UP_GO(model_info(model_path));
 done:
     json_decref(state);
-    free(text), free(state_path), free(model_path);
+    free(text);
+    free(state_path);
+    free(model_path);
     return status;
 }
 

@@ -112,7 +112,8 @@ up_status up_cli_parts_read(const up_arg_item *items, int count, up_cli_parts *o
 
 void up_cli_parts_free(up_cli_parts *parts) {
     for (int i = 0; parts->memory && i < parts->count; i++) free(parts->memory[i]);
-    free(parts->memory), free(parts->list);
+    free(parts->memory);
+    free(parts->list);
     *parts = (up_cli_parts){0};
 }
 
@@ -176,7 +177,8 @@ up_status up_cli_split(const char *text, up_cli_lines *out) {
 }
 
 void up_cli_lines_free(up_cli_lines *lines) {
-    free(lines->text), free(lines->list);
+    free(lines->text);
+    free(lines->list);
     *lines = (up_cli_lines){0};
 }
 

@@ -65,8 +65,10 @@ int up_cmd_params(int argc, char **argv) {
     config.classes = (int)classes;
     UP_GO(up_params_build(&config, &params));
     up_params_count(&config, &params, counts);
-    for (int i = 0; i < n; i++)
-        groups[i] = prompt_tuning ? learned[i] : (up_param_group)i, total += counts[groups[i]];
+    for (int i = 0; i < n; i++) {
+        groups[i] = prompt_tuning ? learned[i] : (up_param_group)i;
+        total += counts[groups[i]];
+    }
     if (json) UP_GO(print_json(counts, groups, n, total));
     for (int i = 0; i < n && !json; i++) print_row(up_param_group_name(groups[i]), counts[groups[i]]);
     if (!json) print_row("total", total);

@@ -39,7 +39,8 @@ static up_status tell(up_session *session, const up_arg_list *query, const float
     UP_GO(up_ranking_tell(
         &(up_ranking){list ? query->items[0].value : NULL, "candidate", names, probabilities, n, top}, list));
 done:
-    free(names), free(probabilities);
+    free(names);
+    free(probabilities);
     return status;
 }
 
@@ -84,9 +85,12 @@ done:
     code = up_cli_end(status);
 end:
     json_decref(list);
-    free(x), free(y);
+    free(x);
+    free(y);
     up_cli_lines_free(&lines);
     up_session_close(session);
-    up_arg_list_free(&query), up_arg_list_free(&among), up_arg_list_free(&candidates);
+    up_arg_list_free(&query);
+    up_arg_list_free(&among);
+    up_arg_list_free(&candidates);
     return code;
 }

@@ -28,7 +28,8 @@ static up_status print_text(up_tokenizer *tokenizer, const char *line, size_t le
     up_status status = up_cli_ids_read("ids", line, &ids, &count);
     if (status == UP_OK) status = up_detokenize(tokenizer, ids, count, &text);
     if (status == UP_OK) puts(text);
-    free(ids), free(text);
+    free(ids);
+    free(text);
     return status;
 }
 

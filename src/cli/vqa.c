@@ -33,7 +33,8 @@ static up_status ask(up_session *session, const up_arg_item items[2], const up_c
     UP_GO(up_compare(session, NULL, &(up_input){question.list, 2, 1}, candidates, answers->count, out));
 done:
     up_cli_parts_free(&question);
-    free(texts), free(candidates);
+    free(texts);
+    free(candidates);
     return status;
 }
 
@@ -71,7 +72,8 @@ int up_cmd_vqa(int argc, char **argv) {
 done:
     code = up_cli_end(status);
     json_decref(list);
-    free(probabilities), free(asked);
+    free(probabilities);
+    free(asked);
     up_cli_lines_free(&answers);
     up_session_close(session);
     return code;

@@ -108,14 +108,17 @@ static void offer(const up_vocabulary *v, merging *m, int32_t left) {
  * as merging all pairs of one rank at a time. An item whose pair has changed since has another rank now and
  * is dropped. */
 static size_t merge_pairs(const up_vocabulary *v, merging *m, size_t n) {
-    for (int32_t i = 0; i < (int32_t)n; i++)
-        m->previous[i] = i - 1, m->next[i] = i + 1 < (int32_t)n ? i + 1 : -1;
+    for (int32_t i = 0; i < (int32_t)n; i++) {
+        m->previous[i] = i - 1;
+        m->next[i] = i + 1 < (int32_t)n ? i + 1 : -1;
+    }
     for (int32_t i = 0; i < (int32_t)n; i++) offer(v, m, i);
     while (m->heap_count) {
         uint64_t item = heap_pop(m);
         int32_t left = (int32_t)(item & 0xFFFFFFFFu), right = m->next[left];
         if (pair_rank(v, m, left) != item >> 32) continue;
-        m->ids[left] = 512 + (int32_t)(item >> 32), m->ids[right] = -1;
+        m->ids[left] = 512 + (int32_t)(item >> 32);
+        m->ids[right] = -1;
         m->next[left] = m->next[right];
         if (m->next[right] >= 0) m->previous[m->next[right]] = left;
         offer(v, m, m->previous[left]);
@@ -143,7 +146,10 @@ static size_t encode_word(const up_vocabulary *v, const char *word, size_t size,
         ids[size - 1] += 256;
         count = merge_pairs(v, &m, size);
     }
-    if (size > SHORT_WORD) free(m.previous), free(m.heap);
+    if (size > SHORT_WORD) {
+        free(m.previous);
+        free(m.heap);
+    }
     return count;
 }
 
@@ -168,7 +174,8 @@ static void keep_cached(up_tokenizer *tokenizer, const char *word, size_t size, 
         slot++;
     cached_word *kept = slot < CACHE_PROBES ? malloc(sizeof *kept + count * sizeof *ids + size) : NULL;
     if (!kept) return;
-    kept->length = (uint16_t)size, kept->count = (uint16_t)count;
+    kept->length = (uint16_t)size;
+    kept->count = (uint16_t)count;
     memcpy(kept->ids, ids, count * sizeof *ids);
     memcpy(kept->ids + count, word, size);
     for (; slot < CACHE_PROBES; slot++) {
@@ -261,11 +268,13 @@ static up_status encode(up_tokenizer *tokenizer, const char *text, size_t size, 
         kind word_kind;
         int32_t id;
         size_t length = next_word(text + i, size - i, &word_kind, &id), added = 0;
-        if (id >= 0)
-            ids[*count] = id, added = 1;
-        else if (word_kind != NOTHING)
+        if (id >= 0) {
+            ids[*count] = id;
+            added = 1;
+        } else if (word_kind != NOTHING)
             UP_TRY(put_word(tokenizer, text + i, length, ids + *count, limit - *count, &added));
-        *count += added, i += length;
+        *count += added;
+        i += length;
     }
     return UP_OK;
 }
@@ -277,7 +286,8 @@ up_status up_tokenize(up_tokenizer *tokenizer, const char *text, size_t length, 
     if (!tokenizer || !ids || !count) return up_fail(UP_ERR_ARGUMENT, "tokenize", "a pointer is NULL");
     char *cleaned;
     size_t size;
-    *ids = NULL, *count = 0;
+    *ids = NULL;
+    *count = 0;
     UP_TRY(up_clean_text(text, length, &cleaned, &size));
     int32_t *made = malloc((size ? size : 1) * sizeof *made); /* a token spells at least one byte */
     up_status status = made ? encode(tokenizer, cleaned, size, made, size, count)
@@ -286,7 +296,9 @@ up_status up_tokenize(up_tokenizer *tokenizer, const char *text, size_t length, 
     if (status == UP_OK && *count) *ids = realloc(made, *count * sizeof *made);
     if (!*ids) *ids = made; /* nothing to give back, or realloc kept the larger block */
     if (status == UP_OK) return UP_OK;
-    free(made), *ids = NULL, *count = 0;
+    free(made);
+    *ids = NULL;
+    *count = 0;
     return status;
 }
 
@@ -334,7 +346,8 @@ up_status up_detokenize(const up_tokenizer *tokenizer, const int32_t *ids, size_
     }
     char *bytes = malloc(size + 1), *out = malloc(size * 3 + 1); /* U+FFFD has three bytes */
     if (!bytes || !out) {
-        free(bytes), free(out);
+        free(bytes);
+        free(out);
         return up_fail(UP_ERR_MEMORY, "detokenize", "no memory for %zu bytes", size * 4 + 2);
     }
     for (size_t i = 0; i < count; i++) at += spell(&tokenizer->vocabulary, ids[i], bytes + at);

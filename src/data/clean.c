@@ -73,8 +73,10 @@ static void lower(const up_codes *text, up_codes *out) {
         uint32_t code = text->at[i];
         if (code < 0x80)
             up_codes_push(out, code >= 'A' && code <= 'Z' ? code + 32 : code);
-        else if (code == 0x0130)
-            up_codes_push(out, 'i'), up_codes_push(out, 0x0307); /* dotted I keeps its dot */
+        else if (code == 0x0130) {
+            up_codes_push(out, 'i');
+            up_codes_push(out, 0x0307);
+        } /* dotted I keeps its dot */
         else if (code == 0x03A3)
             up_codes_push(out, is_final_sigma(text, i) ? 0x03C2 : 0x03C3);
         else
@@ -85,9 +87,12 @@ static void lower(const up_codes *text, up_codes *out) {
 /* The long way: code points, in two buffers by turns. The result is left in *a. */
 static int clean_codes(const char *text, size_t length, up_codes *a, up_codes *b) {
     up_codes_read(a, text, length);
-    up_repair(a->at, a->count, b), a->count = 0;
-    up_unescape(b->at, b->count, a), b->count = 0;
-    up_unescape(a->at, a->count, b), a->count = 0;
+    up_repair(a->at, a->count, b);
+    a->count = 0;
+    up_unescape(b->at, b->count, a);
+    b->count = 0;
+    up_unescape(a->at, a->count, b);
+    a->count = 0;
     collapse_space(b);
     lower(b, a);
     return !a->failed && !b->failed;
@@ -96,7 +101,8 @@ static int clean_codes(const char *text, size_t length, up_codes *a, up_codes *b
 up_status up_clean_text(const char *text, size_t length, char **cleaned, size_t *cleaned_length) {
     if (!cleaned || !cleaned_length || (!text && length))
         return up_fail(UP_ERR_ARGUMENT, "text", "a pointer is NULL");
-    *cleaned = NULL, *cleaned_length = 0;
+    *cleaned = NULL;
+    *cleaned_length = 0;
     if (length > TEXT_MOST)
         return up_fail(UP_ERR_ARGUMENT, "text", "%zu bytes, at most %d are taken at once", length, TEXT_MOST);
     char *out = malloc(length + 1);
@@ -108,11 +114,13 @@ up_status up_clean_text(const char *text, size_t length, char **cleaned, size_t 
         int ok = clean_codes(text, length, &a, &b);
         out = ok ? malloc(a.count * 4 + 1) : NULL;
         for (size_t i = 0; out && i < a.count; i++) n += up_utf8_write(a.at[i], out + n);
-        free(a.at), free(b.at);
+        free(a.at);
+        free(b.at);
         if (!out) return up_fail(UP_ERR_MEMORY, "text", "no memory to clean %zu bytes", length);
     }
     out[n] = 0;
     char *fitting = realloc(out, n + 1);
-    *cleaned = fitting ? fitting : out, *cleaned_length = n;
+    *cleaned = fitting ? fitting : out;
+    *cleaned_length = n;
     return UP_OK;
 }

@@ -23,8 +23,12 @@ static inline int up_codes_reserve(up_codes *codes, size_t more) {
     size_t room = codes->count + more < 64 ? 64 : codes->count + more;
     if (room < codes->room * 2) room = codes->room * 2;
     uint32_t *grown = room < SIZE_MAX / sizeof *grown ? realloc(codes->at, room * sizeof *grown) : NULL;
-    if (!grown) return codes->failed = 1, 0;
-    codes->at = grown, codes->room = room;
+    if (!grown) {
+        codes->failed = 1;
+        return 0;
+    }
+    codes->at = grown;
+    codes->room = room;
     return !codes->failed;
 }
 
@@ -61,7 +65,10 @@ static inline size_t up_utf8_read(const char *text, size_t size, uint32_t *code)
 
 /* Write a code point (a valid one) as UTF-8; returns its 1..4 bytes. */
 static inline size_t up_utf8_write(uint32_t code, char *out) {
-    if (code < 0x80) return out[0] = (char)code, 1;
+    if (code < 0x80) {
+        out[0] = (char)code;
+        return 1;
+    }
     size_t length = code < 0x800 ? 2 : code < 0x10000 ? 3 : 4;
     for (size_t i = length - 1; i > 0; i--, code >>= 6) out[i] = (char)(0x80 | (code & 0x3F));
     out[0] = (char)(0xF00u >> length | code);

@@ -33,7 +33,8 @@ up_status up_image_alloc(int64_t width, int64_t height, int channels, const char
         size > SIZE_MAX - SPARE || !(out->data = malloc(size + SPARE)))
         return up_fail(UP_ERR_MEMORY, name, "no memory for %lld x %lld pixels", (long long)width,
                        (long long)height);
-    out->width = (int)width, out->height = (int)height;
+    out->width = (int)width;
+    out->height = (int)height;
     return UP_OK;
 }
 
@@ -66,10 +67,19 @@ up_status up_image_orient(up_image *image, up_orientation how, const char *name)
     UP_TRY(up_image_alloc(width, height, 3, name, &up_image_unlimited, &out));
     ptrdiff_t right = 3,
               down = 3 * (ptrdiff_t)image->width; /* steps in the input for one step in the output */
-    if (how.transpose) right = down, down = 3;
+    if (how.transpose) {
+        right = down;
+        down = 3;
+    }
     const uint8_t *from = image->data;
-    if (how.flip_x) from += right * (width - 1), right = -right;
-    if (how.flip_y) from += down * (height - 1), down = -down;
+    if (how.flip_x) {
+        from += right * (width - 1);
+        right = -right;
+    }
+    if (how.flip_y) {
+        from += down * (height - 1);
+        down = -down;
+    }
     uint8_t *to = out.data;
     for (int y = 0; y < height; y++) {
         const uint8_t *pixel = from + down * y;

@@ -26,14 +26,16 @@ static void on_error(png_structp png, png_const_charp message) {
 }
 
 static void on_warning(png_structp png, png_const_charp message) {
-    (void)png, (void)message;
+    (void)png;
+    (void)message;
 }
 
 static void read_bytes(png_structp png, png_bytep to, size_t size) {
     decoder *d = png_get_io_ptr(png);
     if (size > d->left) png_error(png, "the file ends too early");
     memcpy(to, d->bytes, size);
-    d->bytes += size, d->left -= size;
+    d->bytes += size;
+    d->left -= size;
 }
 
 /* Everything that may longjmp; `d` and `out` live in the caller's frame, so their fields survive the jump. */

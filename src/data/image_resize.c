@@ -27,7 +27,9 @@ static double cubic(double x) {
 }
 
 static void kernel_free(kernel *k) {
-    free(k->first), free(k->count), free(k->weights);
+    free(k->first);
+    free(k->count);
+    free(k->weights);
 }
 
 /* Weights of one output pixel whose middle lies at `centre` of the input; `scale` = input pixels an output
@@ -42,14 +44,16 @@ static void fill_taps(kernel *k, int i, int in_size, double centre, double scale
         k->weights[(size_t)i * (size_t)k->taps + (size_t)t] =
             (int32_t)(weight < 0 ? weight - 0.5 : weight + 0.5);
     }
-    k->first[i] = first, k->count[i] = count;
+    k->first[i] = first;
+    k->count[i] = count;
 }
 
 /* The kernel of the output pixels start .. start + n - 1 when the input's from..to becomes out_size pixels.
  * Single precision ends of the box are part of Pillow's arithmetic. */
 static up_status kernel_make(kernel *k, int in_size, float from, float to, int out_size, int start, int n) {
     double scale = (double)(to - from) / out_size, most = ceil(2 * (scale < 1 ? 1 : scale)) * 2 + 1;
-    k->n = n, k->taps = (int)fmin(most, in_size);
+    k->n = n;
+    k->taps = (int)fmin(most, in_size);
     k->first = malloc((size_t)n * sizeof *k->first);
     k->count = malloc((size_t)n * sizeof *k->count);
     k->weights = calloc((size_t)n * (size_t)k->taps, sizeof *k->weights);
@@ -73,9 +77,14 @@ static void across(const kernel *k, const uint8_t *in, uint8_t *out) {
         const uint8_t *pixel = in + (size_t)k->first[x] * 3;
         const int32_t *weight = k->weights + (size_t)x * (size_t)k->taps;
         int32_t r = 1 << (FRACTION - 1), g = r, b = r;
-        for (int t = 0; t < k->count[x]; t++, pixel += 3)
-            r += pixel[0] * weight[t], g += pixel[1] * weight[t], b += pixel[2] * weight[t];
-        out[0] = rounded(r), out[1] = rounded(g), out[2] = rounded(b);
+        for (int t = 0; t < k->count[x]; t++, pixel += 3) {
+            r += pixel[0] * weight[t];
+            g += pixel[1] * weight[t];
+            b += pixel[2] * weight[t];
+        }
+        out[0] = rounded(r);
+        out[1] = rounded(g);
+        out[2] = rounded(b);
     }
 }
 
@@ -105,7 +114,8 @@ static up_status two_passes(const up_image *in, const kernel *h, const kernel *v
         down(between + (size_t)(v->first[y] - top) * stride, v->weights + (size_t)y * (size_t)v->taps,
              v->count[y], stride, sums, out->data + (size_t)y * stride);
 done:
-    free(between), free(sums);
+    free(between);
+    free(sums);
     return status;
 }
 
@@ -123,9 +133,12 @@ up_status up_image_resize_window(const up_image *in, const double box[4], int fu
     UP_GO(kernel_make(&h, in->width, (float)box[0], (float)box[2], full_width, x, width));
     UP_GO(kernel_make(&v, in->height, (float)box[1], (float)box[3], full_height, y, height));
     UP_GO(two_passes(in, &h, &v, &made));
-    *out = made, made.data = NULL;
+    *out = made;
+    made.data = NULL;
 done:
-    kernel_free(&h), kernel_free(&v), up_image_free(&made);
+    kernel_free(&h);
+    kernel_free(&v);
+    up_image_free(&made);
     return status;
 }
 

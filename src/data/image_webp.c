@@ -29,7 +29,10 @@ static up_status decode(const uint8_t *bytes, size_t size, const char *name, con
 #else
 static up_status decode(const uint8_t *bytes, size_t size, const char *name, const up_image_limits *limits,
                         up_image *out) {
-    (void)bytes, (void)size, (void)limits, (void)out;
+    (void)bytes;
+    (void)size;
+    (void)limits;
+    (void)out;
     return up_fail(UP_ERR_UNSUPPORTED, name, "WebP, which this build has no library for (libwebp)");
 }
 #endif

@@ -57,16 +57,27 @@ up_status up_loader_create(up_loader_build build, void *context, void *const *sl
         return up_fail(UP_ERR_ARGUMENT, "loader", "%d threads, %d slots: wanted 1 and 2 or more", threads,
                        count);
     up_loader *l = calloc(1, sizeof *l);
-    if (l)
-        l->slots = calloc((size_t)count, sizeof *l->slots),
+    if (l) {
+        l->slots = calloc((size_t)count, sizeof *l->slots);
         l->workers = calloc((size_t)threads, sizeof *l->workers);
+    }
     if (!l || !l->slots || !l->workers) {
-        if (l) free(l->slots), free(l->workers), free(l);
+        if (l) {
+            free(l->slots);
+            free(l->workers);
+            free(l);
+        }
         return up_fail(UP_ERR_MEMORY, "loader", "%d slots wanted", count);
     }
-    l->build = build, l->context = context, l->count = count, l->claimed = first, l->consumed = first;
+    l->build = build;
+    l->context = context;
+    l->count = count;
+    l->claimed = first;
+    l->consumed = first;
     for (int i = 0; i < count; i++) l->slots[i].work = slots[i];
-    pthread_mutex_init(&l->lock, NULL), pthread_cond_init(&l->room, NULL), pthread_cond_init(&l->ready, NULL);
+    pthread_mutex_init(&l->lock, NULL);
+    pthread_cond_init(&l->room, NULL);
+    pthread_cond_init(&l->ready, NULL);
     for (; l->threads < threads; l->threads++)
         if (pthread_create(&l->workers[l->threads], NULL, work, l)) {
             up_loader_free(l);
@@ -107,6 +118,10 @@ void up_loader_free(up_loader *l) {
     pthread_cond_broadcast(&l->room);
     pthread_mutex_unlock(&l->lock);
     for (int i = 0; i < l->threads; i++) pthread_join(l->workers[i], NULL);
-    pthread_mutex_destroy(&l->lock), pthread_cond_destroy(&l->room), pthread_cond_destroy(&l->ready);
-    free(l->slots), free(l->workers), free(l);
+    pthread_mutex_destroy(&l->lock);
+    pthread_cond_destroy(&l->room);
+    pthread_cond_destroy(&l->ready);
+    free(l->slots);
+    free(l->workers);
+    free(l);
 }

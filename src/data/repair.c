@@ -157,7 +157,8 @@ typedef struct workbench { /* the text being repaired and what the next step mak
 
 static void swap(workbench *work) {
     up_codes done = work->next;
-    work->next = work->text, work->text = done;
+    work->next = work->text;
+    work->text = done;
     work->next.count = 0;
 }
 
@@ -170,10 +171,17 @@ static int any(const up_codes *codes, uint32_t least, uint32_t most) {
 /* One round over work->text. */
 static void repair_round(workbench *work, int references) {
     work->next.count = 0;
-    if (references && any(&work->text, '&', '&')) replace_references(&work->text, &work->next), swap(work);
-    replace_characters(&work->text, &work->next), swap(work);
+    if (references && any(&work->text, '&', '&')) {
+        replace_references(&work->text, &work->next);
+        swap(work);
+    }
+    replace_characters(&work->text, &work->next);
+    swap(work);
     remove_controls(&work->text);
-    if (any(&work->text, 0x300, 0x10FFFF)) compose(&work->text, &work->next, &work->spare), swap(work);
+    if (any(&work->text, 0x300, 0x10FFFF)) {
+        compose(&work->text, &work->next, &work->spare);
+        swap(work);
+    }
 }
 
 static void repair_segment(const uint32_t *text, size_t count, int references, workbench *work,
@@ -210,5 +218,7 @@ void up_repair(const uint32_t *text, size_t count, up_codes *out) {
         else
             repair_segment(text + at, end - at, references, &work, out);
     }
-    free(work.text.at), free(work.next.at), free(work.spare.at);
+    free(work.text.at);
+    free(work.next.at);
+    free(work.spare.at);
 }

@@ -80,7 +80,11 @@ done:
 }
 
 void up_table_free(up_table *t) {
-    free(t->path), free(t->folder), free(t->text), free(t->names), free(t->cells);
+    free(t->path);
+    free(t->folder);
+    free(t->text);
+    free(t->names);
+    free(t->cells);
     memset(t, 0, sizeof *t);
 }
 
@@ -110,10 +114,15 @@ up_status up_table_classes(const up_table *t, size_t column, const char ***names
     size_t slots = 16;
     while (slots < 2 * t->rows) slots *= 2;
     int *table = calloc(slots, sizeof *table);
-    *names = malloc(t->rows * sizeof **names), *of_row = malloc(t->rows * sizeof **of_row), *count = 0;
+    *names = malloc(t->rows * sizeof **names);
+    *of_row = malloc(t->rows * sizeof **of_row);
+    *count = 0;
     if (!table || !*names || !*of_row) {
-        free(table), free(*names), free(*of_row);
-        *names = NULL, *of_row = NULL;
+        free(table);
+        free(*names);
+        free(*of_row);
+        *names = NULL;
+        *of_row = NULL;
         return up_fail(UP_ERR_MEMORY, t->path, "classes of %zu rows wanted", t->rows);
     }
     for (size_t row = 0; row < t->rows; row++) {
@@ -124,7 +133,10 @@ up_status up_table_classes(const up_table *t, size_t column, const char ***names
         for (const char *c = value; *c; c++) h = h * 33 + (unsigned char)*c;
         size_t slot = h & (slots - 1);
         while (table[slot] && strcmp((*names)[table[slot] - 1], value)) slot = (slot + 1) & (slots - 1);
-        if (!table[slot]) (*names)[(*count)++] = value, table[slot] = (int)*count;
+        if (!table[slot]) {
+            (*names)[(*count)++] = value;
+            table[slot] = (int)*count;
+        }
         (*of_row)[row] = table[slot] - 1;
     }
     free(table);

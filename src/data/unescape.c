@@ -94,7 +94,10 @@ static size_t read_name(const uint32_t *text, size_t count, up_codes *out) {
     size_t ascii = copy_ascii(text + 1, n, name);
     for (size_t length = ascii; length >= 2; length--) {
         const char *value = find(up_html5_entities, up_html5_entities_count, name, length);
-        if (value) return up_codes_read(out, value, strlen(value)), length + 1;
+        if (value) {
+            up_codes_read(out, value, strlen(value));
+            return length + 1;
+        }
     }
     return 0;
 }
@@ -111,7 +114,10 @@ void up_unescape(const uint32_t *text, size_t count, up_codes *out) {
             push_number(value, out);
         else
             used = read_name(text + i, count - i, out);
-        if (!used) up_codes_push(out, '&'), used = 1;
+        if (!used) {
+            up_codes_push(out, '&');
+            used = 1;
+        }
         i += used;
     }
 }
@@ -126,11 +132,13 @@ size_t up_unescape_strict(const uint32_t *text, size_t count, up_codes *out) {
     if (start == 2) {
         uint32_t value;
         if (read_number(text, count, &value) != whole || value == ';') return 0;
-        return push_number(value, out), whole;
+        push_number(value, out);
+        return whole;
     }
     copy_ascii(text + 1, n + 1, name);
     const char *value = find(up_html5_entities, up_html5_entities_count, name, n + 1);
     if (!value) value = find(up_upper_entities, up_upper_entities_count, name, n + 1);
     if (!value) return 0;
-    return up_codes_read(out, value, strlen(value)), whole;
+    up_codes_read(out, value, strlen(value));
+    return whole;
 }

@@ -231,7 +231,8 @@ static up_status pass(source *s, const up_video_clip *clip, int64_t start, const
     reader r = {0};
     up_status status = UP_OK;
     s->at = 0;
-    *kept = 0, *seen = 0;
+    *kept = 0;
+    *seen = 0;
     UP_GO(open_format(&r, s));
     UP_GO(open_codec(&r, s, limits, !out));
     int more = 0;
@@ -324,7 +325,9 @@ static up_status unsupported(const source *s) {
 }
 
 static up_status decode(source *s, const up_video_clip *clip, const up_image_limits *limits, up_image *out) {
-    (void)clip, (void)limits, (void)out;
+    (void)clip;
+    (void)limits;
+    (void)out;
     return unsupported(s);
 }
 

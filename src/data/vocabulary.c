@@ -31,9 +31,13 @@ static up_status unpack_compiled_in(char **text, size_t *size) {
     z_stream stream = {.next_in = (unsigned char *)up_vocabulary_gz, .avail_in = up_vocabulary_gz_size};
     if (!(*text = malloc(*size + 1)))
         return up_fail(UP_ERR_MEMORY, "vocabulary", "no memory for %zu bytes", *size);
-    stream.next_out = (unsigned char *)*text, stream.avail_out = (unsigned)*size;
+    stream.next_out = (unsigned char *)*text;
+    stream.avail_out = (unsigned)*size;
     int code = inflateInit2(&stream, 15 + 16);
-    if (code == Z_OK) code = inflate(&stream, Z_FINISH), inflateEnd(&stream);
+    if (code == Z_OK) {
+        code = inflate(&stream, Z_FINISH);
+        inflateEnd(&stream);
+    }
     if (code == Z_STREAM_END) return UP_OK;
     return up_fail(UP_ERR_FORMAT, "vocabulary", "the compiled-in list does not unpack (zlib %d)", code);
 }
@@ -84,7 +88,8 @@ static up_status add_token(up_vocabulary *out, uint32_t id, size_t length, int e
         size_t room = out->room * 2 + SYMBOL_MOST;
         char *grown = realloc(out->bytes, room);
         if (!grown) return up_fail(UP_ERR_MEMORY, "vocabulary", "no memory for %zu bytes", room);
-        out->bytes = grown, out->room = room;
+        out->bytes = grown;
+        out->room = room;
     }
     out->tokens[id] = (up_token){(uint32_t)out->used, (uint16_t)length, (uint16_t)ends};
     out->used += length;
@@ -197,12 +202,15 @@ up_status up_vocabulary_load(const char *path, up_vocabulary *out) {
     UP_GO(path ? read_file(path, &text, &size) : unpack_compiled_in(&text, &size));
     UP_GO(parse(name, text, size, out, index));
 done:
-    free(text), free(index);
+    free(text);
+    free(index);
     if (status != UP_OK) up_vocabulary_free(out);
     return status;
 }
 
 void up_vocabulary_free(up_vocabulary *vocabulary) {
-    free(vocabulary->bytes), free(vocabulary->tokens), free(vocabulary->pairs);
+    free(vocabulary->bytes);
+    free(vocabulary->tokens);
+    free(vocabulary->pairs);
     memset(vocabulary, 0, sizeof *vocabulary);
 }

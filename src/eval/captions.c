@@ -34,7 +34,8 @@ static up_status caption_row(up_evaluation *e, const up_source *s, size_t row, u
             .task = up_model_config(up_session_model(e->session))->task_names[s->temperature]};
         status = up_caption_input(e->session, &(up_input){&part, 1, 0}, &options, out);
     }
-    free(bytes), free(path);
+    free(bytes);
+    free(path);
     return status;
 }
 
@@ -45,7 +46,8 @@ static double overlap(const words *a, const words *b) {
     for (size_t i = 0; i < a->count; i++)
         for (size_t j = 0; j < b->count && j < sizeof used; j++)
             if (!used[j] && a->ids[i] == b->ids[j]) {
-                used[j] = 1, hits++;
+                used[j] = 1;
+                hits++;
                 break;
             }
     return a->count + b->count ? 2.0 * (double)hits / (double)(a->count + b->count) : 0;
@@ -56,7 +58,8 @@ static up_score score_captions(const up_source *s, const words *made, const word
     double own = 0, squares = 0, other = 0;
     for (size_t i = 0; i < n; i++) {
         double f1 = overlap(&made[i], &true_words[i]);
-        own += f1, squares += f1 * f1;
+        own += f1;
+        squares += f1 * f1;
         for (size_t j = 0; j < n; j++)
             if (j != i) other += overlap(&made[i], &true_words[j]) / (double)(n - 1);
     }
@@ -86,8 +89,12 @@ up_status up_measure_captions(up_evaluation *e, const up_source *s, int trained)
     if (status == UP_OK && n > 1)
         status = up_scores_add(&e->scores, score_captions(s, made, true_words, n, trained));
 done:
-    for (size_t i = 0; made && true_words && i < n; i++) free(made[i].ids), free(true_words[i].ids);
-    free(made), free(true_words);
+    for (size_t i = 0; made && true_words && i < n; i++) {
+        free(made[i].ids);
+        free(true_words[i].ids);
+    }
+    free(made);
+    free(true_words);
     return status;
 }
 
@@ -127,7 +134,10 @@ up_status up_show_retrievals(up_evaluation *e, const up_source *s) {
                 double c = 0;
                 for (int d = 0; d < f.width; d++)
                     c += (double)query[d] * f.targets[(size_t)j * (size_t)f.width + (size_t)d];
-                if (c > most && c < below) most = c, best = j;
+                if (c > most && c < below) {
+                    most = c;
+                    best = j;
+                }
             }
             if (best < 0) break;
             printf("%s %s (%.2f)", rank ? "," : "", up_table_cell(&s->table, (size_t)best, s->target), most);

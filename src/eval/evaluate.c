@@ -16,7 +16,8 @@ static up_status open_evaluation(up_evaluation *e, const char *model_path) {
     int count;
     const int32_t *targets = up_model_targets(model, &count);
     e->world.limits.max_pixels = e->settings.max_pixels;
-    e->world.config = up_model_config(model), e->world.tokenizer = up_session_tokenizer(e->session);
+    e->world.config = up_model_config(model);
+    e->world.tokenizer = up_session_tokenizer(e->session);
     return up_world_set_targets(&e->world, targets, count);
 }
 

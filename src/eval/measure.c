@@ -72,7 +72,9 @@ done:
 }
 
 void up_features_free(up_features *f) {
-    free(f->queries), free(f->targets), free(f->labels);
+    free(f->queries);
+    free(f->targets);
+    free(f->labels);
     *f = (up_features){0};
 }
 
@@ -88,7 +90,10 @@ static int64_t nearest(const float *query, const float *targets, int64_t v, int 
     double most = -INFINITY;
     for (int64_t i = 0; i < v; i++) {
         double c = cosine(query, targets + (size_t)i * (size_t)width, width);
-        if (c > most) most = c, best = i;
+        if (c > most) {
+            most = c;
+            best = i;
+        }
     }
     return best;
 }
@@ -162,7 +167,8 @@ static up_status measure_recall(up_evaluation *e, const up_source *s, const up_f
         int64_t to = rank_of(s, i, f->queries + at, f->targets, f->n, f->width);
         int64_t from = rank_of(s, i, f->targets + at, f->queries, f->n, f->width);
         for (int c = 0; c < CUTS; c++) {
-            there[c] += to < cuts[c], back[c] += from < cuts[c];
+            there[c] += to < cuts[c];
+            back[c] += from < cuts[c];
             chance[c] += chance_at(s, i, f->n, cuts[c]) / (double)f->n;
         }
     }

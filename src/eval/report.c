@@ -13,7 +13,8 @@ up_status up_scores_add(up_scores *s, up_score score) {
         size_t room = s->capacity ? 2 * s->capacity : 16;
         up_score *grown = realloc(s->list, room * sizeof *grown);
         if (!grown) return up_fail(UP_ERR_MEMORY, "scores", "%zu wanted", room);
-        s->list = grown, s->capacity = room;
+        s->list = grown;
+        s->capacity = room;
     }
     s->list[s->count++] = score;
     return UP_OK;

@@ -75,8 +75,11 @@ static up_status wrong(const reader *r, long line, const place *at, const char *
 static node *new_node(reader *r, yaml_node_type_t kind, long line, const char *text, size_t length) {
     node *n = calloc(1, sizeof *n);
     if (!n) return NULL;
-    n->kind = kind, n->line = line, n->next = r->nodes;
-    r->nodes = n, r->expanded += length + 16;
+    n->kind = kind;
+    n->line = line;
+    n->next = r->nodes;
+    r->nodes = n;
+    r->expanded += length + 16;
     if (text && !(n->text = strndup(text, length))) return NULL;
     return n;
 }
@@ -232,7 +235,8 @@ static up_status apply(reader *r, const char *override, node **root) {
     size_t length = (size_t)(equals - override);
     char *path = strndup(override, length), *split = strndup(override, length), *rest = split, *key;
     const place top = {0}, at = {&top, path, 0};
-    node **slot = root, *value;
+    node **slot = root;
+    node *value;
     if (!path || !split) UP_GO(no_memory(r));
     while ((key = strsep(&rest, "."))) UP_GO(step_down(r, &at, key, &slot));
     UP_GO(parse(r, equals + 1, strlen(equals + 1), &at, FROM_COMMAND_LINE, &value));
@@ -292,7 +296,10 @@ static const char *nearest(const up_config_row *rows, const char *key) {
     int best_distance = strlen(key) > 80 || strlen(key) < 3 ? 0 : strlen(key) < 5 ? 2 : 3;
     for (; rows->key && best_distance; rows++) {
         int distance = edit_distance(key, rows->key);
-        if (distance < best_distance) best = rows->key, best_distance = distance;
+        if (distance < best_distance) {
+            best = rows->key;
+            best_distance = distance;
+        }
     }
     return best;
 }
@@ -440,8 +447,8 @@ static up_status read_map(reader *r, const place *at, const node *map, long line
     if (map) UP_TRY(check_keys(r, at, map, schema->rows));
     for (const up_config_row *row = schema->rows; row->key; row++) {
         const place here = {at, row->key, 0};
-        node **found = map ? look_up(map, row->key) : NULL,
-             *value = found && !is_null(*found) ? *found : NULL;
+        node **found = map ? look_up(map, row->key) : NULL;
+        node *value = found && !is_null(*found) ? *found : NULL;
         if (!value && row->required)
             return wrong(r, line, &here, "missing; wanted %s%s", row->list ? "a list of " : "",
                          up_config_wanted(row));

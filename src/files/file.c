@@ -31,7 +31,8 @@ up_status up_file_read(const char *path, void **data, size_t *size) {
     up_status status = UP_OK;
     char *buffer = NULL;
     struct stat about;
-    *data = NULL, *size = 0;
+    *data = NULL;
+    *size = 0;
     if (!*path) return up_fail(UP_ERR_ARGUMENT, "file", "the path is empty");
     int file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* not to wait for the other end of a pipe */
     if (file < 0) return refused(path, "cannot open");
@@ -43,7 +44,8 @@ up_status up_file_read(const char *path, void **data, size_t *size) {
         UP_GO(up_fail(UP_ERR_MEMORY, path, "no memory for its %lld bytes", (long long)about.st_size));
     UP_GO(read_all(file, path, buffer, (size_t)about.st_size));
     buffer[about.st_size] = 0;
-    *data = buffer, *size = (size_t)about.st_size;
+    *data = buffer;
+    *size = (size_t)about.st_size;
     buffer = NULL;
 done:
     free(buffer);

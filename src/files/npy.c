@@ -203,7 +203,8 @@ up_status up_npy_write(const char *path, up_npy_type type, int ndim, const int64
     length += (size_t)snprintf(text + length, room - length, "), }");
     while ((10 + length + 1) % 64) text[length++] = ' '; /* the values begin at a multiple of 64 */
     text[length++] = '\n';
-    head[8] = (unsigned char)length, head[9] = (unsigned char)(length >> 8);
+    head[8] = (unsigned char)length;
+    head[9] = (unsigned char)(length >> 8);
 
     up_file_writer writer;
     UP_TRY(up_file_begin(path, &writer));

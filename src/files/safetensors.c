@@ -188,7 +188,8 @@ static up_status map_file(const char *path, up_safetensors *st) {
     if (about.st_size == 0) UP_GO(up_fail(UP_ERR_FORMAT, path, "is empty"));
     void *map = mmap(NULL, (size_t)about.st_size, PROT_READ, MAP_PRIVATE, file, 0);
     if (map == MAP_FAILED) UP_GO(up_fail(UP_ERR_IO, path, "cannot map: %s", strerror(errno)));
-    st->map = map, st->size = (size_t)about.st_size;
+    st->map = map;
+    st->size = (size_t)about.st_size;
 done:
     close(file);
     return status;

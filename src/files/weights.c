@@ -297,7 +297,8 @@ up_status up_model_read_with(up_backend *backend, const char *path, const up_con
     UP_GO(upload_tensors(model, file));
     const char *targets = up_safetensors_metadata(file, "targets");
     if (targets) UP_GO(read_targets(path, targets, model));
-    *out = model, model = NULL;
+    *out = model;
+    model = NULL;
 done:
     up_safetensors_close(file);
     up_model_destroy(model);
@@ -348,6 +349,8 @@ up_status up_model_write(up_model *model, const char *path) {
     writer = NULL;
 done:
     up_safetensors_abort(writer);
-    free(specs), free(config), free(targets);
+    free(specs);
+    free(config);
+    free(targets);
     return status;
 }

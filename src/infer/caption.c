@@ -63,7 +63,8 @@ static up_status use_vocabulary(up_session *s, const int32_t *ids, int count) {
     if (s->vocabulary && s->vocabulary_count == count &&
         !memcmp(s->vocabulary, ids, (size_t)count * sizeof *ids))
         return UP_OK;
-    free(s->vocabulary), free(s->vocabulary_features);
+    free(s->vocabulary);
+    free(s->vocabulary_features);
     s->vocabulary_count = 0;
     s->vocabulary = malloc((size_t)count * sizeof *ids);
     s->vocabulary_features = malloc((size_t)count * (size_t)up_session_width(s) * sizeof(float));
@@ -75,8 +76,10 @@ static up_status use_vocabulary(up_session *s, const int32_t *ids, int count) {
     s->vocabulary_count = count;
 done:
     if (status != UP_OK) {
-        free(s->vocabulary), free(s->vocabulary_features);
-        s->vocabulary = NULL, s->vocabulary_features = NULL;
+        free(s->vocabulary);
+        free(s->vocabulary_features);
+        s->vocabulary = NULL;
+        s->vocabulary_features = NULL;
     }
     return status;
 }
@@ -187,7 +190,9 @@ static void extend(search *t) {
         const hypothesis *from = &t->now[t->best[i].from];
         hypothesis *to = &t->next[i];
         memcpy(to->words, from->words, (size_t)from->count * sizeof *to->words);
-        to->count = from->count, to->parent = from->parent, to->ended = from->ended;
+        to->count = from->count;
+        to->parent = from->parent;
+        to->ended = from->ended;
         to->log_probability = t->best[i].log_probability;
         if (t->best[i].entry >= 0) {
             to->words[to->count++] = t->vocabulary[t->best[i].entry];
@@ -196,7 +201,9 @@ static void extend(search *t) {
         t->live += !to->ended;
     }
     hypothesis *old = t->now;
-    t->now = t->next, t->next = old, t->count = kept;
+    t->now = t->next;
+    t->next = old;
+    t->count = kept;
 }
 
 static up_status search_words(search *t) {
@@ -229,15 +236,19 @@ static up_status split_begun(search *t) {
 static up_status make_room(search *t, int cached) {
     size_t width = (size_t)up_session_width(t->session), beam = (size_t)t->beam, limit = (size_t)t->limit;
     size_t read = cached ? 1 : (size_t)t->begun_count + limit;
-    t->now = calloc(beam, sizeof *t->now), t->next = calloc(beam, sizeof *t->next);
+    t->now = calloc(beam, sizeof *t->now);
+    t->next = calloc(beam, sizeof *t->next);
     t->best = calloc(beam, sizeof *t->best);
-    t->parents = calloc(beam, sizeof *t->parents), t->last_words = calloc(beam, sizeof *t->last_words);
-    t->slots = malloc(beam * width * sizeof *t->slots), t->all = malloc(beam * read * width * sizeof *t->all);
+    t->parents = calloc(beam, sizeof *t->parents);
+    t->last_words = calloc(beam, sizeof *t->last_words);
+    t->slots = malloc(beam * width * sizeof *t->slots);
+    t->all = malloc(beam * read * width * sizeof *t->all);
     t->scores = malloc((size_t)t->vocabulary_count * sizeof *t->scores);
     int failed = !t->now || !t->next || !t->best || !t->parents || !t->last_words || !t->slots || !t->all ||
                  !t->scores;
     for (int i = 0; i < t->beam && !failed; i++) {
-        t->now[i].words = malloc(limit * sizeof(int32_t)), t->next[i].words = malloc(limit * sizeof(int32_t));
+        t->now[i].words = malloc(limit * sizeof(int32_t));
+        t->next[i].words = malloc(limit * sizeof(int32_t));
         failed = !t->now[i].words || !t->next[i].words;
     }
     return failed ? up_fail(UP_ERR_MEMORY, "caption", "no memory for %d beams of %d words", t->beam, t->limit)
@@ -249,8 +260,15 @@ static void search_free(search *t) {
         if (t->now) free(t->now[i].words);
         if (t->next) free(t->next[i].words);
     }
-    free(t->now), free(t->next), free(t->best), free(t->parents), free(t->last_words);
-    free(t->slots), free(t->all), free(t->scores), free(t->begun);
+    free(t->now);
+    free(t->next);
+    free(t->best);
+    free(t->parents);
+    free(t->last_words);
+    free(t->slots);
+    free(t->all);
+    free(t->scores);
+    free(t->begun);
     up_pieces_free(&t->pieces);
     up_decoder_free(t->decoder);
 }
@@ -267,7 +285,8 @@ static up_status begin_decoder(search *t) {
 /* Sizes, from the options and the room that the model has. */
 static up_status set_limits(search *t, const up_caption_options *o) {
     int positions = up_model_config(t->session->model)->text_positions;
-    t->beam = o->beam ? o->beam : DEFAULT_BEAM, t->limit = o->max_words ? o->max_words : DEFAULT_WORDS;
+    t->beam = o->beam ? o->beam : DEFAULT_BEAM;
+    t->limit = o->max_words ? o->max_words : DEFAULT_WORDS;
     if (t->beam < 1 || t->beam > MAX_BEAM)
         return up_fail(UP_ERR_ARGUMENT, "beam", "%d is outside 1..%d", t->beam, MAX_BEAM);
     if (t->limit < 1) return up_fail(UP_ERR_ARGUMENT, "words", "%d; wanted at least 1", t->limit);
@@ -281,7 +300,8 @@ static up_status set_limits(search *t, const up_caption_options *o) {
 
 static up_status tell(search *t, up_caption *out) {
     const hypothesis *h = &t->now[0];
-    out->words = h->count - h->ended, out->log_probability = h->log_probability;
+    out->words = h->count - h->ended;
+    out->log_probability = h->log_probability;
     out->ids = malloc(((size_t)out->words + 1) * sizeof *out->ids);
     if (!out->ids) return up_fail(UP_ERR_MEMORY, "caption", "no memory for %d words", out->words);
     memcpy(out->ids, h->words, (size_t)out->words * sizeof *out->ids);
@@ -302,7 +322,8 @@ up_status up_caption_input(up_session *s, const up_input *input, const up_captio
     UP_GO(set_limits(&t, o));
     UP_GO(up_logit_scale(s, o->task, t.prefix_pieces ? caption_tasks : text_tasks, &t.scale));
     UP_GO(choose_vocabulary(s, o));
-    t.vocabulary = s->vocabulary, t.vocabulary_count = s->vocabulary_count;
+    t.vocabulary = s->vocabulary;
+    t.vocabulary_count = s->vocabulary_count;
     UP_GO(make_room(&t, !o->uncached));
     if (!o->uncached) UP_GO(begin_decoder(&t));
     t.count = t.live = 1; /* the empty hypothesis */
@@ -315,6 +336,7 @@ done:
 }
 
 void up_caption_free(up_caption *caption) {
-    free(caption->text), free(caption->ids);
+    free(caption->text);
+    free(caption->ids);
     *caption = (up_caption){0};
 }

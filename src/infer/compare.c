@@ -139,6 +139,7 @@ up_status up_classify(up_session *s, const up_input *input, const char *const *l
     }
     status = up_compare(s, NULL, input, candidates, n, probabilities);
 done:
-    free(parts), free(candidates);
+    free(parts);
+    free(candidates);
     return status;
 }

@@ -92,7 +92,8 @@ static up_status video_piece(up_session *s, const up_part *part, up_piece *out) 
     out->frames = c->frames;
 done:
     for (int f = 0; images && f < c->frames; f++) up_image_free(&images[f]);
-    free(images), free(pixels);
+    free(images);
+    free(pixels);
     return status;
 }
 
@@ -151,7 +152,10 @@ up_status up_pieces_make(up_session *s, const up_input *input, int begun, up_pie
 }
 
 void up_pieces_free(up_pieces *pieces) {
-    for (int i = 0; i < pieces->count; i++) free(pieces->list[i].ids), free(pieces->list[i].patches);
+    for (int i = 0; i < pieces->count; i++) {
+        free(pieces->list[i].ids);
+        free(pieces->list[i].patches);
+    }
     free(pieces->list);
     *pieces = (up_pieces){0};
 }

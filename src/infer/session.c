@@ -19,7 +19,8 @@ up_status up_model_load(const char *path, const up_load_options *options, up_ses
     UP_GO(up_model_read(s->backend, path, &s->model));
     UP_GO(up_run_create(s->model, 0, &s->run));
     UP_GO(up_tokenizer_create(o->vocabulary, &s->tokenizer));
-    *out = s, s = NULL;
+    *out = s;
+    s = NULL;
 done:
     up_session_close(s);
     return status;
@@ -32,7 +33,8 @@ void up_session_close(up_session *s) {
     up_backend_free(s->backend);
     up_tokenizer_free(s->tokenizer);
     up_batch_free(&s->batch);
-    free(s->vocabulary), free(s->vocabulary_features);
+    free(s->vocabulary);
+    free(s->vocabulary_features);
     free(s);
 }
 

@@ -24,9 +24,11 @@ static up_status job_begin(job *j) {
     size_t limit = (size_t)j->source->settings->text_limit,
            pixels = 3 * (size_t)c->image_size * (size_t)c->image_size;
     size_t frames = j->source->task->video ? (size_t)c->frames : 1;
-    j->ids = malloc(limit * sizeof *j->ids), j->corrupted = malloc(limit * sizeof *j->corrupted),
+    j->ids = malloc(limit * sizeof *j->ids);
+    j->corrupted = malloc(limit * sizeof *j->corrupted);
     j->read = malloc(limit);
-    j->pixels = malloc(pixels * sizeof *j->pixels), j->patches = malloc(frames * pixels * sizeof *j->patches);
+    j->pixels = malloc(pixels * sizeof *j->pixels);
+    j->patches = malloc(frames * pixels * sizeof *j->patches);
     j->frames = calloc(frames, sizeof *j->frames);
     if (!j->ids || !j->corrupted || !j->read || !j->pixels || !j->patches || !j->frames)
         return up_fail(UP_ERR_MEMORY, j->source->settings->name, "no memory for a sample");
@@ -34,7 +36,12 @@ static up_status job_begin(job *j) {
 }
 
 static void job_end(job *j) {
-    free(j->ids), free(j->corrupted), free(j->read), free(j->pixels), free(j->patches), free(j->frames);
+    free(j->ids);
+    free(j->corrupted);
+    free(j->read);
+    free(j->pixels);
+    free(j->patches);
+    free(j->frames);
 }
 
 static up_status put_label(up_work *w, int place, int32_t label) {
@@ -43,7 +50,8 @@ static up_status put_label(up_work *w, int place, int32_t label) {
         while (room <= place) room *= 2;
         int32_t *grown = realloc(w->labels, (size_t)room * sizeof *grown);
         if (!grown) return up_fail(UP_ERR_MEMORY, "labels", "%d wanted", room);
-        w->labels = grown, w->label_capacity = room;
+        w->labels = grown;
+        w->label_capacity = room;
     }
     w->labels[place] = label;
     return UP_OK;
@@ -78,7 +86,8 @@ static void mirror(up_image *image) {
                 uint8_t *a = &image->data[(y * image->width + x) * 3 + c];
                 uint8_t *b = &image->data[(y * image->width + image->width - 1 - x) * 3 + c];
                 uint8_t swap = *a;
-                *a = *b, *b = swap;
+                *a = *b;
+                *b = swap;
             }
 }
 
@@ -263,7 +272,8 @@ static up_status choose_drops(job *j) {
     if (count > w->drop_capacity) {
         float *grown = realloc(w->drop, 2 * count * sizeof *grown);
         if (!grown) return up_fail(UP_ERR_MEMORY, "drop path", "%zu factors wanted", count);
-        w->drop = grown, w->drop_capacity = 2 * count;
+        w->drop = grown;
+        w->drop_capacity = 2 * count;
     }
     up_rng rng = up_rng_make(j->options->seed, j->options->moment, 0, 0x64726f70 /* "drop" */);
     for (size_t i = 0; i < count; i++) w->drop[i] = up_rng_uniform(&rng) < p ? 0.0f : (float)(1 / (1 - p));
@@ -292,6 +302,7 @@ done:
 
 void up_work_free(up_work *w) {
     up_batch_free(&w->batch);
-    free(w->labels), free(w->drop);
+    free(w->labels);
+    free(w->drop);
     memset(w, 0, sizeof *w);
 }

@@ -11,7 +11,9 @@ static int uses_target(const up_task *t) {
 up_status up_source_open(const up_task_settings *settings, const up_world *world, up_source *s) {
     up_status status = UP_OK;
     memset(s, 0, sizeof *s);
-    s->task = &up_tasks_table[settings->kind], s->settings = settings, s->world = world;
+    s->task = &up_tasks_table[settings->kind];
+    s->settings = settings;
+    s->world = world;
     s->temperature =
         up_config_task(world->config, s->task->temperature ? s->task->temperature : s->task->name);
     if (s->temperature < 0) s->temperature = 0; /* an untrained task on a model without its neighbour */
@@ -40,7 +42,8 @@ done:
 
 void up_source_close(up_source *s) {
     up_table_free(&s->table);
-    free(s->classes), free(s->class_of_row);
+    free(s->classes);
+    free(s->class_of_row);
     memset(s, 0, sizeof *s);
 }
 
@@ -88,11 +91,14 @@ up_status up_world_collect(up_world *w, const up_source *sources, size_t count) 
     for (int i = 0; status == UP_OK && i < w->config->vocabulary; i++)
         if (seen[i]) ids[found++] = i;
     if (status == UP_OK) status = up_world_set_targets(w, ids, found);
-    free(seen), free(ids);
+    free(seen);
+    free(ids);
     return status;
 }
 
 void up_world_free(up_world *w) {
-    free(w->vocabulary), free(w->vocabulary_index);
-    w->vocabulary = w->vocabulary_index = NULL, w->vocabulary_count = 0;
+    free(w->vocabulary);
+    free(w->vocabulary_index);
+    w->vocabulary = w->vocabulary_index = NULL;
+    w->vocabulary_count = 0;
 }

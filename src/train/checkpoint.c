@@ -67,7 +67,9 @@ static up_status write_moments(up_trainer *t, const char *path) {
     writer = NULL;
 done:
     up_safetensors_abort(writer);
-    free(specs), free(names), free(values);
+    free(specs);
+    free(names);
+    free(values);
     return status;
 }
 
@@ -159,7 +161,8 @@ static up_status checksum(const char *path, json_int_t *size, json_int_t *crc) {
     for (size_t n; (n = fread(buffer, 1, chunk, f)) > 0; *size += (json_int_t)n)
         sum = crc32(sum, buffer, (uInt)n);
     int bad = ferror(f);
-    fclose(f), free(buffer);
+    fclose(f);
+    free(buffer);
     *crc = (json_int_t)sum;
     return bad ? up_fail(UP_ERR_IO, path, "cannot be read") : UP_OK;
 }
@@ -241,7 +244,8 @@ static void name_of(int64_t step, const char *ending, char out[64]) {
 /* Steps of the checkpoints in the run's folder, newest first; *count of them. */
 static up_status list(const char *run, int64_t **steps, size_t *count) {
     size_t room = 0;
-    *steps = NULL, *count = 0;
+    *steps = NULL;
+    *count = 0;
     DIR *d = opendir(run);
     if (!d) return up_fail(UP_ERR_IO, run, "%s", strerror(errno));
     for (struct dirent *e; (e = readdir(d));) {
@@ -254,7 +258,8 @@ static up_status list(const char *run, int64_t **steps, size_t *count) {
             room = room ? 2 * room : 16;
             int64_t *grown = realloc(*steps, room * sizeof *grown);
             if (!grown) {
-                closedir(d), free(*steps);
+                closedir(d);
+                free(*steps);
                 *steps = NULL;
                 return up_fail(UP_ERR_MEMORY, run, "%zu checkpoints to list", room);
             }
@@ -324,7 +329,8 @@ static up_status tell_changes(const up_trainer *t, const char *folder, const cha
                     folder, (int)m, a, (int)n, b);
             break;
         }
-        a += m + (a[m] != 0), b += n + (b[n] != 0);
+        a += m + (a[m] != 0);
+        b += n + (b[n] != 0);
     }
     free(now);
     return UP_OK;
@@ -338,7 +344,8 @@ static up_status load(up_trainer *t, const char *folder, int64_t number) {
     UP_TRY(join(path, folder, "state.json"));
     json_t *state = json_load_file(path, 0, &error), *step, *updates, *skipped;
     if (!state) return up_fail(UP_ERR_FORMAT, path, "%s", error.text);
-    step = json_object_get(state, "step"), updates = json_object_get(state, "updates");
+    step = json_object_get(state, "step");
+    updates = json_object_get(state, "updates");
     skipped = json_object_get(state, "skipped");
     if (!json_is_integer(step) || !json_is_integer(updates) || !json_is_integer(skipped))
         UP_GO(up_fail(UP_ERR_FORMAT, path, "no step counts"));
@@ -358,7 +365,8 @@ static up_status load(up_trainer *t, const char *folder, int64_t number) {
     UP_GO(read_weights(t, path));
     UP_GO(join(path, folder, state_files[1]));
     UP_GO(read_moments(t, path));
-    t->step = json_integer_value(step), t->skipped = json_integer_value(skipped);
+    t->step = json_integer_value(step);
+    t->skipped = json_integer_value(skipped);
     up_run_set_steps(t->run, json_integer_value(updates));
     if (t->step > t->settings.steps)
         UP_GO(up_fail(UP_ERR_ARGUMENT, folder, "is at step %lld, the configuration ends at %lld",

@@ -8,7 +8,9 @@ static void destroy(up_comm *c) {
 }
 
 static up_status allreduce(up_comm *c, up_backend *backend, up_view sum_inout) {
-    (void)c, (void)backend, (void)sum_inout; /* the sum over one rank */
+    (void)c;
+    (void)backend;
+    (void)sum_inout; /* the sum over one rank */
     return UP_OK;
 }
 

@@ -16,9 +16,11 @@ static up_status iterate(up_trainer *t) {
     UP_TRY(up_run_loss(t->run, &w->loss, &value));
     UP_TRY(up_run_backward(t->run, NULL, NULL));
     up_task_sums *sums = &t->sums[w->source - t->sources];
-    sums->loss += value.loss * (double)t->settings.accumulate, sums->accuracy += value.accuracy,
-        sums->iterations++;
-    t->tokens += w->batch.tokens, t->all_tokens += w->batch.tokens;
+    sums->loss += value.loss * (double)t->settings.accumulate;
+    sums->accuracy += value.accuracy;
+    sums->iterations++;
+    t->tokens += w->batch.tokens;
+    t->all_tokens += w->batch.tokens;
     return UP_OK;
 }
 
@@ -58,9 +60,12 @@ static up_status log_metrics(up_trainer *t, const up_step_value *value, double l
             json_pack("{s:f, s:I}", "accuracy", s->accuracy / n, "iterations", (json_int_t)s->iterations);
         if (isfinite(s->loss)) json_object_set_new(entry, "loss", json_real(s->loss / n));
         json_object_set_new(tasks, t->settings.tasks[i].name, entry);
-        t->latest[i] = *s, *s = (up_task_sums){0};
+        t->latest[i] = *s;
+        *s = (up_task_sums){0};
     }
-    t->last_line = now, t->tokens = 0, t->waited = 0;
+    t->last_line = now;
+    t->tokens = 0;
+    t->waited = 0;
     if (!line || json_object_set_new(line, "tasks", tasks)) {
         json_decref(line);
         return up_fail(UP_ERR_MEMORY, "metrics", "no memory for a line");

@@ -26,7 +26,8 @@ up_status up_order_make(const up_settings *s, up_order_entry **out) {
     int64_t *taken = calloc(s->task_count, sizeof *taken);
     *out = count <= INT64_MAX / (int64_t)sizeof **out ? malloc((size_t)count * sizeof **out) : NULL;
     if (!taken || !*out) {
-        free(taken), free(*out);
+        free(taken);
+        free(*out);
         *out = NULL;
         return up_fail(UP_ERR_MEMORY, "order of samples", "%lld iterations wanted", (long long)count);
     }

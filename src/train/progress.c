@@ -45,7 +45,9 @@ void up_progress(up_trainer *t, const up_step_value *step, double lr, int last) 
         return;
     }
     int full = (int)(BAR * t->step / t->settings.steps);
-    memset(bar, '.', BAR), memset(bar, '#', (size_t)full), bar[BAR] = 0;
+    memset(bar, '.', BAR);
+    memset(bar, '#', (size_t)full);
+    bar[BAR] = 0;
     snprintf(line, sizeof line, "[%s] %lld/%lld  %d:%02d left  %.1fk tok/s %s", bar, (long long)t->step,
              (long long)t->settings.steps, (int)eta / 60, (int)eta % 60, speed / 1000, tasks);
     /* one row: a line that wraps could not be renewed */

@@ -20,7 +20,8 @@ double up_now(void) {
 static up_status open_sources(up_trainer *t) {
     const up_settings *s = &t->settings;
     UP_TRY(up_settings_model(s, &t->config));
-    t->world.config = &t->config, t->world.limits.max_pixels = s->max_pixels;
+    t->world.config = &t->config;
+    t->world.limits.max_pixels = s->max_pixels;
     UP_TRY(up_tokenizer_create(NULL, &t->world.tokenizer));
     t->sources = calloc(s->task_count, sizeof *t->sources);
     t->sums = calloc(s->task_count, sizeof *t->sums);
@@ -109,7 +110,8 @@ up_status up_trainer_open(const char *config_path, const char *const *overrides,
     UP_GO(up_order_make(&t->settings, &t->order));
     UP_GO(open_folder(t, metrics_path));
     UP_GO(start_loader(t));
-    t->started = t->last_line = up_now(), t->started_step = t->step;
+    t->started = t->last_line = up_now();
+    t->started_step = t->step;
 done:
     if (status != UP_OK) up_trainer_close(t);
     return status;
@@ -125,7 +127,10 @@ void up_trainer_close(up_trainer *t) {
     up_comm_free(t->comm);
     up_backend_free(t->backend);
     for (size_t i = 0; t->sources && i < t->settings.task_count; i++) up_source_close(&t->sources[i]);
-    free(t->sources), free(t->sums), free(t->latest), free(t->order);
+    free(t->sources);
+    free(t->sums);
+    free(t->latest);
+    free(t->order);
     up_world_free(&t->world);
     up_tokenizer_free(t->world.tokenizer);
     up_settings_free(&t->settings);
