@@ -5,18 +5,24 @@
  *  1. Memory. Buffers are opaque and belong to the backend; nothing outside it may read them. The driver
  * plans all of them once; an operation never allocates and never waits. Scratch space is asked for ahead
  * (`scratch`) and passed in.
- *  2. Order. Operations run in the order of the calls. `download` and `sync` are the only ones that wait. The
- * driver may wrap a region in begin / end, so that a device can record and replay it. Inputs of `upload` may
- * be reused on return.
- *  3. Precision. The element type is in the view. Parameters, gradients, statistics (mean, rstd, lse) and the
- * optimiser's state are f32; activations may be f32, f16 or bf16. `ref` has f32 only, and accumulates in
- * double.
+ *  2. Order. Operations run in the order of the calls. `download`, `sync` and `fetch_end` are the only ones
+ * that wait; a training step has none of them but the `fetch_end` of what the step before began. The driver
+ * wraps regions in begin / end, so that a device can record and replay them. Inputs of `upload` may be reused
+ * on return.
+ *  3. Precision. The element type is in the view. "act" marks activations and their gradients: f32, bf16 or
+ * f16, one type for all of a call unless a field says otherwise. Everything else is f32: parameters and their
+ * gradients, statistics (mean, rstd, lse), features, logits, loss, the optimiser's state. `ref` sums in
+ * double and rounds once, at the store. Other backends sum in f32 at least, and may round weights to the
+ * call's activation type first.
  *  4. Accumulation. Gradients of PARAMETERS are added to (+=), gradients of ACTIVATIONS are set (=). Each
  * field says which. A gradient that is absent is not wanted (a frozen parameter).
  *  5. Errors. UP_OK or a message. Shapes are the driver's duty; a backend does not check them.
  *  6. Capability. `supports` gives a reason with every refusal; nothing falls back silently.
  *  7. The table carries its version and size. Slots marked (optional) may be NULL: then the driver composes
  * the others.
+ *  8. Unused rows. A batch may be laid out for more rows than it has. Indices of unused rows are -1 (ids:
+ * UP_ID_NONE): they read as 0 and are not written, so that such rows stay finite and add nothing to any
+ * gradient.
  *
  * Aliasing: outputs may alias inputs only where a field says so. Empty tensors (0 rows) are legal everywhere.
  */
@@ -29,7 +35,7 @@
 extern "C" {
 #endif
 
-enum { UP_BACKEND_VERSION = 1 };
+enum { UP_BACKEND_VERSION = 2 };
 
 typedef struct up_backend up_backend;
 
@@ -67,27 +73,32 @@ static inline int up_mask_sees(int kind, int prefix, int words, int i, int j) {
 /* ---- arguments, one struct a slot; shapes in brackets ---- */
 
 /* y = E[id] + P[position] + T; a token of position -1 is bare: y = E[id]  (design: the leading <SPE>). */
+enum { UP_ID_SPE = -1 /* E is the <SPE> embedding */, UP_ID_NONE = -2 /* an unused row: y = 0 */ };
 typedef struct up_embed_args {
-    up_view ids, positions;        /* i32 [N, 1] */
-    up_view token, position, type; /* [vocabulary, D], [positions, D], [1, D] (may be absent) */
-    up_view y;                     /* [N, D] */
+    up_view ids, positions; /* i32 [N, 1] */
+    up_view token, spe, position,
+        type;  /* [vocabulary - 1, D], [1, D], [positions, D], [1, D] (may be absent) */
+    up_view y; /* act [N, D] */
 } up_embed_args;
 typedef struct up_embed_grad {
-    up_view ids, positions, dy;
-    up_view dtoken, dposition, dtype; /* += */
+    up_view ids, positions, dy;             /* dy: act */
+    up_view dtoken, dspe, dposition, dtype; /* += */
     up_view scratch;
 } up_embed_grad;
 
 /* y = W patch + b + P_space[cell] + P_time[frame] + V. */
 typedef struct up_patch_embed_args {
-    up_view patches;           /* [N, C], C = 3 * patch * patch */
-    up_view cells, frames;     /* i32 [N, 1] */
+    up_view patches; /* [N, C], C = 3 * patch * patch: u8, or values of any float type */
+    up_view
+        levels; /* f32 [3, 256]: the value of each byte by channel, rounded to y's type; absent with values */
+    up_view cells, frames;     /* i32 [N, 1]; a cell of -1 is an unused row: y = 0 */
     up_view weight, bias;      /* [D, C], [1, D] */
     up_view space, time, type; /* [cells, D]; [frames, D] and [1, D] may be absent */
-    up_view y;                 /* [N, D] */
+    up_view y;                 /* act [N, D] */
+    up_view scratch;
 } up_patch_embed_args;
 typedef struct up_patch_embed_grad {
-    up_view patches, cells, frames, dy;
+    up_view patches, levels, cells, frames, dy;   /* dy: act; its unused rows are 0 */
     up_view dweight, dbias, dspace, dtime, dtype; /* += */
     up_view scratch;
 } up_patch_embed_grad;
@@ -96,32 +107,44 @@ typedef struct up_patch_embed_grad {
  */
 typedef enum up_activation { UP_ACT_NONE, UP_ACT_GELU } up_activation;
 typedef struct up_linear_args {
-    up_view x, weight, bias; /* [N, I], [O, I], [1, O] (bias may be absent) */
+    up_view x, weight, bias; /* act [N, I], [O, I], [1, O] (bias may be absent) */
+    up_view prepared;        /* what `prepare` made of the weight, or absent */
     up_activation activation;
-    up_view pre; /* [N, O] the value before GELU, wanted by the backward pass; absent in inference */
-    up_view y;   /* [N, O]; may alias pre only when that is absent */
+    up_view pre; /* act [N, O] the value before GELU, wanted by the backward pass; absent in inference */
+    up_view y;   /* act [N, O], of the value before rounding to pre; may alias pre only when that is absent */
+    up_view scratch;
 } up_linear_args;
 typedef struct up_linear_grad {
-    up_view x, weight;
+    up_view x, weight, prepared;
     up_activation activation;
     up_view pre;
-    up_view dy;             /* [N, O]; with GELU it is overwritten by the gradient before the activation */
-    up_view dx;             /* =, may be absent */
+    up_view dy; /* act [N, O]; with GELU it is overwritten by the gradient before the activation */
+    up_view dx; /* act, =, may be absent */
     up_view dweight, dbias; /* += */
     up_view scratch;
 } up_linear_grad;
 
-/* y = (x - mean) * rstd * weight + bias over each row, rstd = 1 / sqrt(variance + eps). */
+/* Prepared weights: a linear layer's weight in the form that a backend likes (packed, of the activations'
+ * type), made again after every change of the weight. */
+typedef struct up_prepare_args {
+    up_view weight;   /* f32 [O, I] */
+    up_dtype dtype;   /* of the activations that it will meet */
+    int backward;     /* 1: for dx too */
+    up_view prepared; /* u8 [1, prepared_size] */
+} up_prepare_args;
+
+/* y = (x - mean) * rstd * weight + bias over each row, rstd = 1 / sqrt(variance + eps). x may be f32
+ * (prompts, which are parameters) whatever y is; then dx and residual are f32 too. */
 typedef struct up_layernorm_args {
-    up_view x, weight, bias; /* [N, D], [1, D], [1, D] */
+    up_view x, weight, bias; /* act [N, D], [1, D], [1, D] */
     float eps;
-    up_view y;     /* [N, D] */
+    up_view y;     /* act [N, D] */
     up_view stats; /* f32 [N, 2] mean, rstd */
 } up_layernorm_args;
 typedef struct up_layernorm_grad {
     up_view x, weight, stats, dy;
     up_view residual;       /* [N, D] added to dx: the gradient that came past the branch; may be absent */
-    up_view dx;             /* =, may alias residual or dy */
+    up_view dx;             /* =, may alias residual or dy; may be absent */
     up_view dweight, dbias; /* += */
     up_view scratch;
 } up_layernorm_grad;
@@ -148,21 +171,24 @@ typedef struct up_attention_grad {
     up_view scratch;
 } up_attention_grad;
 
-/* y = x + drop[n] * scale[d] * branch: residual connection with LayerScale and drop path. */
+/* y = x + drop[owner[n]] * scale[d] * branch: residual connection with LayerScale and drop path. */
 typedef struct up_residual_args {
-    up_view x, branch; /* [N, D] */
+    up_view x, branch; /* act [N, D] */
     up_view scale;     /* [1, D] LayerScale; may be absent (1) */
-    up_view drop; /* f32 [N, 1]: 0 or 1 / (1 - p), the same for all tokens of a sequence; may be absent (1) */
-    up_view y;    /* [N, D]; may alias x */
+    up_view drop;      /* f32 [S, 1] of each sequence: 0 or 1 / (1 - p); may be absent (1) */
+    up_view owner;     /* i32 [N, 1] the sequence of each row, -1: none, its factor is 0; only with drop */
+    up_view y;         /* act [N, D]; may alias x */
 } up_residual_args;
 typedef struct up_residual_grad { /* the gradient towards x is dy itself */
-    up_view branch, scale, drop, dy;
-    up_view dbranch; /* =; may alias branch */
+    up_view branch;               /* wanted for dscale alone, absent without */
+    up_view scale, drop, owner, dy;
+    up_view dbranch; /* act, =; may alias branch or dy */
     up_view dscale;  /* += */
     up_view scratch;
 } up_residual_grad;
 
-/* y[i] = x[rows[i]]; backward: dx = 0, then dx[rows[i]] += dy[i] (rows may repeat). */
+/* y[i] = x[rows[i]], 0 where that is -1; backward: dx = 0, then dx[rows[i]] += dy[i] (rows may repeat). x and
+ * y may have different float types. */
 typedef struct up_gather_args {
     up_view x, rows; /* [N, D], i32 [R, 1] */
     up_view y;       /* [R, D] */
@@ -172,7 +198,8 @@ typedef struct up_gather_grad {
     up_view dx; /* = */
 } up_gather_grad;
 
-/* y[rows[i]] = x[i], other rows untouched; rows do not repeat. Its backward pass is gather. */
+/* y[rows[i]] = x[i], other rows untouched, -1 left out; other rows do not repeat. Its backward pass is
+ * gather. */
 typedef struct up_scatter_args {
     up_view x, rows; /* [R, D], i32 [R, 1] */
     up_view y;       /* [N, D] */
@@ -180,60 +207,136 @@ typedef struct up_scatter_args {
 
 /* y = x / max(|x|, 1e-12) over each row. */
 typedef struct up_l2norm_args {
-    up_view x, y;  /* [R, D] */
+    up_view x, y;  /* f32 [R, D] */
     up_view rnorm; /* f32 [R, 1]: 1 / max(|x|, 1e-12) */
 } up_l2norm_args;
 typedef struct up_l2norm_grad {
     up_view y, rnorm, dy;
-    up_view dx; /* =, may alias dy */
+    up_view past; /* f32 [R, D] added to dx: a gradient that reached x another way; may be absent */
+    up_view dx;   /* =, may alias dy or past */
 } up_l2norm_grad;
 
-/* z = min(exp(log_scale), 100) * a b'  (paper eq. 2: cosine over temperature, scale = 1 / tau). */
+/* z = alpha min(exp(log_scale), 100) a b' (+ z)  (paper eq. 2: cosine over temperature, scale = 1 / tau; eq.
+ * 4: alpha, and the linear head's part that z holds before). b is a tile of the targets, z their columns. */
 #define UP_MAX_LOGIT_SCALE 100.0
 typedef struct up_logits_args {
-    up_view a, b, log_scale; /* [Q, D], [V, D], f32 [1, 1] */
+    up_view a, b, log_scale; /* f32 [Q, D], [V, D], [1, 1] */
+    up_view alpha;           /* f32 [1, 1]; absent: 1 */
+    up_view bias;            /* f32 [1, V] added to every row; may be absent */
+    int add;                 /* 1: += */
     up_view z;               /* f32 [Q, V] */
 } up_logits_args;
 typedef struct up_logits_grad {
-    up_view a, b, log_scale;
-    up_view dz;         /* [Q, V] */
-    up_view da, db;     /* = */
-    up_view dlog_scale; /* +=: sum of dz z = sum of da a (wants da); nothing while the scale is clamped */
+    up_view a, b, log_scale, alpha;
+    up_view dz; /* f32 [Q, V] */
+    up_view da; /* f32 [Q, D] = dz b, += where add_a: the factor is left to `logits_scale_bwd` */
+    up_view db; /* f32 [V, D] = alpha scale dz' a, += where add_b */
+    int add_a, add_b;
     up_view scratch;
 } up_logits_grad;
+/* After the last tile, with s = sum over all of da a:  dlog_scale += alpha scale s (nothing while the scale
+ * is clamped), dalpha += scale s,  sum (+)= alpha scale da. */
+typedef struct up_logits_scale_grad {
+    up_view a, da, log_scale, alpha;
+    up_view dlog_scale, dalpha; /* += */
+    up_view sum;                /* f32 [Q, D], += where add, else =; may alias da where not add */
+    int add;
+    up_view scratch;
+} up_logits_scale_grad;
 
-/* Softmax cross-entropy of each row (paper eq. 3). Target: an index with label smoothing e, (1 - e) onehot +
- * e / V, or a row of probabilities. A target of -1 leaves the row out: loss 0, gradient 0. */
+/* What is true for each of Q queries among V targets. Row i's share of target j is
+ *     q[i, j] = (1 - e) * (share of j among row i's true targets, or soft[i, j]) + e / C[i]
+ * where C[i] counts the targets that count in row i: j < columns, and not of the query's own group unless j
+ * is a true target of the row (equal texts, other captions of one picture: they are no negatives). Targets
+ * that do not count have P = q = 0. A row whose first index is -1 (with `index`) is left out: loss 0,
+ * gradient 0. */
+typedef struct up_truth {
+    up_view index;            /* i32 [Q, K], K = 1 or 2: true targets; absent with soft */
+    up_view share;            /* f32 [Q, K] their shares, sum 1 (mixup); absent: K is 1 */
+    up_view soft;             /* f32 [Q, V] probabilities, or absent */
+    up_view group_x, group_y; /* i32 [Q, 1], [V, 1], -1: no group; absent: no groups. Not with soft */
+    up_view columns;          /* i32 [1, 1] how many targets there are; absent: all V */
+    float smoothing;          /* e */
+} up_truth;
+
+/* Softmax cross-entropy of each row (paper eq. 3) over targets that come in tiles of columns:
+ *     loss[i] = lse(z[i]) - sum over j of q[i, j] z[i, j]
+ * The state carries on from tile to tile (online log-sum-exp, Milakov and Gimelshein 2018). */
+enum {
+    UP_XENT_MAX,   /* largest z so far */
+    UP_XENT_SUM,   /* sum of exp(z - max) */
+    UP_XENT_TRUE,  /* sum of the shares times z */
+    UP_XENT_TOTAL, /* sum of z over targets that count */
+    UP_XENT_COUNT, /* C[i] so far */
+    UP_XENT_BEST,  /* the first target of the largest z */
+    UP_XENT_FIELDS
+};
 typedef struct up_xent_args {
-    up_view z;       /* f32 [Q, V] */
-    up_view targets; /* i32 [Q, 1], or absent */
-    up_view soft;    /* f32 [Q, V], or absent */
-    float smoothing;
-    up_view loss, lse; /* f32 [Q, 1] */
-    up_view correct;   /* f32 [Q, 1]: 1 where the first largest logit is the target; may be absent */
+    up_view z; /* f32 [Q, Vt]: columns first..first + Vt - 1 of V */
+    int64_t first;
+    int begin, end; /* 1: the first tile, which sets the state; the last one, which gives the results */
+    up_truth truth;
+    up_view state;     /* f32 [Q, UP_XENT_FIELDS] */
+    up_view loss, lse; /* f32 [Q, 1] set at the end */
+    up_view correct; /* f32 [Q, 1] set at the end: 1 where the first largest logit is the (first) true target
+                        or, with soft, the first largest probability; may be absent */
 } up_xent_args;
 typedef struct up_xent_grad {
-    up_view z, targets, soft, lse;
-    float smoothing;
-    float weight; /* dL/dloss of every row, e.g. loss weight / Q */
-    up_view dz;   /* =, may alias z */
+    up_view z; /* the tile's logits again */
+    int64_t first;
+    up_truth truth;
+    up_view state, lse; /* as the forward pass left them */
+    float weight;       /* dL/dloss of every row, e.g. loss weight / rows */
+    up_view scale;      /* f32 [1, 1] loss scale, multiplies weight; absent: 1 */
+    up_view dz;         /* =, may alias z */
 } up_xent_grad;
 
-/* out[0] += sum of squares of x. */
+/* out[0] = sum of squares of x. */
 typedef struct up_sqnorm_args {
-    up_view x, out; /* any; f32 [1, 1] */
+    up_view x, out; /* f32 any; f32 [1, 1] */
     up_view scratch;
 } up_sqnorm_args;
 
-/* AdamW with decoupled decay (Loshchilov and Hutter 2019), after scaling the gradient by
- * min(1, max_norm / (sqrt(sqnorm) + 1e-6)). Where sqnorm is not finite nothing is written: the step is
- * skipped. */
+/* What a step is steered by, all on the device, so that no step waits for the host: f32 [1, UP_STEP_FIELDS].
+ */
+enum {
+    UP_STEP_LR,      /* set by the driver before each step */
+    UP_STEP_SCALE,   /* loss scale: gradients are that many times too large */
+    UP_STEP_COUNT,   /* t: steps that were done, skipped ones not counted */
+    UP_STEP_GOOD,    /* steps done since the scale last changed */
+    UP_STEP_NORM,    /* of the gradient, unscaled, before clipping */
+    UP_STEP_SKIPPED, /* 1: the norm was not finite */
+    UP_STEP_FACTOR,  /* what multiplies the gradient: clipping over scale; 0 when skipped */
+    UP_STEP_FIELDS
+};
+/* Opens a step: norm = sqrt(sum of sqnorms) / scale.
+ *     finite:  skipped = 0, count += 1, good += 1, factor = min(1, max_norm / (norm + 1e-6)) / scale;
+ *              when good reaches `good_steps` (> 0): scale *= 2, good = 0
+ *     not:     skipped = 1, factor = 0, good = 0; with good_steps > 0: scale = max(scale / 2, min_scale)   */
+typedef struct up_step_args {
+    up_view sqnorms; /* f32 [1, B] */
+    up_view control; /* f32 [1, UP_STEP_FIELDS] */
+    double max_norm; /* 0: no clipping */
+    int good_steps;  /* 0: the scale is fixed */
+    double min_scale;
+} up_step_args;
+
+/* AdamW with decoupled decay (Loshchilov and Hutter 2019) over everything that learns, in one call:
+ *     g = factor grad,  m = b1 m + (1 - b1) g,  v = b2 v + (1 - b2) g^2,
+ *     w = w - lr (m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps) + decay w),   t = count of `control`
+ * Where control says skipped, weights and moments keep every bit. In both cases the gradient is 0 afterwards.
+ */
+enum { UP_SEGMENT_WEIGHT, UP_SEGMENT_STATE, UP_SEGMENT_COUNT, UP_SEGMENT_DECAY, UP_SEGMENT_FIELDS };
+enum { UP_SEGMENT_UNIT = 16 }; /* elements: the unit of the first three fields */
 typedef struct up_adamw_args {
-    up_view param, grad, m, v; /* f32, same shape */
-    double lr, beta1, beta2, eps, decay;
-    double correction1, correction2; /* 1 - beta^t */
-    up_view sqnorm;                  /* f32 [1, 1] of the whole gradient; may be absent (no clipping) */
-    double max_norm;                 /* 0: no clipping */
+    up_view
+        segments;       /* i32 [n, UP_SEGMENT_FIELDS]: a run of weights, where it lies in `weights` and in the
+                           state, how long it is,   1 where it decays. Ascending in the state, no two overlap. */
+    up_view rates;      /* f32 [n, 1] multiplies the rate of each segment; absent: 1 */
+    up_view weights;    /* f32 [1, all weights] */
+    up_view grad, m, v; /* f32 [1, what learns] */
+    up_view control;
+    double beta1, beta2, eps, decay;
 } up_adamw_args;
 
 /* y = x in y's element type. */
@@ -254,6 +357,7 @@ typedef enum up_op {
     UP_OP_LOGITS,
     UP_OP_XENT,
     UP_OP_SQNORM,
+    UP_OP_STEP,
     UP_OP_ADAMW,
     UP_OP_CAST,
     UP_OP_COUNT
@@ -262,6 +366,7 @@ typedef enum up_op {
 /* The largest sizes an operation will see: what `supports` and `scratch` are asked with. Unused fields are 0.
  */
 typedef struct up_op_dims {
+    up_dtype dtype;  /* of the activations */
     int64_t rows;    /* N, Q or R */
     int64_t in, out; /* I and O; D; D and V of logits; C and D of patches */
     int64_t keys;    /* max_keys of attention */
@@ -269,9 +374,13 @@ typedef struct up_op_dims {
     int64_t sequences;
 } up_op_dims;
 
+typedef struct up_fetch up_fetch; /* a small result on its way to the host; opaque, owned by its backend */
+
 typedef struct up_backend_ops {
     uint32_t version, size; /* UP_BACKEND_VERSION, sizeof(up_backend_ops) */
     const char *name;
+    int static_shapes; /* 1: the driver passes rows up to the batch's capacity, so that shapes repeat from
+                          call to call */
 
     void (*destroy)(up_backend *b);
     up_status (*alloc)(up_backend *b, size_t bytes,
@@ -284,10 +393,20 @@ typedef struct up_backend_ops {
     up_status (*sync)(up_backend *b);
     up_status (*begin)(up_backend *b, const char *region); /* (optional) */
     up_status (*end)(up_backend *b, const char *region);   /* (optional) */
+    /* Results that are read later: `begin` copies src as it stands at this place of the order and does not
+     * wait, `end` waits for that copy and hands it over, dense. */
+    up_status (*fetch_create)(up_backend *b, size_t bytes, up_fetch **out);
+    void (*fetch_free)(up_backend *b, up_fetch *fetch); /* NULL is fine */
+    up_status (*fetch_begin)(up_backend *b, up_fetch *fetch, up_view src);
+    up_status (*fetch_end)(up_backend *b, up_fetch *fetch, void *dst);
     /* 1, or 0 and *why = a constant reason. */
-    int (*supports)(up_backend *b, up_op op, up_dtype dtype, const up_op_dims *dims, const char **why);
+    int (*supports)(up_backend *b, up_op op, const up_op_dims *dims, const char **why);
     /* Bytes of scratch that forward and backward of `op` need at these dims. */
     size_t (*scratch)(up_backend *b, up_op op, const up_op_dims *dims);
+    /* (optional, both or none) Bytes that a weight [out, in] takes in prepared form, 0: it is used as it
+     * lies. */
+    size_t (*prepared_size)(up_backend *b, const up_op_dims *dims, int backward);
+    up_status (*prepare)(up_backend *b, const up_prepare_args *a);
 
     up_status (*embed)(up_backend *b, const up_embed_args *a);
     up_status (*embed_bwd)(up_backend *b, const up_embed_grad *a);
@@ -308,9 +427,11 @@ typedef struct up_backend_ops {
     up_status (*l2norm_bwd)(up_backend *b, const up_l2norm_grad *a);
     up_status (*logits)(up_backend *b, const up_logits_args *a);
     up_status (*logits_bwd)(up_backend *b, const up_logits_grad *a);
+    up_status (*logits_scale_bwd)(up_backend *b, const up_logits_scale_grad *a);
     up_status (*xent)(up_backend *b, const up_xent_args *a);
     up_status (*xent_bwd)(up_backend *b, const up_xent_grad *a);
     up_status (*sqnorm)(up_backend *b, const up_sqnorm_args *a);
+    up_status (*step)(up_backend *b, const up_step_args *a);
     up_status (*adamw)(up_backend *b, const up_adamw_args *a);
     up_status (*cast)(up_backend *b, const up_cast_args *a);
 } up_backend_ops;
