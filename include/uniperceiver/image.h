@@ -5,7 +5,7 @@
 #ifndef UNIPERCEIVER_IMAGE_H
 #define UNIPERCEIVER_IMAGE_H
 
-#include "uniperceiver/status.h"
+#include "uniperceiver/model.h"
 #include <stddef.h>
 #include <stdint.h>
 
@@ -52,13 +52,6 @@ UP_API up_status up_image_crop(const up_image *in, int x, int y, int width, int 
 UP_API up_status up_image_square(const up_image *in, int resize, int size, double fx, double fy,
                                  up_image *out);
 
-/* Normalisation: value = (pixel / 255 - mean[c]) / std[c]. */
-typedef struct up_pixel_norm {
-    float mean[3], std[3];
-} up_pixel_norm;
-UP_API extern const up_pixel_norm up_pixel_norm_image; /* 0.485 0.456 0.406 / 0.229 0.224 0.225 */
-UP_API extern const up_pixel_norm up_pixel_norm_video; /* 0.5 / 0.5 */
-
 /* RGB -> planar normalised float, out[c, y, x], 3 * height * width values. */
 UP_API void up_image_normalize(const up_image *in, const up_pixel_norm *norm, float *out);
 
@@ -66,6 +59,8 @@ UP_API void up_image_normalize(const up_image *in, const up_pixel_norm *norm, fl
  * grid (height / patch) x (width / patch), inside a patch channel, then row, then column: the order of a
  * convolution weight [D, 3, patch, patch]. height and width must be multiples of patch. */
 UP_API up_status up_image_patches(const float *pixels, int height, int width, int patch, float *out);
+/* The same from the picture's bytes, which the model normalises itself: out [cells, 3 * patch * patch]. */
+UP_API up_status up_image_patch_bytes(const up_image *in, int patch, uint8_t *out);
 
 #ifdef __cplusplus
 }

@@ -61,6 +61,17 @@ UP_API const char *const *up_config_presets(void);
 /* Ranges and divisibility; the message names the field, the value found and what was wanted. */
 UP_API up_status up_config_check(const up_config *config);
 UP_API int up_config_cells(const up_config *config);
+
+/* Normalisation of pixels: value = (byte / 255 - mean[c]) / std[c]. */
+typedef struct up_pixel_norm {
+    float mean[3], std[3];
+} up_pixel_norm;
+UP_API extern const up_pixel_norm up_pixel_norm_image; /* 0.485 0.456 0.406 / 0.229 0.224 0.225 */
+UP_API extern const up_pixel_norm up_pixel_norm_video; /* 0.5 / 0.5 */
+/* The one that a model uses for pictures, or for frames of clips. */
+UP_API const up_pixel_norm *up_config_pixel_norm(const up_config *config, int video);
+/* The value of each byte by channel, levels [3, 256]. */
+UP_API void up_pixel_levels(const up_pixel_norm *norm, float *levels);
 /* Index of a task's temperature by name; -1 if there is none. */
 UP_API int up_config_task(const up_config *config, const char *name);
 
@@ -92,8 +103,9 @@ typedef struct up_param {
     up_param_group group;
     int64_t rows, cols; /* [rows, cols]; vectors are [1, n] */
     int64_t offset;     /* of its first element in the weight buffer (and in gradient, m, v buffers) */
-    int decay; /* 1: weight decay applies (matrices of linear layers; not norms, biases, embeddings) */
-    int trainable;
+    int decay;     /* 1: weight decay applies (matrices of linear layers; not norms, biases, embeddings) */
+    int trainable; /* 0: fixed by its definition (a sine-cosine table); what learns is a run's choice,
+                      gradients.h */
     up_init init;
     double init_value;
     int init_blocks; /* Xavier: row blocks initialised apart (3 for q, k, v) */
@@ -109,7 +121,7 @@ typedef struct up_params {
     int count;
     up_param *list;
     int64_t total; /* elements, every tensor padded to a multiple of 16 */
-    int token, text_position, text_type, text_norm_weight, text_norm_bias;
+    int token, spe, text_position, text_type, text_norm_weight, text_norm_bias;
     int patch_weight, patch_bias, space, time, visual_type;
     int image_norm_weight, image_norm_bias, video_norm_weight, video_norm_bias;
     int output_norm_weight, output_norm_bias, output_weight, output_bias;
@@ -140,9 +152,21 @@ typedef struct up_model up_model;
 UP_API up_status up_model_create(up_backend *backend, const up_config *config, uint64_t seed, up_model **out);
 /* From safetensors; a tensor that is missing, unknown or of another shape is an error that names it. */
 UP_API up_status up_model_read(up_backend *backend, const char *path, up_model **out);
-/* To safetensors, with the configuration in the metadata. Written aside and renamed. */
+/* To safetensors, with the configuration in the metadata. Written aside and renamed. Of an overlay: its own
+ * tensors, and which model it belongs to. */
 UP_API up_status up_model_write(up_model *model, const char *path);
-UP_API void up_model_destroy(up_model *model);
+UP_API void up_model_destroy(up_model *model); /* NULL is fine; overlays first */
+
+/* A tuned task as an overlay (paper section 3.3, appendix C): a model that has its own <SPE>, layer norms,
+ * prompts, linear head and temperatures, and shares every other tensor with `base`, which is borrowed and
+ * must outlive it. Several may stand on one base at a time. Own tensors start as copies of the base's;
+ * prompts and head as in up_params_init. `prompts` 0: none; `classes` 0: no head. */
+UP_API up_status up_overlay_create(up_model *base, int prompts, int prompt_sides, int classes, uint64_t seed,
+                                   up_model **out);
+/* From a file that up_model_write made of an overlay; refused where it belongs to another base. */
+UP_API up_status up_overlay_read(up_model *base, const char *path, up_model **out);
+UP_API up_model *up_model_base(const up_model *model);      /* NULL: it is no overlay */
+UP_API int up_model_owns(const up_model *model, int param); /* 0: the tensor is the base's */
 
 UP_API const up_config *up_model_config(const up_model *model);
 UP_API const up_params *up_model_params(const up_model *model);
@@ -151,8 +175,22 @@ UP_API up_backend *up_model_backend(const up_model *model);
  * the file. The ids are copied. */
 UP_API up_status up_model_set_targets(up_model *model, const int32_t *ids, int count);
 UP_API const int32_t *up_model_targets(const up_model *model, int *count);
-/* View of one parameter: of the weights themselves. */
+/* View of one parameter: of the weights themselves; -1 gives an absent view. Who writes them says so with
+ * up_model_changed. */
 UP_API up_view up_model_weight(const up_model *model, int param);
+/* The state of the weights: a number that grows with each change. Features of another version are stale. */
+UP_API uint64_t up_model_version(const up_model *model);
+UP_API void up_model_changed(up_model *model);
+
+/* Prepared weights (backend.h): the form that the backend likes for rows first..first + rows - 1 of a linear
+ * layer's weight; absent where it wants none. `want` says once that they will be used (the memory is taken
+ * then), `prepare` makes all that are stale. */
+UP_API up_status up_model_want_prepared(up_model *model, int param, int64_t first, int64_t rows,
+                                        up_dtype dtype, int backward);
+UP_API up_view up_model_prepared(const up_model *model, int param, int64_t first, int64_t rows,
+                                 up_dtype dtype);
+UP_API up_status up_model_prepare(up_model *model);
+UP_API size_t up_model_prepared_bytes(const up_model *model);
 
 #ifdef __cplusplus
 }
