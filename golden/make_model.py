@@ -31,7 +31,7 @@ FULL, DOUBLED = 0, 1
 
 # ---- configurations: the fields of up_config; FLAGS are the paper's ----
 
-FLAGS = dict(shared_norm=0, image_time=0, visual_type=1, fixed_space=0, output_head=0, layer_scale=0,
+FLAGS = dict(frames_as_images=0, shared_norm=0, image_time=0, visual_type=1, fixed_space=0, output_head=0, layer_scale=0,
              layer_scale_init=1e-3, drop_path=0.1, prompts=0, prompt_sides=2, classes=0, initial_temperature=0.07)
 RELEASED = dict(shared_norm=1, image_time=1, visual_type=0, fixed_space=1, output_head=1, layer_scale=1)
 
@@ -59,6 +59,11 @@ def image():
 
 def video(frames, first=0):
     return {"part": "video", "frames": frames, "first_frame": first}
+
+
+def pixels(part):
+    """The same part as bytes, which the model normalises."""
+    return {**part, "bytes": 1}
 
 
 def x(*parts, read=1):
@@ -92,17 +97,17 @@ CLASSES = [y(text([3])), y(text([7, 8, 48])), y(text([9, 10, 11, 12, 48])), y(te
 def paper_batches():
     return [
         batch("image classification", [x(image()), x(image()), x(image()), *CLASSES],
-              loss("img_cls", [2, 0, -1], smoothing=0.1), drop="xy"),
+              loss("img_cls", [2, 0, -1], smoothing=0.1), drop="x"),
         batch("masked words beside an image", [
             x(image(), text([5, SPE, 17, 20, SPE, 48], read=[0, 1, 0, 1, 1, 0]), read=0),
             x(image(), text([SPE, 48], read=[1, 0]), read=0), *vocabulary([4, 5, 17, 20, 21, 48])],
-            loss("mlm", [0, 3, 4, -1]), drop="xy"),
+            loss("mlm", [0, 3, 4, -1]), drop="x"),
         batch("captions", [x(image(), words([30, 31, 32, 48]), read=0), x(image(), words([33, 48]), read=0),
                            *vocabulary([30, 31, 32, 33, 34, 48])], loss("caption", [0, 1, 2, 5, 3, 5])),
         batch("image-text retrieval", [x(image()), x(image()), x(image()), y(text([1, 2, 48])), y(text([3, 48])),
                                        y(text([4, 5, 6, 7, 8, 9, 48]))],
               loss("retrieve", [0, 1, 2], symmetric=1, smoothing=0.1, weight=0.5), drop="xy"),
-        batch("video, soft targets", [x(video(2)), x(video(1, first=1)), *CLASSES], loss("video_cls", soft=1)),
+        batch("video, soft targets", [x(video(2)), x(video(1, first=1)), *CLASSES], loss("video_cls", soft=1), set_of=0),
     ]
 
 
@@ -118,7 +123,7 @@ def released_batches():
                                            y(text([2, 3, 48])), y(image())],
               loss("retrieve", [0, 1, 2], symmetric=1, smoothing=0.1, weight=0.1)),
         batch("image classification", [x(image()), x(image()), *CLASSES],
-              loss("img_cls", [1, 0], smoothing=0.1, weight=2.0), drop="xy"),
+              loss("img_cls", [1, 0], smoothing=0.1, weight=2.0), drop="x"),
     ]
 
 
@@ -149,7 +154,56 @@ def mixed_batches():
         batch("video-text retrieval", [x(video(2)), x(video(2)), y(text([1, 48])), y(text([2, 3, 48]))],
               loss("retrieve", [0, 1], symmetric=1, smoothing=0.1)),
         batch("masked words beside a clip", [x(video(1), text([4, SPE, 48], read=[0, 1, 0]), read=0),
-                                             *vocabulary([4, 5, 48])], loss("mlm", [1], smoothing=0.1, weight=0.02), drop="xy"),
+                                             *vocabulary([4, 5, 48])], loss("mlm", [1], smoothing=0.1, weight=0.02), drop="x"),
+    ]
+
+
+def loss_batches():
+    """Each way to say what is true: pairs with shares, groups, biases; a set of all words, and one used twice."""
+    texts = [y(text([1, 2, 48])), y(text([3, 48])), y(text([1, 2, 48])), y(text([4, 5, 6, 48])), y(text([3, 48]))]
+    return [
+        batch("mixed pictures", [x(pixels(image())), x(pixels(image())), x(pixels(image())), x(pixels(image())), *CLASSES],
+              loss("img_cls", [[0, 2], [1, 1], [-1, -1], [3, 0]], shares=1, smoothing=0.1), drop="x"),
+        batch("mixed clips, a bias a target, the classes again", [x(pixels(video(1))), x(pixels(video(2))), *CLASSES],
+              loss("img_cls", [[2, 3], [3, 0]], shares=1, bias=1, weight=0.5), set_of=0),
+        batch("equal texts are no negatives", [x(image()), x(image()), x(text([9])), x(image()), *texts, y(text([7, 48]))],
+              loss("retrieve", [0, 4, 5, -1], smoothing=0.1, groups=[[0, 1, -1, 0], [0, 1, 0, -1, 1, 2]])),
+        batch("both directions, with groups", [x(video(1)), x(image()), x(image()), x(text([8, 9])), x(image()), *texts],
+              loss("retrieve", [0, 1, 2, 3, 4], symmetric=1, smoothing=0.1, weight=0.5,
+                   groups=[[0, 1, 0, -1, 1], [0, 1, 0, -1, 1]]), drop="xy"),
+        batch("several captions of a picture: pairs and groups", [x(image()), x(image()), x(image()), *texts],
+              loss("retrieve", [[0, 2], [3, 1], [4, 0]], shares=1, bias=1, groups=[[0, 3, 1], [0, 1, 0, 3, 1]])),
+        batch("all words, sampled: a bias", [x(image(), words([30, 31, 48]), read=0), x(words([2, 3]), read=0),
+                                             *vocabulary(range(49))],
+              loss("caption", [30, 31, 48, 2, 3], bias=1), drop="x"),
+        batch("soft targets with a bias", [x(text([20, 21, 48])), x(), y(text([3])), y(text([4, 5]))],
+              loss("img_cls", soft=1, bias=1, weight=0.3)),
+    ]
+
+
+def head_batches():
+    """Equation 4, beside losses without the head."""
+    return [
+        batch("image classification with a head", [x(pixels(image())), x(image()), x(image()), x(image()), *CLASSES],
+              loss("img_cls", [2, 0, -1, 1], head=1, smoothing=0.1), drop="x"),
+        batch("mixed clips with a head, another scale", [x(pixels(video(2))), x(pixels(video(1, first=1))), *CLASSES],
+              loss("video_cls", [[1, 3], [0, 2]], shares=1, bias=1, head=1, weight=0.6), set_of=0),
+        batch("the same scale without the head", [x(image(), text([5, SPE, 48], read=[0, 1, 0]), read=0),
+                                                  *vocabulary([4, 5, 48])], loss("img_cls", [1])),
+        batch("soft targets with a head, clamped scale", [x(image()), x(text([5, 6, 48])), *CLASSES],
+              loss("vqa", soft=1, head=1, weight=0.005)),
+    ]
+
+
+def tuned_batches(classes):
+    """Two tuned tasks differ in their classes and in all that is their own."""
+    return [
+        batch("classification with a head", [x(image()), x(video(2)), x(image()), *CLASSES[:classes]],
+              loss("img_cls", [1, 2, 0], head=1, smoothing=0.1), drop="x"),
+        batch("captions", [x(image(), words([30, 31, 48]), read=0), *vocabulary([30, 31, 32, 33, 48])],
+              loss("caption", [0, 1, 4], smoothing=0.1)),
+        batch("retrieval, text and pictures on both sides", [x(image()), x(text([3, 4, 48])), y(text([1, SPE, 48])), y(image())],
+              loss("retrieve", [0, 1], symmetric=1)),
     ]
 
 
@@ -171,6 +225,20 @@ CASES = {
              [7, 5, 3], text_batches(), adamw(1e-3, 0.98, 1e-6, 0.01, 0.0)),
     "mixed": (configuration(2, 20, 1, 36, 12, 2, ["retrieve", "mlm"], shared_norm=1, image_time=1, fixed_space=1),
               [5, 102], mixed_batches(), adamw(1e-3, 0.999, 1e-8, 0.05, 0.05)),
+    "losses": (configuration(2, 16, 4, 24, 8, 2, ["img_cls", "caption", "retrieve"]), [6, 8, 5], loss_batches(),
+               adamw(1e-3, 0.999, 1e-8, 0.05, 1.0)),
+    "head": (configuration(2, 16, 2, 24, 8, 2, ["img_cls", "video_cls", "vqa"], **{
+        **RELEASED, "classes": 4, "layer_scale": 0, "frames_as_images": 1}), [6, 4, 110], head_batches(),
+             adamw(1e-3, 0.98, 1e-6, 0.1, 2.0)),
+}
+
+# Tuned tasks over the weights of another configuration: that one, flags of their own, scales, batches, optimiser, and
+# whether temperatures learn, which Table 9 does not count.
+TUNED = {
+    "tuned-pictures": ("paper", dict(prompts=3, prompt_sides=2, classes=4), [7, 3, 5, 6, 4, 2], tuned_batches(4),
+                       adamw(5e-3, 0.95, 1e-6, 0.1, 1.0), True),
+    "tuned-table9": ("paper", dict(prompts=2, prompt_sides=2, classes=3), [5, 8, 4, 9, 6, 2], tuned_batches(3),
+                     adamw(2e-3, 0.999, 1e-8, 0.05, 0.0), False),
 }
 
 
@@ -232,6 +300,12 @@ def learning(c, w):
     return {name for name in w if not (c["fixed_space"] and name == "patch.space.weight")}
 
 
+def own(name):
+    """Whether a tuned task has this tensor of its own: the four groups of Table 9, and temperatures."""
+    return name == "text.spe.weight" or name.startswith(("head.", "logit_scale.")) or name.endswith(".prompts") or (
+        re.search(r"(?<!output\.)norm\d?\.(weight|bias)$", name) is not None)
+
+
 def decays(name):
     return name in ("patch.weight", "output.proj.weight", "head.weight") or (
         name.startswith("layers.") and name.endswith((".qkv.weight", ".out.weight", ".up.weight", ".down.weight")))
@@ -271,6 +345,20 @@ def lay_out(c, sequence):
             mask[slot + i, word:word + i] = 1
             mask[slot + i, slot + i] = 1
     return rows, read, mask, (DOUBLED if count else FULL, prefix, count)
+
+
+MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+
+
+def patches_of(c, part, arrays):
+    """[patch rows, C] values: as they are given, or bytes normalised by channel (a patch is channel, row, column)."""
+    values = arrays[part["patches"]].astype(np.float64)
+    if "bytes" not in part:
+        return values
+    pictures = part["part"] == "image" or c["frames_as_images"]
+    mean, std = (MEAN, STD) if pictures else (np.full(3, 0.5), np.full(3, 0.5))
+    area = c["patch"] ** 2
+    return (values / 255 - mean.repeat(area)) / std.repeat(area)
 
 
 def side_of(b, side):
@@ -427,8 +515,8 @@ class Model:
         embedding, outputs, reads = [], [], []
         for s, (number, sequence) in enumerate(side_of(b, side)):
             rows, read, mask, _ = lay_out(self.c, sequence)
-            patches = [arrays[part["patches"]] for part in sequence["parts"] if "patches" in part]
-            patches = torch.tensor(np.concatenate(patches).astype(np.float64), dtype=self.dtype) if patches else None
+            patches = [patches_of(self.c, part, arrays) for part in sequence["parts"] if "patches" in part]
+            patches = torch.tensor(np.concatenate(patches), dtype=self.dtype) if patches else None
             name = b["drop_names"][side]
             drop = arrays[name][:, s] if name else np.ones(2 * self.c["layers"])
             embedding.append(self.embed(rows, patches))
@@ -584,7 +672,9 @@ def inputs(c, batches, rng):
             for k, part in enumerate(sequence["parts"]):
                 if part["part"] in ("image", "video"):
                     name = part["patches"] = f"batch{i}.sequence{s}.part{k}"
-                    arrays[name] = rng.standard_normal((part.get("frames", 1) * cells, pixels)).astype(np.float32)
+                    shape = (part.get("frames", 1) * cells, pixels)
+                    arrays[name] = (rng.randint(0, 256, shape).astype(np.uint8) if "bytes" in part
+                                    else rng.standard_normal(shape).astype(np.float32))
         counts = [sum(sum(lay_out(c, sequence)[1]) for _, sequence in side_of(b, side)) for side in (0, 1)]
         b["drop_names"] = ["", ""]
         if b["drop"]:
@@ -667,34 +757,52 @@ def f32_runs(c, w, batches, optimizer, arrays, learns, rng):
         yield shuffle(c, run, np.argsort(hidden), np.argsort(width))
 
 
+def half_run(c, w, batches, arrays, learns, kind, habits, scale):
+    half = dict(zip(("weights", "early", "narrow", "shortcut"), habits), type=kind)
+    return arrays_of(backward(Model(c, w, torch.float64, learns, half), batches, arrays, scale)[0], 0)
+
+
 def half_runs(kind, c, w, batches, arrays, learns):
-    """One step's gradients with every habit of programs that store activations as `kind`, sums at float64."""
+    """One step's gradients with every habit of programs that store activations as `kind`; sums at float64."""
+    return [half_run(c, w, batches, arrays, learns, HALF[kind], habits, LOSS_SCALE[kind])
+            for habits in itertools.product((False, True), repeat=4)]
+
+
+def relative(got, want):
+    error = np.linalg.norm(got - want) / max(np.linalg.norm(want), 1e-300)
+    assert math.isfinite(error)
+    return error
+
+
+def check_half(c, w, batches, arrays, learns, exact):
+    """Where nothing is rounded the half-precision program gives what autograd gives, with every habit."""
     for habits in itertools.product((False, True), repeat=4):
-        half = dict(zip(("weights", "early", "narrow", "shortcut"), habits), type=HALF[kind])
-        values, _ = backward(Model(c, w, torch.float64, learns, half), batches, arrays, LOSS_SCALE[kind])
-        yield arrays_of(values, 0)
+        run = half_run(c, w, batches, arrays, learns, torch.float64, habits, 1.0)
+        for k, v in run.items():
+            assert np.linalg.norm(v - exact[k]) <= 1e-11 * (np.linalg.norm(exact[k]) + 1), k
 
 
 def errors(kind, batches, exact, runs):
-    """What `kind` loses, the worst of some runs: the largest relative error (in norm) of a tensor, forward and among the
-    gradients, and in the losses of each batch. A loss is one number, right by luck now and then; its yardstick is what
-    the logits lose, twice the largest error of one. The gradients of temperatures and of alpha, sums of terms that
-    cancel, are left out: theirs are the terms."""
-    forward, gradient, losses = [0.0], [0.0], np.zeros(len(batches))
-    for run, k in itertools.product(runs, runs[0]):
-        error = np.linalg.norm(run[k] - exact[k]) / max(np.linalg.norm(exact[k]), 1e-300)
-        assert math.isfinite(error), k
-        if re.search(r"\.gradient\.(?!logit_scale|head\.alpha)|\.(dunit|dfeatures)$", k):
-            gradient.append(error)
-        elif re.search(r"^batch\d+\.([xy]\.|logits)", k):
-            forward.append(error)
+    """What `kind` loses, the worst of some runs, as a relative error in norm: of a tensor on the way forth; of the
+    gradient of one parameter, of all parameters together, and, batch by batch, of features and of losses. A loss is one
+    number, right by luck now and then; its yardstick is what the logits lose, twice the largest error of one. The
+    gradients of temperatures and of alpha, sums of terms that cancel, are left out: theirs are the terms."""
+    keys = list(runs[0])
+    values = [k for k in keys if re.search(r"^batch\d+\.([xy]\.(?!dunit|dfeatures)|logits)", k)]
+    learned = [k for k in keys if re.search(r"\.gradient\.(?!logit_scale|head\.alpha)", k)]
+    joined = lambda run: np.concatenate([run[k].ravel() for k in learned if k.startswith("step0.")])
+    features, losses = np.zeros(len(batches)), np.zeros(len(batches))
     for run, (i, b) in itertools.product(runs, enumerate(batches)):
+        for k in (f"batch{i}.{side}.{what}" for side in "xy" for what in ("dunit", "dfeatures")):
+            features[i] = max(features[i], relative(run[k], exact[k]))
         off = 2 * np.abs(run[f"batch{i}.logits"] - exact[f"batch{i}.logits"]).max()
         rows = exact[f"batch{i}.row_loss"]
         losses[i] = max(losses[i], off * b["loss"]["weight"] / exact[f"batch{i}.loss"].min(),
                         off * math.sqrt(len(rows)) / np.linalg.norm(rows))
-    return {f"{kind}.forward": np.array([max(forward)]), f"{kind}.loss": losses,
-            f"{kind}.gradient": np.array([max(gradient)])}
+    return {f"{kind}.forward": np.array([max(relative(run[k], exact[k]) for run in runs for k in values)]),
+            f"{kind}.gradient": np.array([max(relative(run[k], exact[k]) for run in runs for k in learned)]),
+            f"{kind}.all": np.array([max(relative(joined(run), joined(exact)) for run in runs)]),
+            f"{kind}.features": features, f"{kind}.loss": losses}
 
 
 # ---- files ----
@@ -728,7 +836,8 @@ def write_case(name, c, w, own, case, batches, optimizer, learns, rng):
     exact = train(c, w, batches, optimizer, arrays, torch.float64, learns)
     lost = errors("f32", batches, exact, list(f32_runs(c, w, batches, optimizer, arrays, learns, rng)))
     for kind in HALF:
-        lost.update(errors(kind, batches, exact, list(half_runs(kind, c, w, batches, arrays, learns))))
+        lost.update(errors(kind, batches, exact, half_runs(kind, c, w, batches, arrays, learns)))
+    check_half(c, w, batches, arrays, learns, exact)
     kept = {k: v for k, v in exact.items() if not k.endswith(".logits")}
     write_json(os.path.join(folder, "config.json"), c)
     write_json(os.path.join(folder, "case.json"), {**case, "optimizer": optimizer, "steps": STEPS, "batches": batches})
@@ -740,20 +849,31 @@ def write_case(name, c, w, own, case, batches, optimizer, learns, rng):
     print(f"{name}: {sum(v.size for v in own.values())} parameters; norm {exact['step0.norm'][0]:.3g}; losses "
           + " ".join(f"{exact[f'batch{i}.loss'][0]:.3f}" for i in range(len(batches))))
     for kind in ("f32", *HALF):
-        print(f"    {kind} loses {lost[kind + '.forward'][0]:.1e} forward, {lost[kind + '.gradient'][0]:.1e} in gradients, "
-              + " ".join(f"{v:.1e}" for v in lost[kind + ".loss"]) + " in losses")
+        list_of = lambda what: " ".join(f"{v:.1e}" for v in lost[f"{kind}.{what}"])
+        print(f"    {kind} loses {list_of('forward')} forward, {list_of('gradient')} in a gradient, {list_of('all')} in all, "
+              f"{list_of('features')} in those of features, {list_of('loss')} in losses")
     return files
 
 
 def main():
-    files = {}
-    for seed, (name, (c, scales, batches, optimizer)) in enumerate(CASES.items()):
-        rng = np.random.RandomState(1000 + seed)
-        w = weights(c, scales, rng)
-        made = write_case(name, c, w, w, {}, batches, optimizer, learning(c, w), rng)
+    files, kept = {}, {}
+
+    def note(name, made):
         for path, tensors in made.items():
             data = open(os.path.join(HERE, name, path), "rb").read()
             files[f"{name}/{path}"] = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data), "tensors": tensors}
+
+    for seed, (name, (c, scales, batches, optimizer)) in enumerate(CASES.items()):
+        rng = np.random.RandomState(1000 + seed)
+        w = kept[name] = weights(c, scales, rng)
+        note(name, write_case(name, c, w, w, {}, batches, optimizer, learning(c, w), rng))
+    for seed, (name, (base, flags, scales, batches, optimizer, temperatures)) in enumerate(TUNED.items()):
+        rng = np.random.RandomState(2000 + seed)
+        c = {**CASES[base][0], **flags}
+        mine = {k: v for k, v in weights(c, scales, rng).items() if own(k)}
+        learns = {k for k in mine if temperatures or not k.startswith("logit_scale.")}
+        case = {"base": base, "learns": sorted(learns)}
+        note(name, write_case(name, c, {**kept[base], **mine}, mine, case, batches, optimizer, learns, rng))
     write_json(os.path.join(HERE, "manifest.json"), {"made_by": "golden/make_model.py", "torch": torch.__version__,
                                                      "numpy": np.__version__, "files": files})
 
