@@ -1,0 +1,25 @@
+/* picture.h - a picture or frame of a clip -> the patches of bytes that a batch takes: the one place where
+ * pixels are resized, cut and laid out for a model. Training cuts at random, everything else in the middle.
+ */
+#ifndef UP_DATA_PICTURE_H
+#define UP_DATA_PICTURE_H
+
+#include "uniperceiver/image.h"
+
+typedef struct up_cut {
+    int resize;  /* short side before the cut; 0: the model's, for pictures or for frames */
+    double x, y; /* where in the free room, 0 to 1; 0.5: the middle */
+    int mirror;  /* 1: left and right change places */
+} up_cut;
+
+/* The middle, at the model's own size. */
+extern const up_cut up_cut_middle;
+
+/* Bytes of one picture or frame: cells * 3 * patch * patch. */
+size_t up_picture_bytes(const up_config *config);
+
+/* out [cells, 3 * patch * patch]; `frame` 1: a frame of a clip. */
+up_status up_picture_patches(const up_config *config, const up_image *image, int frame, const up_cut *cut,
+                             uint8_t *out);
+
+#endif
