@@ -135,8 +135,8 @@ UP_API up_status up_params_build(const up_config *config, up_params *out);
 UP_API void up_params_free(up_params *params);
 UP_API int up_params_find(const up_params *params, const char *name); /* -1 if unknown */
 
-/* Counts by group, of all parameters, or of those that prompt tuning learns (Table 9). */
-UP_API void up_params_count(const up_config *config, const up_params *params, int64_t counts[UP_GROUP_COUNT]);
+/* Counts by group, of all parameters, but for the linear head's bias and alpha, which Table 9 leaves out. */
+UP_API void up_params_count(const up_params *params, int64_t counts[UP_GROUP_COUNT]);
 UP_API const char *up_param_group_name(up_param_group group);
 
 /* Fill `weights` (params->total floats, padding zeroed) for a seed: a pure function of (seed, parameter name,
@@ -150,6 +150,8 @@ typedef struct up_model up_model;
 
 /* A fresh model. `backend` is borrowed and must outlive it. */
 UP_API up_status up_model_create(up_backend *backend, const up_config *config, uint64_t seed, up_model **out);
+/* The same with every weight 0, for who brings them. */
+UP_API up_status up_model_create_bare(up_backend *backend, const up_config *config, up_model **out);
 /* From safetensors; a tensor that is missing, unknown or of another shape is an error that names it. */
 UP_API up_status up_model_read(up_backend *backend, const char *path, up_model **out);
 /* To safetensors, with the configuration in the metadata. Written aside and renamed. Of an overlay: its own
@@ -181,6 +183,9 @@ UP_API up_view up_model_weight(const up_model *model, int param);
 /* The state of the weights: a number that grows with each change. Features of another version are stale. */
 UP_API uint64_t up_model_version(const up_model *model);
 UP_API void up_model_changed(up_model *model);
+/* A hash of weights that whoever computed it keeps here: 0, none, after each change. */
+UP_API uint64_t up_model_fingerprint(const up_model *model);
+UP_API void up_model_set_fingerprint(up_model *model, uint64_t fingerprint);
 
 /* Prepared weights (backend.h): the form that the backend likes for rows first..first + rows - 1 of a linear
  * layer's weight; absent where it wants none. `want` says once that they will be used (the memory is taken

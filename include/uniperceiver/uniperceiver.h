@@ -12,6 +12,7 @@
 #include "uniperceiver/backend.h"
 #include "uniperceiver/batch.h"
 #include "uniperceiver/comm.h"
+#include "uniperceiver/cosines.h"
 #include "uniperceiver/image.h"
 #include "uniperceiver/model.h"
 #include "uniperceiver/random.h"
@@ -30,6 +31,8 @@
 extern "C" {
 #endif
 
+/* Every function here says UP_ERR_ARGUMENT where a pointer that it needs is NULL or a count is negative. */
+
 /* The library's version, "major.minor.patch". */
 UP_API const char *up_version(void);
 
@@ -41,14 +44,19 @@ typedef struct up_load_options {
     int threads;            /* 0 = all cores */
     const char *vocabulary; /* NULL = the one compiled in */
     int64_t max_pixels;     /* of one picture or frame; 0 = default */
+    const char *overlay;    /* a tuned task to lay over the model (model.h); NULL = none */
+    up_dtype precision;     /* of the activations: UP_F32 (0), UP_BF16 or UP_F16 */
 } up_load_options;
 
 UP_API up_status up_model_load(const char *path, const up_load_options *options,
-                               up_session **out); /* options: or NULL */
-UP_API void up_session_close(up_session *session);
+                               up_session **out);  /* options: or NULL */
+UP_API void up_session_close(up_session *session); /* NULL is fine; its candidates first */
+/* What a session holds; of NULL: NULL and 0. The model is the overlay where there is one. */
 UP_API up_model *up_session_model(up_session *session);
 UP_API up_tokenizer *up_session_tokenizer(up_session *session);
 UP_API int up_session_width(const up_session *session); /* D: length of a feature */
+/* Tokens that went through the encoder since it was opened: of inputs, and of targets. */
+UP_API void up_session_tokens(const up_session *session, int64_t *inputs, int64_t *targets);
 
 /* ---- inputs: one sequence is one or more parts behind the leading <SPE> ---- */
 typedef enum up_part_kind {
@@ -80,14 +88,46 @@ typedef struct up_input {
  * sides. */
 UP_API up_status up_encode(up_session *session, const up_input *inputs, int n, up_side side, float *out);
 
-/* exp(cos / tau) normalised over the candidates (equations 1 and 2): out [n]. `task` names the temperature;
- * NULL = the one that fits the input's parts. */
+/* ---- candidates: a target set that is kept, of any modality: class names, answers, texts or pictures to
+ * find, example pictures or clips of a class. Encoded once per state of the weights, however often it is
+ * compared. ---- */
+typedef struct up_candidates up_candidates;
+
+/* n >= 1 candidates; what the inputs point to may go on return. Free before the session is closed. */
+UP_API up_status up_candidates_create(up_session *session, const up_input *inputs, int n,
+                                      up_candidates **out);
+/* Texts: class names, answers. */
+UP_API up_status up_candidates_create_texts(up_session *session, const char *const *texts, int n,
+                                            up_candidates **out);
+/* Features [n, D] that up_encode made with UP_SIDE_TARGET, e.g. kept in a file: copied, and not encoded again
+ * when the weights change. */
+UP_API up_status up_candidates_create_features(up_session *session, const float *features, int n,
+                                               up_candidates **out);
+UP_API void up_candidates_free(up_candidates *candidates); /* NULL is fine */
+UP_API int up_candidates_count(const up_candidates *candidates);
+/* 1: the model's linear head takes part (equation 4); the candidates are its classes, as many and in its
+ * order. */
+UP_API up_status up_candidates_use_head(up_candidates *candidates, int use);
+
+/* exp(cos / tau) normalised over the candidates (equations 1 and 2) for each of n inputs: out [n, count].
+ * `task` names the temperature: one of the model's own, or a kind of task, whose nearest is taken; NULL = the
+ * kind that fits the input's parts. */
+UP_API up_status up_candidates_compare(up_candidates *candidates, const char *task, const up_input *inputs,
+                                       int n, float *probabilities);
+
+/* The same for one input and candidates that are used once: out [n]. */
 UP_API up_status up_compare(up_session *session, const char *task, const up_input *input,
                             const up_input *candidates, int n, float *probabilities);
 
-/* up_compare with texts as candidates: class names, answers. */
+/* up_compare with texts as candidates. */
 UP_API up_status up_classify(up_session *session, const up_input *input, const char *const *labels, int n,
                              float *probabilities);
+
+/* ---- words: the target set of language tasks ---- */
+
+/* Single words as a target set of the session's, fresh: entry i is word ids[i]. ids NULL: the model's own
+ * (up_model_targets), else every entry. Valid until other words are asked for, here or by a caption. */
+UP_API up_status up_session_words(up_session *session, const int32_t *ids, int count, up_target_set **out);
 
 /* ---- captions: words one by one, each the most similar vocabulary entry to an appended <SPE> (appendix B)
  * ---- */
@@ -96,7 +136,7 @@ typedef struct up_caption_options {
     int max_words; /* tokens, the end token included; 0 = default, 20 */
     int uncached;  /* 1: encode the whole sequence at every step (the definition; slow) instead of cached keys
                       and values */
-    const char *task;          /* whose temperature; NULL = "caption", or "ar" for text */
+    const char *task;          /* whose temperature, as above; NULL = "caption", or "ar" for text */
     const int32_t *vocabulary; /* candidate ids; NULL = the model's own target set */
     int vocabulary_count;
 } up_caption_options;
@@ -112,7 +152,7 @@ typedef struct up_caption {
  * NULL. */
 UP_API up_status up_caption_input(up_session *session, const up_input *input,
                                   const up_caption_options *options, up_caption *out);
-UP_API void up_caption_free(up_caption *caption);
+UP_API void up_caption_free(up_caption *caption); /* NULL is fine */
 
 #ifdef __cplusplus
 }

@@ -1,11 +1,13 @@
 /* weights.c - models as safetensors files: one tensor for each row of the parameter table
- * (ref/model/params.c), the configuration and the target set as JSON in the metadata. */
+ * (ref/model/params.c), the configuration and the target set as JSON in the metadata. An overlay's file has
+ * its own tensors alone, and the fingerprint of the base's, which it cannot do without. */
 #include "files/weights.h"
 #include "files/safetensors.h"
-#include "ref/model/run.h"
 
+#include <inttypes.h>
 #include <jansson.h>
 #include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -55,6 +57,18 @@ static const char task_key[] = "tasks";
 
 static const void *at(const up_config *config, const field *f) {
     return (const char *)config + f->offset;
+}
+
+static int same_field(const field *f, const up_config *a, const up_config *b) {
+    switch (f->type) {
+    case TEXT:
+        return !strcmp(at(a, f), at(b, f));
+    case WHOLE:
+        return *(const int *)at(a, f) == *(const int *)at(b, f);
+    case REAL:
+        return *(const double *)at(a, f) == *(const double *)at(b, f);
+    }
+    return 0;
 }
 
 static json_t *field_to_json(const up_config *config, const field *f) {
@@ -165,10 +179,10 @@ done:
 /* --- target set <-> JSON --- */
 
 static up_status targets_to_json(const up_model *model, char **text) {
-    int failed = 0;
+    int failed = 0, count;
+    const int32_t *ids = up_model_targets(model, &count);
     json_t *list = json_array();
-    for (int i = 0; i < model->target_count; i++)
-        failed |= json_array_append_new(list, json_integer(model->targets[i]));
+    for (int i = 0; i < count; i++) failed |= json_array_append_new(list, json_integer(ids[i]));
     *text = failed ? NULL : json_dumps(list, JSON_COMPACT);
     json_decref(list);
     return *text ? UP_OK : up_fail(UP_ERR_MEMORY, "target set", "no memory for its text");
@@ -177,18 +191,19 @@ static up_status targets_to_json(const up_model *model, char **text) {
 static up_status read_targets(const char *path, const char *text, up_model *model) {
     up_status status = UP_OK;
     char what[512];
+    int vocabulary = up_model_config(model)->vocabulary;
     int32_t *ids = NULL;
     json_t *list = json_loads(text, 0, NULL);
     size_t count = json_array_size(list);
     snprintf(what, sizeof what, "%s: target set", path);
-    if (!json_is_array(list) || !count || count > (size_t)model->config.vocabulary)
-        UP_GO(up_fail(UP_ERR_FORMAT, what, "wanted a list of 1 to %d ids", model->config.vocabulary));
+    if (!json_is_array(list) || !count || count > (size_t)vocabulary)
+        UP_GO(up_fail(UP_ERR_FORMAT, what, "wanted a list of 1 to %d ids", vocabulary));
     ids = malloc(count * sizeof *ids);
     if (!ids) UP_GO(up_fail(UP_ERR_MEMORY, what, "%zu ids wanted", count));
     for (size_t i = 0; i < count; i++) {
         json_int_t id =
             json_is_integer(json_array_get(list, i)) ? json_integer_value(json_array_get(list, i)) : -1;
-        ids[i] = id < 0 || id >= model->config.vocabulary ? -1 : (int32_t)id; /* -1 is refused below */
+        ids[i] = id < 0 || id >= vocabulary ? -1 : (int32_t)id; /* -1 is refused below */
     }
     if (up_model_set_targets(model, ids, (int)count) != UP_OK)
         UP_GO(up_fail(UP_ERR_FORMAT, path, "%s", up_last_error()));
@@ -202,71 +217,182 @@ done:
 
 /* Vectors are stored as [n], but tables of one embedding as [1, n]. */
 static int stored_as_vector(const up_param *p) {
-    size_t length = strlen(p->name), ending = strlen(".type.weight");
-    return p->rows == 1 && !(length >= ending && !strcmp(p->name + length - ending, ".type.weight"));
+    static const char *const tables[] = {".type.weight", ".spe.weight"};
+    size_t length = strlen(p->name);
+    for (size_t i = 0; i < sizeof tables / sizeof *tables; i++) {
+        size_t ending = strlen(tables[i]);
+        if (length >= ending && !strcmp(p->name + length - ending, tables[i])) return 0;
+    }
+    return p->rows == 1;
 }
 
-static up_status check_tensor(const char *path, const up_param *p, const up_safetensor *t) {
+static up_status wrong_shape(const char *what, const up_safetensor *t, int64_t rows, int64_t cols) {
+    char shape[160] = "";
+    for (int d = 0; d < t->ndim; d++)
+        snprintf(shape + strlen(shape), sizeof shape - strlen(shape), "%s%lld", d ? ", " : "",
+                 (long long)t->shape[d]);
+    return up_fail(UP_ERR_FORMAT, what, "has shape [%s]; wanted [%lld, %lld]", shape, (long long)rows,
+                   (long long)cols);
+}
+
+/* The tensor of a file for a parameter of `rows` rows. */
+static up_status check_tensor(const char *path, const up_param *p, int64_t rows, const up_safetensor *t) {
     char what[512];
     snprintf(what, sizeof what, "%s: %s", path, p->name);
     if (!t) return up_fail(UP_ERR_FORMAT, what, "is missing");
-    int fits = t->ndim == 2 ? t->shape[0] == p->rows && t->shape[1] == p->cols
-                            : t->ndim == 1 && p->rows == 1 && t->shape[0] == p->cols;
-    if (!fits) {
-        char shape[160] = "";
-        for (int d = 0; d < t->ndim; d++)
-            snprintf(shape + strlen(shape), sizeof shape - strlen(shape), "%s%lld", d ? ", " : "",
-                     (long long)t->shape[d]);
-        return up_fail(UP_ERR_FORMAT, what, "has shape [%s]; wanted [%lld, %lld]", shape, (long long)p->rows,
-                       (long long)p->cols);
-    }
+    int fits = t->ndim == 2 ? t->shape[0] == rows && t->shape[1] == p->cols
+                            : t->ndim == 1 && rows == 1 && t->shape[0] == p->cols;
+    if (!fits) return wrong_shape(what, t, rows, p->cols);
     if (t->type != UP_ST_F32 && t->type != UP_ST_F16 && t->type != UP_ST_BF16 && t->type != UP_ST_F64)
         return up_fail(UP_ERR_FORMAT, what, "holds %s; wanted F32, F16, BF16 or F64",
                        up_safetensors_type_name(t->type));
     return UP_OK;
 }
 
-/* Every parameter once, nothing else: before any memory for the model is taken. */
-static up_status check_tensors(const char *path, const up_safetensors *file, const up_params *params) {
-    for (int i = 0; i < params->count; i++)
-        UP_TRY(check_tensor(path, &params->list[i], up_safetensors_find(file, params->list[i].name)));
+/* Files of before <SPE> was a tensor of its own have it as the last row of the token table. */
+static int spe_in_table(const up_safetensors *file, const up_params *params) {
+    return !up_safetensors_find(file, params->list[params->spe].name) &&
+           up_safetensors_find(file, params->list[params->token].name);
+}
+
+/* Every parameter that the model owns once, nothing else. `model` NULL: all of them, before any memory for
+ * the model is taken. */
+static up_status check_tensors(const char *path, const up_safetensors *file, const up_params *params,
+                               const up_model *model) {
+    int old = !model && spe_in_table(file, params);
+    for (int i = 0; i < params->count; i++) {
+        const up_param *p = &params->list[i];
+        if ((model && !up_model_owns(model, i)) || (old && i == params->spe)) continue;
+        UP_TRY(
+            check_tensor(path, p, p->rows + (old && i == params->token), up_safetensors_find(file, p->name)));
+    }
     for (size_t i = 0; i < up_safetensors_count(file); i++) {
         const char *name = up_safetensors_at(file, i)->name;
-        if (up_params_find(params, name) < 0)
-            return up_fail(UP_ERR_FORMAT, path, "tensor \"%.200s\" is not of this model", name);
+        int param = up_params_find(params, name);
+        if (param < 0 || (model && !up_model_owns(model, param)))
+            return up_fail(UP_ERR_FORMAT, path, "tensor \"%.200s\" is not of this %s", name,
+                           model ? "overlay" : "model");
     }
     return UP_OK;
 }
 
-static int64_t largest(const up_params *params) {
+static int64_t largest(const up_model *model) {
+    const up_params *params = up_model_params(model);
     int64_t most = 0;
     for (int i = 0; i < params->count; i++) {
         int64_t count = params->list[i].rows * params->list[i].cols;
-        if (count > most) most = count;
+        if (up_model_owns(model, i) && count > most) most = count;
     }
     return most;
 }
 
-/* From the map to the backend: f32 directly, other types through `room`, memory for one tensor. */
+/* A parameter from rows first.. of a tensor: f32 directly, other types through *room, memory for the largest
+ * parameter that is taken when it is needed. */
+static up_status upload_rows(up_model *model, int param, const up_safetensor *t, int64_t first,
+                             float **room) {
+    up_backend *b = up_model_backend(model);
+    const up_param *p = &up_model_params(model)->list[param];
+    up_safetensor part = *t;
+    size_t size = up_safetensors_type_size(t->type);
+    part.count = p->rows * p->cols;
+    part.bytes = (size_t)part.count * size;
+    part.data = (const char *)t->data + (size_t)(first * p->cols) * size;
+    if (part.type == UP_ST_F32 && (uintptr_t)part.data % sizeof(float) == 0)
+        return b->ops->upload(b, up_model_weight(model, param), part.data);
+    if (!*room) *room = malloc((size_t)largest(model) * sizeof **room);
+    if (!*room) return up_fail(UP_ERR_MEMORY, t->name, "%zu bytes wanted to convert it", t->bytes);
+    UP_TRY(up_safetensor_to_f32(&part, *room));
+    return b->ops->upload(b, up_model_weight(model, param), *room);
+}
+
 static up_status upload_tensors(up_model *model, const up_safetensors *file) {
+    const up_params *params = up_model_params(model);
+    int old = !up_model_base(model) && spe_in_table(file, params);
     up_status status = UP_OK;
-    up_backend *b = model->backend;
     float *room = NULL;
-    for (int i = 0; i < model->params.count; i++) {
-        const up_safetensor *t = up_safetensors_find(file, model->params.list[i].name);
-        const void *data = t->data;
-        if (t->type != UP_ST_F32 || (uintptr_t)data % sizeof(float)) {
-            if (!room) room = malloc((size_t)largest(&model->params) * sizeof *room);
-            if (!room) UP_GO(up_fail(UP_ERR_MEMORY, t->name, "%zu bytes wanted to convert it", t->bytes));
-            UP_GO(up_safetensor_to_f32(t, room));
-            data = room;
-        }
-        UP_GO(b->ops->upload(b, up_model_weight(model, i), data));
+    for (int i = 0; i < params->count && status == UP_OK; i++) {
+        int from = old && i == params->spe ? params->token : i;
+        int64_t first = from == i ? 0 : params->list[from].rows;
+        if (!up_model_owns(model, i)) continue;
+        status = upload_rows(model, i, up_safetensors_find(file, params->list[from].name), first, &room);
     }
+    free(room);
+    up_model_changed(model);
+    return status;
+}
+
+/* --- which base an overlay stands on --- */
+
+static const char base_key[] = "base"; /* metadata of an overlay: the fingerprint of what it stands on */
+
+/* One more value into a hash of 64 bits: multiply, and fold the upper half down. */
+static uint64_t mix(uint64_t hash, uint64_t value) {
+    hash = (hash ^ value) * 0x9e3779b97f4a7c15u;
+    return hash ^ (hash >> 32);
+}
+
+static uint64_t hash_values(uint64_t hash, const float *values, int64_t count) {
+    for (int64_t i = 0; i < count; i++) {
+        uint32_t bits;
+        memcpy(&bits, &values[i], sizeof bits);
+        hash = mix(hash, bits);
+    }
+    return hash;
+}
+
+/* Of the tensors that an overlay shares with its base, names, shapes and every bit; kept with the base until
+ * its weights change. */
+static up_status fingerprint(up_model *overlay, uint64_t *out) {
+    up_model *base = up_model_base(overlay);
+    up_backend *b = up_model_backend(base);
+    const up_params *params = up_model_params(base);
+    up_status status = UP_OK;
+    uint64_t hash = 1;
+    *out = up_model_fingerprint(base);
+    if (*out) return UP_OK;
+    float *room = malloc((size_t)largest(base) * sizeof *room);
+    if (!room) return up_fail(UP_ERR_MEMORY, "model", "no memory for its largest tensor");
+    for (int i = 0; i < params->count; i++) {
+        const up_param *p = &params->list[i];
+        int own = up_params_find(up_model_params(overlay), p->name);
+        if (own < 0 || up_model_owns(overlay, own)) continue;
+        UP_GO(b->ops->download(b, room, up_model_weight(base, i)));
+        for (const char *c = p->name; *c; c++) hash = mix(hash, (unsigned char)*c);
+        hash = mix(mix(hash, (uint64_t)p->rows), (uint64_t)p->cols);
+        hash = hash_values(hash, room, p->rows * p->cols);
+    }
+    *out = hash ? hash : 1;
+    up_model_set_fingerprint(base, *out);
 done:
     free(room);
     return status;
 }
+
+static up_status fingerprint_text(up_model *overlay, char text[24]) {
+    uint64_t hash;
+    UP_TRY(fingerprint(overlay, &hash));
+    snprintf(text, 24, "%016" PRIx64, hash);
+    return UP_OK;
+}
+
+/* The overlay's configuration must be the base's but for what a tuned task has of its own. */
+static up_status check_base_config(const char *path, const up_config *overlay, const up_config *base) {
+    up_config c = *overlay;
+    c.prompts = base->prompts;
+    c.prompt_sides = base->prompt_sides;
+    c.classes = base->classes;
+    memcpy(c.preset, base->preset, sizeof c.preset);
+    for (int i = 0; i < FIELDS; i++)
+        if (!same_field(&fields[i], &c, base))
+            return up_fail(UP_ERR_ARGUMENT, path, "belongs to another model: its %s is not this one's",
+                           fields[i].name);
+    int same = c.tasks == base->tasks;
+    for (int i = 0; same && i < c.tasks; i++) same = !strcmp(c.task_names[i], base->task_names[i]);
+    return same ? UP_OK
+                : up_fail(UP_ERR_ARGUMENT, path, "belongs to another model: its tasks are not this one's");
+}
+
+/* --- reading --- */
 
 static up_status choose_config(const char *path, const up_safetensors *file, const up_config *given,
                                up_config *out) {
@@ -280,28 +406,41 @@ static up_status choose_config(const char *path, const up_safetensors *file, con
     return up_config_from_json(path, text, out);
 }
 
-up_status up_model_read_with(up_backend *backend, const char *path, const up_config *config, up_model **out) {
-    up_status status = UP_OK;
-    up_safetensors *file = NULL;
-    up_model *model = calloc(1, sizeof *model);
-    *out = NULL;
-    if (!model) return up_fail(UP_ERR_MEMORY, path, "no memory for a model");
-    model->backend = backend;
-    UP_GO(up_safetensors_open(path, &file));
-    UP_GO(choose_config(path, file, config, &model->config));
-    UP_GO(up_params_build(&model->config, &model->params));
-    UP_GO(check_tensors(path, file, &model->params));
-    UP_GO(backend->ops->alloc(backend, (size_t)model->params.total * sizeof(float), &model->weights));
-    UP_GO(backend->ops->fill(backend, up_view_at(model->weights, UP_F32, 0, 1, model->params.total),
-                             0)); /* padding */
-    UP_GO(upload_tensors(model, file));
+static up_status check_given(const char *what, const void *pointer, const char *name) {
+    return pointer ? UP_OK : up_fail(UP_ERR_ARGUMENT, what, "%s is NULL", name);
+}
+
+static up_status read_whole(const char *path, const up_safetensors *file, const up_config *given,
+                            up_backend *backend, up_model **model) {
+    up_config config;
+    up_params params = {0};
+    UP_TRY(choose_config(path, file, given, &config));
+    if (up_safetensors_metadata(file, base_key))
+        return up_fail(UP_ERR_FORMAT, path, "is an overlay: it wants the model that it belongs to");
+    UP_TRY(up_params_build(&config, &params));
+    up_status status = check_tensors(path, file, &params, NULL);
+    up_params_free(&params);
+    UP_TRY(status);
+    UP_TRY(up_model_create_bare(backend, &config, model));
+    UP_TRY(upload_tensors(*model, file));
     const char *targets = up_safetensors_metadata(file, "targets");
-    if (targets) UP_GO(read_targets(path, targets, model));
-    *out = model;
-    model = NULL;
-done:
+    return targets ? read_targets(path, targets, *model) : UP_OK;
+}
+
+up_status up_model_read_with(up_backend *backend, const char *path, const up_config *config, up_model **out) {
+    up_safetensors *file = NULL;
+    up_model *model = NULL;
+    UP_TRY(check_given("model", out, "the place for it"));
+    *out = NULL;
+    UP_TRY(check_given("model", path, "its path"));
+    UP_TRY(check_given(path, backend, "the backend"));
+    UP_TRY(up_safetensors_open(path, &file));
+    up_status status = read_whole(path, file, config, backend, &model);
     up_safetensors_close(file);
-    up_model_destroy(model);
+    if (status == UP_OK)
+        *out = model;
+    else
+        up_model_destroy(model);
     return status;
 }
 
@@ -309,13 +448,17 @@ up_status up_model_read(up_backend *backend, const char *path, up_model **out) {
     return up_model_read_with(backend, path, NULL, out);
 }
 
+/* --- writing --- */
+
 static up_status put_tensors(up_model *model, up_safetensors_writer *writer) {
+    const up_params *params = up_model_params(model);
+    up_backend *b = up_model_backend(model);
     up_status status = UP_OK;
-    up_backend *b = model->backend;
-    float *room = malloc((size_t)largest(&model->params) * sizeof *room);
+    float *room = malloc((size_t)largest(model) * sizeof *room);
     if (!room) return up_fail(UP_ERR_MEMORY, "model", "no memory for its largest tensor");
-    for (int i = 0; i < model->params.count; i++) {
-        const up_param *p = &model->params.list[i];
+    for (int i = 0; i < params->count; i++) {
+        const up_param *p = &params->list[i];
+        if (!up_model_owns(model, i)) continue;
         UP_GO(b->ops->download(b, room, up_model_weight(model, i)));
         UP_GO(up_safetensors_put(writer, room, (size_t)(p->rows * p->cols) * sizeof *room));
     }
@@ -324,26 +467,48 @@ done:
     return status;
 }
 
-up_status up_model_write(up_model *model, const char *path) {
-    up_status status = UP_OK;
-    char *config = NULL, *targets = NULL;
-    up_safetensors_writer *writer = NULL;
-    const up_params *params = &model->params;
-    up_safetensor *specs = calloc((size_t)params->count, sizeof *specs);
-    if (!specs) return up_fail(UP_ERR_MEMORY, path, "no memory for its header");
+/* Names and shapes of what the model owns: malloc'ed. */
+static up_status make_specs(const char *path, const up_model *model, up_safetensor **specs, size_t *count) {
+    const up_params *params = up_model_params(model);
+    *count = 0;
+    *specs = calloc((size_t)params->count, sizeof **specs);
+    if (!*specs) return up_fail(UP_ERR_MEMORY, path, "no memory for its header");
     for (int i = 0; i < params->count; i++) {
         const up_param *p = &params->list[i];
         int vector = stored_as_vector(p);
-        specs[i] = (up_safetensor){.name = p->name,
-                                   .type = UP_ST_F32,
-                                   .ndim = vector ? 1 : 2,
-                                   .shape = {vector ? p->cols : p->rows, p->cols}};
+        if (!up_model_owns(model, i)) continue;
+        (*specs)[(*count)++] = (up_safetensor){.name = p->name,
+                                               .type = UP_ST_F32,
+                                               .ndim = vector ? 1 : 2,
+                                               .shape = {vector ? p->cols : p->rows, p->cols}};
     }
-    UP_GO(up_config_to_json(&model->config, &config));
+    return UP_OK;
+}
+
+up_status up_model_write(up_model *model, const char *path) {
+    up_status status = UP_OK;
+    char *config = NULL, *targets = NULL, base[24];
+    up_safetensors_writer *writer = NULL;
+    up_safetensor *specs = NULL;
+    size_t count = 0, pairs = 2;
+    int restricted;
+    UP_TRY(check_given("model", path, "its path"));
+    UP_TRY(check_given(path, model, "the model"));
+    up_model_targets(model, &restricted);
+    UP_GO(make_specs(path, model, &specs, &count));
+    UP_GO(up_config_to_json(up_model_config(model), &config));
     UP_GO(targets_to_json(model, &targets));
-    const char *const metadata[][2] = {{"format", "uniperceiver"}, {"config", config}, {"targets", targets}};
-    UP_GO(up_safetensors_begin(path, metadata, model->target_count ? 3 : 2, specs, (size_t)params->count,
-                               &writer));
+    const char *metadata[4][2] = {{"format", "uniperceiver"}, {"config", config}};
+    if (up_model_base(model)) {
+        UP_GO(fingerprint_text(model, base));
+        metadata[pairs][0] = base_key;
+        metadata[pairs++][1] = base;
+    }
+    if (restricted) {
+        metadata[pairs][0] = "targets";
+        metadata[pairs++][1] = targets;
+    }
+    UP_GO(up_safetensors_begin(path, (const char *const(*)[2])metadata, pairs, specs, count, &writer));
     UP_GO(put_tensors(model, writer));
     status = up_safetensors_commit(writer);
     writer = NULL;
@@ -352,5 +517,50 @@ done:
     free(specs);
     free(config);
     free(targets);
+    return status;
+}
+
+/* --- overlays --- */
+
+/* Everything of an overlay's file that can be wrong, before weights are touched. */
+static up_status check_overlay(const char *path, const up_safetensors *file, up_model *model) {
+    const char *wanted = up_safetensors_metadata(file, base_key);
+    char found[24];
+    UP_TRY(check_tensors(path, file, up_model_params(model), model));
+    UP_TRY(fingerprint_text(model, found));
+    if (strcmp(wanted, found))
+        return up_fail(UP_ERR_ARGUMENT, path,
+                       "belongs to another model: to one of weights %.20s, not to this one of weights %s",
+                       wanted, found);
+    return UP_OK;
+}
+
+static up_status read_overlay(const char *path, const up_safetensors *file, up_model *base, up_model **out) {
+    up_config c;
+    UP_TRY(choose_config(path, file, NULL, &c));
+    if (!up_safetensors_metadata(file, base_key))
+        return up_fail(UP_ERR_FORMAT, path, "is a whole model; wanted an overlay of one");
+    UP_TRY(check_base_config(path, &c, up_model_config(base)));
+    UP_TRY(up_overlay_create(base, c.prompts, c.prompt_sides, c.classes, 0, out));
+    UP_TRY(check_overlay(path, file, *out));
+    UP_TRY(upload_tensors(*out, file));
+    const char *targets = up_safetensors_metadata(file, "targets");
+    return targets ? read_targets(path, targets, *out) : UP_OK;
+}
+
+up_status up_overlay_read(up_model *base, const char *path, up_model **out) {
+    up_safetensors *file = NULL;
+    up_model *model = NULL;
+    UP_TRY(check_given("overlay", out, "the place for it"));
+    *out = NULL;
+    UP_TRY(check_given("overlay", path, "its path"));
+    UP_TRY(check_given(path, base, "the model under it"));
+    UP_TRY(up_safetensors_open(path, &file));
+    up_status status = read_overlay(path, file, base, &model);
+    up_safetensors_close(file);
+    if (status == UP_OK)
+        *out = model;
+    else
+        up_model_destroy(model);
     return status;
 }

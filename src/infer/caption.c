@@ -1,9 +1,8 @@
 /* caption.c - captions by beam search (paper appendix B): a <SPE> appended behind the words is encoded and
  * compared with every vocabulary entry; the best becomes the next word, until <|endoftext|>. A hypothesis'
- * score is the sum of its words' log-probabilities. Cached keys and values (ref/model/decode.h) and whole
- * sequences give the same. */
+ * score is the sum of its words' log-probabilities. Cached keys and values (decoder.h) and whole sequences
+ * give the same. */
 #include "infer/session.h"
-#include "ref/model/decode.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -29,121 +28,76 @@ typedef struct search {
     int prefix_pieces, begun_count; /* the pieces before the begun text, and the begun text itself */
     int32_t *begun;
     int beam, limit, vocabulary_count, live;
-    const int32_t *vocabulary;
+    const int32_t *vocabulary; /* the session's words */
+    up_target_set *words;
     double scale;
     hypothesis *now, *next; /* [beam] */
     int count;              /* hypotheses in `now` */
     extension *best;        /* [beam] */
     up_decoder *decoder;    /* NULL: uncached */
-    float *slots, *all;     /* [beam, D] features of the slots; uncached: room for those of every word */
+    up_features slots;      /* [live, D] features of the next slots; uncached: of every slot */
+    float *cosines;         /* [beam, vocabulary] of the next slots */
     double *scores;         /* [vocabulary] */
     int *parents;           /* [beam] */
     int32_t *last_words;
 } search;
 
-/* --- target features of words: the sequences [<SPE>, v, <|endoftext|>] --- */
+/* --- the next slot of every live hypothesis against the vocabulary: cosines [live, vocabulary] --- */
 
-static up_status encode_words(up_session *s, const int32_t *ids, int count, float *out) {
-    const up_config *c = up_model_config(s->model);
-    size_t width = (size_t)c->width;
-    UP_TRY(up_batch_begin(&s->batch, c));
-    for (int i = 0, first = 0; i < count; i++) {
-        UP_TRY(up_batch_open(&s->batch, UP_SIDE_TARGET, 1));
-        UP_TRY(up_batch_text(&s->batch, (int32_t[]){ids[i], UP_TOKEN_END}, 2, 0, NULL));
-        UP_TRY(up_batch_close(&s->batch));
-        if (s->batch.tokens < UP_ENCODE_TOKENS && i + 1 < count) continue;
-        UP_TRY(up_encode_batch(s, out + (size_t)first * width));
-        UP_TRY(up_batch_begin(&s->batch, c));
-        first = i + 1;
-    }
-    return UP_OK;
+static up_status score_rows(search *t, up_view unit, int to) {
+    float *out = t->cosines + (size_t)to * (size_t)t->vocabulary_count;
+    return up_cosines_read(t->session->cosines, unit, up_target_set_features(t->words)->unit, out);
 }
-
-static up_status use_vocabulary(up_session *s, const int32_t *ids, int count) {
-    if (s->vocabulary && s->vocabulary_count == count &&
-        !memcmp(s->vocabulary, ids, (size_t)count * sizeof *ids))
-        return UP_OK;
-    free(s->vocabulary);
-    free(s->vocabulary_features);
-    s->vocabulary_count = 0;
-    s->vocabulary = malloc((size_t)count * sizeof *ids);
-    s->vocabulary_features = malloc((size_t)count * (size_t)up_session_width(s) * sizeof(float));
-    up_status status = UP_OK;
-    if (!s->vocabulary || !s->vocabulary_features)
-        UP_GO(up_fail(UP_ERR_MEMORY, "vocabulary", "features of %d words wanted", count));
-    memcpy(s->vocabulary, ids, (size_t)count * sizeof *ids);
-    UP_GO(encode_words(s, ids, count, s->vocabulary_features));
-    s->vocabulary_count = count;
-done:
-    if (status != UP_OK) {
-        free(s->vocabulary);
-        free(s->vocabulary_features);
-        s->vocabulary = NULL;
-        s->vocabulary_features = NULL;
-    }
-    return status;
-}
-
-/* The ids given, else the model's own target set, else every token. */
-static up_status choose_vocabulary(up_session *s, const up_caption_options *o) {
-    const up_config *c = up_model_config(s->model);
-    int count = o->vocabulary_count;
-    const int32_t *ids = o->vocabulary ? o->vocabulary : up_model_targets(s->model, &count);
-    if (c->vocabulary <= UP_TOKEN_END)
-        return up_fail(UP_ERR_ARGUMENT, "caption", "the model's vocabulary of %d has no end token",
-                       c->vocabulary);
-    if (ids && count < 1) return up_fail(UP_ERR_ARGUMENT, "vocabulary", "%d words; wanted at least 1", count);
-    for (int i = 0; ids && i < count; i++)
-        if (ids[i] < 0 || ids[i] >= c->vocabulary)
-            return up_fail(UP_ERR_ARGUMENT, "vocabulary", "id %d; the model has ids 0 to %d", ids[i],
-                           c->vocabulary - 1);
-    if (ids) return use_vocabulary(s, ids, count);
-    int32_t *every = malloc((size_t)c->vocabulary * sizeof *every);
-    if (!every) return up_fail(UP_ERR_MEMORY, "vocabulary", "%d ids wanted", c->vocabulary);
-    for (int i = 0; i < c->vocabulary - 1; i++) every[i] = i; /* all but <SPE> */
-    up_status status = use_vocabulary(s, every, c->vocabulary - 1);
-    free(every);
-    return status;
-}
-
-/* --- features of the next slot of every live hypothesis --- */
 
 /* The definition: [prefix | words | slots] whole, as in training. Slot n + 1 belongs to word n + 1, which is
  * not known yet and which nobody but later slots sees: any id stands for it. */
-static up_status slots_by_definition(search *t) {
+static up_status pack_by_definition(search *t, int total, int32_t *words) {
     up_session *s = t->session;
-    int width = up_session_width(s), total = t->begun_count + t->now[0].count + 1;
-    int32_t *words = calloc((size_t)total, sizeof *words);
-    up_status status = UP_OK;
-    if (!words) return up_fail(UP_ERR_MEMORY, "caption", "no memory for %d words", total);
-    UP_GO(up_batch_begin(&s->batch, up_model_config(s->model)));
+    UP_TRY(up_batch_begin(&s->batch, up_model_config(s->model)));
     memcpy(words, t->begun, (size_t)t->begun_count * sizeof *words);
     for (int i = 0; i < t->count; i++) {
         const hypothesis *h = &t->now[i];
         if (h->ended) continue;
         memcpy(words + t->begun_count, h->words, (size_t)(total - 1 - t->begun_count) * sizeof *words);
-        UP_GO(up_batch_open(&s->batch, UP_SIDE_INPUT, 0));
-        UP_GO(up_pieces_pack(s, &t->pieces, t->prefix_pieces, &s->batch));
-        UP_GO(up_batch_words_and_slots(&s->batch, words, total));
-        UP_GO(up_batch_close(&s->batch));
+        UP_TRY(up_batch_open(&s->batch, UP_SIDE_INPUT, 0));
+        UP_TRY(up_pieces_pack(s, &t->pieces, t->prefix_pieces, &s->batch));
+        UP_TRY(up_batch_words_and_slots(&s->batch, words, total));
+        UP_TRY(up_batch_close(&s->batch));
     }
-    UP_GO(up_encode_batch(s, t->all));
-    for (int i = 0; i < t->live; i++)
-        memcpy(t->slots + (size_t)i * (size_t)width,
-               t->all + ((size_t)(i + 1) * (size_t)total - 1) * (size_t)width, (size_t)width * sizeof(float));
-done:
-    free(words);
-    return status;
+    return UP_OK;
 }
 
-static up_status slots_by_cache(search *t, int step) {
-    if (step == 0) return up_decoder_step(t->decoder, 1, (int[]){0}, t->begun, t->begun_count, t->slots);
-    for (int i = 0, live = 0; i < t->count; i++) {
+static up_status score_by_definition(search *t) {
+    up_session *s = t->session;
+    int total = t->begun_count + t->now[0].count + 1;
+    int32_t *words = calloc((size_t)total, sizeof *words);
+    if (!words) return up_fail(UP_ERR_MEMORY, "caption", "no memory for %d words", total);
+    up_status status = pack_by_definition(t, total, words);
+    free(words);
+    UP_TRY(status);
+    UP_TRY(up_encode_batch(s));
+    for (int i = 0; i < t->live; i++) /* the last slot of each */
+        UP_TRY(score_rows(t, up_view_rows(s->features.unit, (int64_t)(i + 1) * total - 1, 1), i));
+    return UP_OK;
+}
+
+static up_status score_by_cache(search *t, int step) {
+    const int *parents = t->parents;
+    const int32_t *words = t->last_words;
+    int more = 1;
+    if (step == 0) { /* of the one empty hypothesis: its parent is 0, its words those begun */
+        words = t->begun;
+        more = t->begun_count;
+    }
+    for (int i = 0, live = 0; step > 0 && i < t->count; i++) {
         if (t->now[i].ended) continue;
         t->parents[live] = t->now[i].parent;
         t->last_words[live++] = t->now[i].words[t->now[i].count - 1];
     }
-    return up_decoder_step(t->decoder, t->live, t->parents, t->last_words, 1, t->slots);
+    UP_TRY(up_features_resize(&t->slots, t->live));
+    UP_TRY(up_decoder_step(t->decoder, t->live, parents, words, more, t->slots.raw));
+    UP_TRY(up_features_normalize(&t->slots));
+    return score_rows(t, t->slots.unit, 0);
 }
 
 /* --- the search --- */
@@ -159,58 +113,63 @@ static void offer(search *t, int *kept, extension e) {
 }
 
 /* Log-probability of every vocabulary entry at one slot: cos / tau, then log-softmax. */
-static void score_words(search *t, const float *slot) {
-    int width = up_session_width(t->session);
-    double largest = -INFINITY, sum = 0;
-    for (int v = 0; v < t->vocabulary_count; v++) {
-        const float *word = t->session->vocabulary_features + (size_t)v * (size_t)width;
-        t->scores[v] = t->scale * up_dot(slot, word, width);
-        largest = fmax(largest, t->scores[v]);
-    }
-    for (int v = 0; v < t->vocabulary_count; v++) sum += exp(t->scores[v] - largest);
-    for (int v = 0; v < t->vocabulary_count; v++) t->scores[v] -= largest + log(sum);
+static up_status score_words(search *t, int live) {
+    const float *cosines = t->cosines + (size_t)live * (size_t)t->vocabulary_count;
+    for (int v = 0; v < t->vocabulary_count; v++) t->scores[v] = t->scale * (double)cosines[v];
+    return up_log_softmax(t->scores, t->vocabulary_count);
 }
 
-/* Extend every live hypothesis by every word, keep the best, and make them the next hypotheses. */
-static void extend(search *t) {
-    int kept = 0, width = up_session_width(t->session), live = 0;
+/* The best extensions of all hypotheses by all words; those that have ended stand as they are. */
+static up_status choose_extensions(search *t, int *kept) {
+    int live = 0;
+    *kept = 0;
     for (int i = 0; i < t->count; i++) {
         const hypothesis *h = &t->now[i];
         if (h->ended) {
-            offer(t, &kept, (extension){i, -1, h->log_probability});
+            offer(t, kept, (extension){i, -1, h->log_probability});
             continue;
         }
-        score_words(t, t->slots + (size_t)live * (size_t)width);
+        UP_TRY(score_words(t, live));
         t->now[i].parent = live++; /* its place among the live ones, for its children */
         for (int v = 0; v < t->vocabulary_count; v++)
-            offer(t, &kept, (extension){i, v, h->log_probability + t->scores[v]});
+            offer(t, kept, (extension){i, v, h->log_probability + t->scores[v]});
     }
+    return UP_OK;
+}
+
+static void apply(const search *t, const extension *e, hypothesis *to) {
+    const hypothesis *from = &t->now[e->from];
+    memcpy(to->words, from->words, (size_t)from->count * sizeof *to->words);
+    to->count = from->count;
+    to->parent = from->parent;
+    to->ended = from->ended;
+    to->log_probability = e->log_probability;
+    if (e->entry < 0) return;
+    to->words[to->count++] = t->vocabulary[e->entry];
+    to->ended = to->words[to->count - 1] == UP_TOKEN_END;
+}
+
+/* Extend every live hypothesis by every word, keep the best, and make them the next hypotheses. */
+static up_status extend(search *t) {
+    int kept;
+    UP_TRY(choose_extensions(t, &kept));
     t->live = 0;
     for (int i = 0; i < kept; i++) {
-        const hypothesis *from = &t->now[t->best[i].from];
-        hypothesis *to = &t->next[i];
-        memcpy(to->words, from->words, (size_t)from->count * sizeof *to->words);
-        to->count = from->count;
-        to->parent = from->parent;
-        to->ended = from->ended;
-        to->log_probability = t->best[i].log_probability;
-        if (t->best[i].entry >= 0) {
-            to->words[to->count++] = t->vocabulary[t->best[i].entry];
-            to->ended = to->words[to->count - 1] == UP_TOKEN_END;
-        }
-        t->live += !to->ended;
+        apply(t, &t->best[i], &t->next[i]);
+        t->live += !t->next[i].ended;
     }
     hypothesis *old = t->now;
     t->now = t->next;
     t->next = old;
     t->count = kept;
+    return UP_OK;
 }
 
 static up_status search_words(search *t) {
     /* log-probabilities only fall: once the best has ended, nothing can pass it */
     for (int step = 0; step < t->limit && t->live && !t->now[0].ended; step++) {
-        UP_TRY(t->decoder ? slots_by_cache(t, step) : slots_by_definition(t));
-        extend(t);
+        UP_TRY(t->decoder ? score_by_cache(t, step) : score_by_definition(t));
+        UP_TRY(extend(t));
     }
     return UP_OK;
 }
@@ -221,7 +180,7 @@ static up_status search_words(search *t) {
  * them. */
 static up_status split_begun(search *t) {
     int from = t->pieces.count, count = 0;
-    while (from > 0 && !t->pieces.list[from - 1].patches) count += t->pieces.list[--from].count;
+    while (from > 0 && up_piece_is_text(&t->pieces.list[from - 1])) count += t->pieces.list[--from].count;
     t->prefix_pieces = from;
     t->begun = malloc(((size_t)count + 1) * sizeof *t->begun);
     if (!t->begun) return up_fail(UP_ERR_MEMORY, "caption", "no memory for %d words", count);
@@ -233,19 +192,17 @@ static up_status split_begun(search *t) {
     return UP_OK;
 }
 
-static up_status make_room(search *t, int cached) {
-    size_t width = (size_t)up_session_width(t->session), beam = (size_t)t->beam, limit = (size_t)t->limit;
-    size_t read = cached ? 1 : (size_t)t->begun_count + limit;
+static up_status make_room(search *t) {
+    size_t beam = (size_t)t->beam, limit = (size_t)t->limit, vocabulary = (size_t)t->vocabulary_count;
     t->now = calloc(beam, sizeof *t->now);
     t->next = calloc(beam, sizeof *t->next);
     t->best = calloc(beam, sizeof *t->best);
     t->parents = calloc(beam, sizeof *t->parents);
     t->last_words = calloc(beam, sizeof *t->last_words);
-    t->slots = malloc(beam * width * sizeof *t->slots);
-    t->all = malloc(beam * read * width * sizeof *t->all);
-    t->scores = malloc((size_t)t->vocabulary_count * sizeof *t->scores);
-    int failed = !t->now || !t->next || !t->best || !t->parents || !t->last_words || !t->slots || !t->all ||
-                 !t->scores;
+    t->cosines = malloc(beam * vocabulary * sizeof *t->cosines);
+    t->scores = malloc(vocabulary * sizeof *t->scores);
+    int failed =
+        !t->now || !t->next || !t->best || !t->parents || !t->last_words || !t->cosines || !t->scores;
     for (int i = 0; i < t->beam && !failed; i++) {
         t->now[i].words = malloc(limit * sizeof(int32_t));
         t->next[i].words = malloc(limit * sizeof(int32_t));
@@ -265,11 +222,11 @@ static void search_free(search *t) {
     free(t->best);
     free(t->parents);
     free(t->last_words);
-    free(t->slots);
-    free(t->all);
+    free(t->cosines);
     free(t->scores);
     free(t->begun);
     up_pieces_free(&t->pieces);
+    up_features_free(&t->slots);
     up_decoder_free(t->decoder);
 }
 
@@ -279,7 +236,8 @@ static up_status begin_decoder(search *t) {
     UP_TRY(up_batch_open(&s->batch, UP_SIDE_INPUT, 0));
     UP_TRY(up_pieces_pack(s, &t->pieces, t->prefix_pieces, &s->batch));
     UP_TRY(up_batch_close(&s->batch));
-    return up_decoder_create(s->run, &s->batch, t->beam, t->begun_count + t->limit, &t->decoder);
+    UP_TRY(up_features_create(s->model, 0, &t->slots));
+    return up_decoder_create(s->encoder, &s->batch, t->beam, t->begun_count + t->limit, &t->decoder);
 }
 
 /* Sizes, from the options and the room that the model has. */
@@ -308,23 +266,31 @@ static up_status tell(search *t, up_caption *out) {
     return up_detokenize(t->session->tokenizer, out->ids, (size_t)out->words, &out->text);
 }
 
+/* The words to choose from, and what divides their cosines. */
+static up_status choose_words(search *t, const up_caption_options *o) {
+    const char *task = o->task ? o->task : t->prefix_pieces ? "caption" : "ar";
+    UP_TRY(up_task_scale(t->session, task, &t->scale));
+    UP_TRY(up_session_words(t->session, o->vocabulary, o->vocabulary_count, &t->words));
+    t->vocabulary = t->session->word_ids;
+    t->vocabulary_count = t->session->word_count;
+    return UP_OK;
+}
+
 up_status up_caption_input(up_session *s, const up_input *input, const up_caption_options *options,
                            up_caption *out) {
     static const up_caption_options defaults = {0};
-    static const char *const caption_tasks[] = {"caption", NULL}, *const text_tasks[] = {"ar", "text_caption",
-                                                                                         NULL};
     const up_caption_options *o = options ? options : &defaults;
     up_status status = UP_OK;
     search t = {.session = s};
+    UP_TRY(up_given(out, "caption"));
     *out = (up_caption){0};
+    UP_TRY(up_given(s, "session"));
+    UP_TRY(up_given(input, "input"));
     UP_GO(up_pieces_make(s, input, 1, &t.pieces));
     UP_GO(split_begun(&t));
     UP_GO(set_limits(&t, o));
-    UP_GO(up_logit_scale(s, o->task, t.prefix_pieces ? caption_tasks : text_tasks, &t.scale));
-    UP_GO(choose_vocabulary(s, o));
-    t.vocabulary = s->vocabulary;
-    t.vocabulary_count = s->vocabulary_count;
-    UP_GO(make_room(&t, !o->uncached));
+    UP_GO(choose_words(&t, o));
+    UP_GO(make_room(&t));
     if (!o->uncached) UP_GO(begin_decoder(&t));
     t.count = t.live = 1; /* the empty hypothesis */
     UP_GO(search_words(&t));
@@ -336,6 +302,7 @@ done:
 }
 
 void up_caption_free(up_caption *caption) {
+    if (!caption) return;
     free(caption->text);
     free(caption->ids);
     *caption = (up_caption){0};

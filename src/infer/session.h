@@ -1,5 +1,6 @@
 /* session.h - what the files of src/infer share: a session, and inputs made ready for a batch. The public
- * face is uniperceiver/uniperceiver.h; read session.c, inputs.c, compare.c, caption.c in this order. */
+ * face is uniperceiver/uniperceiver.h; read session.c, inputs.c, encode.c, candidates.c, caption.c in this
+ * order. */
 #ifndef UP_INFER_SESSION_H
 #define UP_INFER_SESSION_H
 
@@ -7,23 +8,32 @@
 
 struct up_session {
     up_backend *backend;
-    up_model *model;
-    up_run *run;
+    up_model *base;       /* the model of the file */
+    up_model *model;      /* what answers: `base`, or the overlay on it */
+    up_encoder *encoder;  /* of inputs */
+    up_encoder *scout;    /* of target sets */
+    up_features features; /* of the inputs encoded last */
+    up_cosines *cosines;
     up_tokenizer *tokenizer;
     up_batch batch;
     up_image_limits limits;
 
-    /* Target features of single words, made by the first caption that asks for these. */
-    int32_t *vocabulary; /* [vocabulary_count] ids */
-    int vocabulary_count;
-    float *vocabulary_features; /* [vocabulary_count, D] */
+    up_target_set *words; /* the vocabulary that captions choose from, made by the first that asks for it */
+    int32_t *word_ids;    /* [word_count] */
+    int word_count;
 };
+
+/* A pointer that is needed; NULL is the caller's mistake. */
+up_status up_given(const void *pointer, const char *what);
+/* The same for a list of n, which is needed unless n is 0. */
+up_status up_given_list(const void *list, int n, const char *what);
 
 /* A part as tokens: text as ids, pictures and clips as patches. */
 typedef struct up_piece {
     int32_t *ids; /* [count]; NULL for patches */
     int count;
-    float *patches; /* [(frames or 1) * cells, 3 * patch * patch] */
+    uint8_t *bytes; /* [(frames or 1) * cells, 3 * patch * patch] from files; NULL: values */
+    float *values;  /* the same from pixels that the caller normalised */
     int frames;     /* 0: a picture */
 } up_piece;
 
@@ -37,29 +47,34 @@ typedef struct up_pieces {
  * end token. Free with up_pieces_free, also after a failure. */
 up_status up_pieces_make(up_session *session, const up_input *input, int begun, up_pieces *out);
 void up_pieces_free(up_pieces *pieces);
+int up_piece_is_text(const up_piece *piece);
 
-/* Append pieces first..first+count-1 to the open sequence; texts continue each other's positions. */
+/* Append the first `count` pieces to the open sequence; texts continue each other's positions. */
 up_status up_pieces_pack(const up_session *session, const up_pieces *pieces, int count, up_batch *batch);
 
-/* Encode what is in session->batch: features of all read-out rows, checked to be finite. */
-up_status up_encode_batch(up_session *session, float *out);
+/* An input as one more sequence of a batch. */
+up_status up_input_pack(up_session *session, const up_input *input, up_side side, up_batch *batch);
 
-/* A batch is encoded as soon as it has this many tokens: enough to fill wide multiplications, in bounded
- * memory. */
+/* Encode session->batch into session->features. */
+up_status up_encode_batch(up_session *session);
+
+/* Inputs first.. first + rows - 1 are in session->features. */
+typedef up_status (*up_take_features)(void *context, int first, int rows);
+/* Encode inputs, some at a time: as soon as a batch has UP_ENCODE_TOKENS, enough to fill wide
+ * multiplications, in bounded memory. */
+up_status up_encode_each(up_session *session, const up_input *inputs, int n, up_side side,
+                         up_take_features take, void *context);
 enum { UP_ENCODE_TOKENS = 2048 };
 
-/* The factor of a cosine, min(1 / tau, 100), for a task by name (an unknown one is an error that lists them),
- * or, with NULL, for the first of the names in `fitting` (ended by NULL) that the model has, else its first
- * task. */
-up_status up_logit_scale(up_session *session, const char *task, const char *const *fitting, double *scale);
+/* Make the features of a target set fresh. */
+up_status up_session_encode_set(up_session *session, up_target_set *set);
 
-/* The same, with the names that fit the input's parts. */
-up_status up_input_scale(up_session *session, const char *task, const up_input *input, double *scale);
+/* The factor of a cosine, min(1 / tau, 100), for a task by name as up_candidates_compare takes it. */
+up_status up_task_scale(up_session *session, const char *task, double *scale);
+/* The kind of task that an input's parts fit. */
+const char *up_input_kind(const up_input *input);
 
-/* out [n] = softmax of scale * cosine between x [width] and candidates [n, width]. */
-void up_softmax(const float *x, const float *candidates, int n, int width, double scale, float *out);
-
-/* a . b over n values, in double. */
-double up_dot(const float *a, const float *b, int n);
+/* z [n] becomes z - log sum exp z; not finite: UP_ERR_NUMERIC. */
+up_status up_log_softmax(double *z, int n);
 
 #endif
