@@ -16,7 +16,7 @@ static void hide(const up_masking *m, up_rng *rng, int from, int to, int32_t *co
     for (int i = from; i < to; i++) {
         read[i] = 1;
         if (draw < 0.8)
-            corrupted[i] = -1;
+            corrupted[i] = UP_ID_SPE;
         else if (draw < 0.9)
             corrupted[i] = m->random[up_rng_below(rng, (uint32_t)m->random_count)];
     }

@@ -2,6 +2,7 @@
 #ifndef UP_DATA_CORRUPT_H
 #define UP_DATA_CORRUPT_H
 
+#include "uniperceiver/backend.h"
 #include "uniperceiver/random.h"
 #include "uniperceiver/text.h"
 
@@ -13,7 +14,7 @@ typedef struct up_masking {
 } up_masking;
 
 /* Choose share of the words of a closed text (the end token is no word). Of the chosen words 80% become <SPE>
- * (id -1) in every sub-token, 10% random tokens, 10% stay; read[i] is 1 at every token of a chosen word,
+ * (UP_ID_SPE) in every sub-token, 10% random tokens, 10% stay; read[i] is 1 at every token of a chosen word,
  * corrupted[i] what the model sees. A text without a word gets no read. */
 void up_mask_words(const up_tokenizer *tokenizer, const up_masking *masking, up_rng *rng, const int32_t *ids,
                    int count, int32_t *corrupted, uint8_t *read);

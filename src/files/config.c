@@ -372,14 +372,14 @@ static up_status read_choice(const reader *r, const node *n, const place *at, co
                              void *out) {
     char names[200] = "";
     size_t length = 0;
-    for (int i = 0; row->choices[i]; i++) {
-        if (!strcmp(row->choices[i], n->text)) {
+    for (int i = 0; up_config_choice(row, i); i++) {
+        if (!strcmp(up_config_choice(row, i), n->text)) {
             *(int *)out = i;
             return UP_OK;
         }
         if (length < sizeof names)
             length += (size_t)snprintf(names + length, sizeof names - length, "%s%s", i ? ", " : "",
-                                       row->choices[i]);
+                                       up_config_choice(row, i));
     }
     return wrong(r, n->line, at, "\"%.80s\" is not one of %s", n->text, names);
 }

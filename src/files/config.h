@@ -43,16 +43,24 @@ typedef struct up_config_row {
     const char *key;
     up_config_type type;
     size_t offset;
-    bool list;                   /* the struct holds a pointer to malloc'ed elements instead, NULL for none */
-    size_t count_offset;         /* list: of their count, a size_t */
-    double min, max;             /* INT, REAL: inclusive bounds, none when both are 0 */
-    size_t at_least, at_most;    /* list: how many elements; at_most 0 = any number */
-    const char *const *choices;  /* CHOICE: names, ended by NULL */
+    bool list;                  /* the struct holds a pointer to malloc'ed elements instead, NULL for none */
+    size_t count_offset;        /* list: of their count, a size_t */
+    double min, max;            /* INT, REAL: inclusive bounds, none when both are 0 */
+    size_t at_least, at_most;   /* list: how many elements; at_most 0 = any number */
+    const char *const *choices; /* CHOICE: names, ended by NULL */
+    size_t choice_stride; /* CHOICE: bytes from one name to the next, where they stand in the rows of a table;
+                             0: side by side */
     const up_config_schema *map; /* MAP */
     bool required;
     const char *fallback; /* YAML text of a value not given; NULL = zero, empty, or a map of defaults */
     const char *help;     /* one line */
 } up_config_row;
+
+/* CHOICE: the name of choice i, NULL behind the last one. */
+static inline const char *up_config_choice(const up_config_row *row, int i) {
+    size_t stride = row->choice_stride ? row->choice_stride : sizeof *row->choices;
+    return *(const char *const *)(const void *)((const char *)row->choices + (size_t)i * stride);
+}
 
 struct up_config_schema {
     const up_config_row *rows;

@@ -36,7 +36,7 @@ static int add_one(yaml_document_t *document, const up_config_row *row, const ch
     case UP_CONFIG_STRING:
         return add_text(document, *(char *const *)item, YAML_DOUBLE_QUOTED_SCALAR_STYLE);
     case UP_CONFIG_CHOICE:
-        return add_text(document, row->choices[*(const int *)item], YAML_PLAIN_SCALAR_STYLE);
+        return add_text(document, up_config_choice(row, *(const int *)item), YAML_PLAIN_SCALAR_STYLE);
     case UP_CONFIG_MAP:
         return dump_map(document, row->map, item);
     }
@@ -115,8 +115,8 @@ static void describe(const up_config_schema *schema, const char *prefix, FILE *o
                  row->list && row->type == UP_CONFIG_MAP ? ".N" : "");
         if (row->type != UP_CONFIG_MAP) {
             fprintf(out, "%s: %s%s", path, row->list ? "list of " : "", up_config_wanted(row));
-            for (int i = 0; row->type == UP_CONFIG_CHOICE && row->choices[i]; i++)
-                fprintf(out, "%s%s", i ? ", " : " of ", row->choices[i]);
+            for (int i = 0; row->type == UP_CONFIG_CHOICE && up_config_choice(row, i); i++)
+                fprintf(out, "%s%s", i ? ", " : " of ", up_config_choice(row, i));
             fprintf(out, "; %s%s; %s\n",
                     row->required   ? "required"
                     : row->fallback ? "default "

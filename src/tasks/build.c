@@ -1,308 +1,370 @@
-/* build.c - rows of a list -> packed batch: inputs first, then the target set. Formats: paper figures 3
- * and 5. */
-#include "tasks/source.h"
+/* build.c - rows of a list -> a packed batch of inputs, what is true of them, and those targets that belong
+ * to this batch alone. Formats: paper figures 3 and 5. Every random choice is a function of the seed, the
+ * source and the number of the sample. */
 #include "data/corrupt.h"
-#include "uniperceiver/image.h"
+#include "data/picture.h"
+#include "tasks/source.h"
 #include "uniperceiver/random.h"
 #include "uniperceiver/video.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-typedef struct job {
+/* What a draw is for. */
+enum { PURPOSE_CUT = 1, PURPOSE_MASK, PURPOSE_INPUT_KEY, PURPOSE_TARGET_KEY, PURPOSE_TARGETS };
+
+struct up_builder {
     const up_source *source;
     const up_build_options *options;
     up_work *work;
+    uint64_t sample;          /* number of the sample at hand */
     int32_t *ids, *corrupted; /* [text_limit] */
     uint8_t *read;
-    float *pixels, *patches; /* [3, S, S]; [frames, cells, 3 patch^2] */
-    up_image *frames;        /* [config->frames] */
-} job;
+    uint8_t *patches; /* [frames, cells, 3 patch^2] */
+    up_image *frames; /* [config->frames] */
+};
 
-static up_status job_begin(job *j) {
-    const up_config *c = j->source->world->config;
-    size_t limit = (size_t)j->source->settings->text_limit,
-           pixels = 3 * (size_t)c->image_size * (size_t)c->image_size;
-    size_t frames = j->source->task->video ? (size_t)c->frames : 1;
-    j->ids = malloc(limit * sizeof *j->ids);
-    j->corrupted = malloc(limit * sizeof *j->corrupted);
-    j->read = malloc(limit);
-    j->pixels = malloc(pixels * sizeof *j->pixels);
-    j->patches = malloc(frames * pixels * sizeof *j->patches);
-    j->frames = calloc(frames, sizeof *j->frames);
-    if (!j->ids || !j->corrupted || !j->read || !j->pixels || !j->patches || !j->frames)
-        return up_fail(UP_ERR_MEMORY, j->source->settings->name, "no memory for a sample");
+static up_status builder_begin(up_builder *b) {
+    const up_config *c = b->source->world->config;
+    size_t limit = (size_t)b->source->settings->text_limit;
+    size_t frames = b->source->task->video ? (size_t)c->frames : 1;
+    b->ids = malloc(limit * sizeof *b->ids);
+    b->corrupted = malloc(limit * sizeof *b->corrupted);
+    b->read = malloc(limit);
+    b->patches = malloc(frames * up_picture_bytes(c));
+    b->frames = calloc(frames, sizeof *b->frames);
+    if (!b->ids || !b->corrupted || !b->read || !b->patches || !b->frames)
+        return up_fail(UP_ERR_MEMORY, b->source->settings->name, "no memory for a sample");
     return UP_OK;
 }
 
-static void job_end(job *j) {
-    free(j->ids);
-    free(j->corrupted);
-    free(j->read);
-    free(j->pixels);
-    free(j->patches);
-    free(j->frames);
+static void builder_end(up_builder *b) {
+    free(b->ids);
+    free(b->corrupted);
+    free(b->read);
+    free(b->patches);
+    free(b->frames);
+}
+
+/* Number of the i-th sample of the batch. */
+static uint64_t sample_of(const up_builder *b, const size_t *rows, int i) {
+    return b->options->training ? b->options->first + (uint64_t)i : rows[i];
+}
+
+static up_rng draw(const up_builder *b, uint64_t purpose) {
+    return up_rng_make(b->options->seed, b->source->number, b->sample, purpose);
+}
+
+/* Who a sequence is: not the seed's business, which drop path takes beside it. */
+static uint64_t key_of(const up_builder *b, uint64_t purpose) {
+    up_rng rng = up_rng_make(0, b->source->number, b->sample, purpose);
+    uint64_t high = up_rng_u32(&rng);
+    return high << 32 | up_rng_u32(&rng);
+}
+
+/* Room for `wanted` values of 4 bytes; `array` points to the pointer. */
+static up_status reserve(void *array, int *capacity, int wanted) {
+    void **memory = array;
+    if (wanted <= *capacity) return UP_OK;
+    int room = *capacity ? *capacity : 256;
+    while (room < wanted) room *= 2;
+    void *grown = realloc(*memory, (size_t)room * 4);
+    if (!grown) return up_fail(UP_ERR_MEMORY, "labels", "%d wanted", room);
+    *memory = grown;
+    *capacity = room;
+    return UP_OK;
 }
 
 static up_status put_label(up_work *w, int place, int32_t label) {
-    if (place >= w->label_capacity) {
-        int room = w->label_capacity ? 2 * w->label_capacity : 256;
-        while (room <= place) room *= 2;
-        int32_t *grown = realloc(w->labels, (size_t)room * sizeof *grown);
-        if (!grown) return up_fail(UP_ERR_MEMORY, "labels", "%d wanted", room);
-        w->labels = grown;
-        w->label_capacity = room;
-    }
+    UP_TRY(reserve(&w->labels, &w->label_capacity, place + 1));
     w->labels[place] = label;
     return UP_OK;
 }
 
-static up_status tokenize(job *j, const char *text, int *count) {
+static up_status tokenize(up_builder *b, const char *text, int *count) {
     size_t n = 0;
-    up_status status = up_tokenize_closed(j->source->world->tokenizer, text, strlen(text),
-                                          (size_t)j->source->settings->text_limit, j->ids, &n);
+    up_status status = up_tokenize_closed(b->source->world->tokenizer, text, strlen(text),
+                                          (size_t)b->source->settings->text_limit, b->ids, &n);
     *count = (int)n;
     return status;
 }
 
 /* ---- pixels ---- */
 
-typedef struct crop {
-    double x, y;
-    int mirror;
-} crop;
-
-static crop choose_crop(const job *j, up_rng *rng) {
-    if (!j->options->training) return (crop){0.5, 0.5, 0};
-    crop c = {up_rng_uniform(rng), up_rng_uniform(rng), 0};
-    c.mirror = up_rng_u32(rng) & 1 && j->source->settings->flip;
-    return c;
+static up_cut choose_cut(const up_builder *b, up_rng *rng) {
+    const up_task_settings *t = b->source->settings;
+    if (!b->options->training) return up_cut_middle;
+    up_cut cut = {.resize = (int)t->resize};
+    cut.x = up_rng_uniform(rng);
+    cut.y = up_rng_uniform(rng);
+    cut.mirror = up_rng_u32(rng) & 1 && t->flip;
+    return cut;
 }
 
-static void mirror(up_image *image) {
-    for (int y = 0; y < image->height; y++)
-        for (int x = 0; x < image->width / 2; x++)
-            for (int c = 0; c < 3; c++) {
-                uint8_t *a = &image->data[(y * image->width + x) * 3 + c];
-                uint8_t *b = &image->data[(y * image->width + image->width - 1 - x) * 3 + c];
-                uint8_t swap = *a;
-                *a = *b;
-                *b = swap;
-            }
-}
-
-/* One picture or frame -> patches [cells, 3 patch^2]. */
-static up_status to_patches(job *j, const up_image *image, int resize, const crop *where,
-                            const up_pixel_norm *norm, float *out) {
-    const up_config *c = j->source->world->config;
-    up_image square = {0};
-    UP_TRY(up_image_square(image, resize, c->image_size, where->x, where->y, &square));
-    if (where->mirror) mirror(&square);
-    up_image_normalize(&square, norm, j->pixels);
-    up_image_free(&square);
-    return up_image_patches(j->pixels, c->image_size, c->image_size, c->patch, out);
-}
-
-static up_status put_image(job *j, size_t row, up_rng *rng) {
-    const up_config *c = j->source->world->config;
-    const up_task_settings *t = j->source->settings;
+static up_status put_image(up_builder *b, size_t row) {
+    const up_config *c = b->source->world->config;
+    up_rng rng = draw(b, PURPOSE_CUT);
+    up_cut cut = choose_cut(b, &rng);
     up_image image = {0};
     char *path = NULL;
-    UP_TRY(up_table_file(&j->source->table, row, j->source->image, &path));
-    up_status status = up_image_read(path, &j->source->world->limits, &image);
-    free(path);
-    crop where = choose_crop(j, rng);
-    int resize = t->resize && j->options->training ? (int)t->resize : c->image_resize;
-    if (status == UP_OK) status = to_patches(j, &image, resize, &where, &up_pixel_norm_image, j->patches);
+    up_status status = UP_OK;
+    UP_GO(up_table_file(&b->source->table, row, b->source->image, &path));
+    UP_GO(up_image_read(path, &b->source->world->limits, &image));
+    UP_GO(up_picture_patches(c, &image, 0, &cut, b->patches));
+    UP_GO(up_batch_image(&b->work->batch, b->patches, up_config_cells(c)));
+done:
     up_image_free(&image);
-    return status == UP_OK ? up_batch_image(&j->work->batch, c, j->patches, up_config_cells(c)) : status;
+    free(path);
+    return status;
 }
 
-static up_status put_video(job *j, size_t row, up_rng *rng) {
-    const up_config *c = j->source->world->config;
-    const up_task_settings *t = j->source->settings;
-    int cells = up_config_cells(c);
-    char *path = NULL;
-    UP_TRY(up_table_file(&j->source->table, row, j->source->video, &path));
+static up_status put_video(up_builder *b, size_t row) {
+    const up_config *c = b->source->world->config;
+    up_rng rng = draw(b, PURPOSE_CUT);
     up_video_clip clip = {.frames = c->frames,
                           .stride = c->video_stride,
                           .start = -1,
-                          .fraction = j->options->training ? up_rng_uniform(rng) : -1};
-    up_status status = up_video_read(path, &clip, &j->source->world->limits, j->frames);
+                          .fraction = b->options->training ? up_rng_uniform(&rng) : -1};
+    up_cut cut = choose_cut(b, &rng);
+    char *path = NULL;
+    up_status status = UP_OK;
+    UP_GO(up_table_file(&b->source->table, row, b->source->video, &path));
+    UP_GO(up_video_read(path, &clip, &b->source->world->limits, b->frames));
+    for (int f = 0; f < c->frames; f++)
+        UP_GO(up_picture_patches(c, &b->frames[f], 1, &cut, b->patches + (size_t)f * up_picture_bytes(c)));
+    UP_GO(up_batch_video(&b->work->batch, b->patches, c->frames, up_config_cells(c), 0));
+done:
+    for (int f = 0; f < c->frames; f++) up_image_free(&b->frames[f]);
     free(path);
-    if (status != UP_OK) return status;
-    crop where = choose_crop(j, rng);
-    int resize = t->resize && j->options->training ? (int)t->resize : c->video_resize;
-    const up_pixel_norm *norm = c->frames_as_images ? &up_pixel_norm_image : &up_pixel_norm_video;
-    size_t frame_values = (size_t)cells * 3 * (size_t)c->patch * (size_t)c->patch;
-    for (int f = 0; f < c->frames; f++) {
-        if (status == UP_OK)
-            status =
-                to_patches(j, &j->frames[f], resize, &where, norm, j->patches + (size_t)f * frame_values);
-        up_image_free(&j->frames[f]);
-    }
-    return status == UP_OK ? up_batch_video(&j->work->batch, c, j->patches, c->frames, cells, 0) : status;
+    return status;
 }
 
-/* ---- inputs ---- */
+/* ---- texts ---- */
 
-/* Label of a language-modelling read-out: the id's place in the target set; -1 (left out) for ids outside it.
+/* Label of a language-modelling read-out: the id's place in the vocabulary; -1 (left out) for ids outside it.
  */
-static up_status put_word_label(job *j, int place, int32_t id) {
-    return put_label(j->work, place, j->source->world->vocabulary_index[id]);
+static up_status put_word_label(up_builder *b, int place, int32_t id) {
+    return put_label(b->work, place, b->source->world->vocabulary_index[id]);
 }
 
-static up_status put_masked_text(job *j, up_rng *rng, int count) {
-    const up_world *w = j->source->world;
-    up_masking masking = {j->source->settings->mask, w->vocabulary, w->vocabulary_count,
-                          !j->options->training};
-    up_batch *b = &j->work->batch;
-    up_mask_words(w->tokenizer, &masking, rng, j->ids, count, j->corrupted, j->read);
-    int place = b->queries;
+static up_status tokenize_cell(up_builder *b, size_t row, int *count) {
+    return tokenize(b, up_table_cell(&b->source->table, row, b->source->text), count);
+}
+
+static up_status put_whole(up_builder *b, size_t row) {
+    int count;
+    UP_TRY(tokenize_cell(b, row, &count));
+    return up_batch_text(&b->work->batch, b->ids, count, 0, NULL);
+}
+
+static up_status put_masked(up_builder *b, size_t row) {
+    const up_world *w = b->source->world;
+    up_batch *batch = &b->work->batch;
+    up_masking masking = {b->source->settings->mask, w->vocabulary, w->vocabulary_count,
+                          !b->options->training};
+    up_rng rng = draw(b, PURPOSE_MASK);
+    int count, place = batch->readouts;
+    UP_TRY(tokenize_cell(b, row, &count));
+    up_mask_words(w->tokenizer, &masking, &rng, b->ids, count, b->corrupted, b->read);
     for (int i = 0; i < count; i++)
-        if (j->read[i]) UP_TRY(put_word_label(j, place++, j->ids[i]));
-    return up_batch_text(b, j->corrupted, count, 0, j->read);
+        if (b->read[i]) UP_TRY(put_word_label(b, place++, b->ids[i]));
+    return up_batch_text(batch, b->corrupted, count, 0, b->read);
 }
 
-static up_status put_words(job *j, int count) {
-    up_batch *b = &j->work->batch;
-    for (int i = 0; i < count; i++) UP_TRY(put_word_label(j, b->queries + i, j->ids[i]));
-    return up_batch_words_and_slots(b, j->ids, count);
+static up_status put_slots(up_builder *b, size_t row) {
+    up_batch *batch = &b->work->batch;
+    int count;
+    UP_TRY(tokenize_cell(b, row, &count));
+    for (int i = 0; i < count; i++) UP_TRY(put_word_label(b, batch->readouts + i, b->ids[i]));
+    return up_batch_words_and_slots(batch, b->ids, count);
 }
 
 /* The question, then the slot, at position 0 as in the released models. */
-static up_status put_question(job *j) {
+static up_status put_question(up_builder *b, size_t row) {
+    (void)row;
     int count;
-    UP_TRY(tokenize(j, j->source->settings->question, &count));
-    UP_TRY(up_batch_text(&j->work->batch, j->ids, count, 0, NULL));
-    return up_batch_text(&j->work->batch, (int32_t[]){-1}, 1, 0, (uint8_t[]){1});
+    UP_TRY(tokenize(b, b->source->settings->question, &count));
+    UP_TRY(up_batch_text(&b->work->batch, b->ids, count, 0, NULL));
+    return up_batch_text(&b->work->batch, (int32_t[]){UP_ID_SPE}, 1, 0, (uint8_t[]){1});
 }
 
-static up_status put_text(job *j, size_t row, up_rng *rng) {
-    int count;
-    up_objective objective = j->source->task->objective;
-    if (objective == UP_ANSWER) return put_question(j);
-    UP_TRY(tokenize(j, up_table_cell(&j->source->table, row, j->source->text), &count));
-    if (objective == UP_MLM) return put_masked_text(j, rng, count);
-    if (objective == UP_AR) return put_words(j, count);
-    return up_batch_text(&j->work->batch, j->ids, count, 0, NULL);
-}
+const up_text_form up_text_whole = {.put = put_whole, .leading = 1};
+const up_text_form up_text_masked = {.put = put_masked};
+const up_text_form up_text_slots = {.put = put_slots, .written = 1};
+const up_text_form up_text_question = {.put = put_question, .asked = 1};
+
+/* ---- inputs ---- */
 
 /* [<SPE>, image, video, text]: the parts that the task's row names. */
-static up_status put_input(job *j, size_t row, int place) {
-    const up_task *t = j->source->task;
-    up_batch *b = &j->work->batch;
-    up_rng rng = up_rng_make(j->options->seed, j->options->moment, row, (uint64_t)(t - up_tasks_table));
-    int leading = t->objective == UP_CLASSIFY || t->objective == UP_RETRIEVE;
-    UP_TRY(up_batch_open(b, UP_SIDE_INPUT, leading));
-    if (t->image) UP_TRY(put_image(j, row, &rng));
-    if (t->video) UP_TRY(put_video(j, row, &rng));
-    if (t->text) UP_TRY(put_text(j, row, &rng));
-    UP_TRY(up_batch_close(b));
-    if (j->source->class_of_row) return put_label(j->work, place, j->source->class_of_row[row]);
-    return t->objective == UP_RETRIEVE ? put_label(j->work, place, place) : UP_OK;
+static up_status put_input(up_builder *b, size_t row) {
+    const up_task *t = b->source->task;
+    up_batch *batch = &b->work->batch;
+    int place = batch->readouts;
+    UP_TRY(up_batch_open(batch, UP_SIDE_INPUT, up_task_leads(t)));
+    if (t->image) UP_TRY(put_image(b, row));
+    if (t->video) UP_TRY(put_video(b, row));
+    if (t->text) UP_TRY(t->text->put(b, row));
+    UP_TRY(up_batch_close_as(batch, key_of(b, PURPOSE_INPUT_KEY)));
+    if (t->targets == UP_TARGETS_CLASSES) return put_label(b->work, place, b->source->class_of_row[row]);
+    return t->targets == UP_TARGETS_TEXTS ? put_label(b->work, place, place) : UP_OK;
 }
 
-/* ---- target sets ---- */
+/* ---- targets of this batch alone ---- */
 
-up_status up_source_target_text(const up_source *s, const char *cell, char **text) {
-    const char *pattern = s->settings->template_text ? s->settings->template_text : "{}";
-    const char *hole = strstr(pattern, "{}");
-    size_t head = hole ? (size_t)(hole - pattern) : strlen(pattern),
-           room = strlen(pattern) + strlen(cell) + 1;
-    *text = malloc(room);
-    if (!*text) return up_fail(UP_ERR_MEMORY, s->settings->name, "no memory for a target text");
-    memcpy(*text, pattern, head);
-    strcpy(*text + head, hole ? cell : "");
-    if (hole) strcat(*text, hole + 2);
-    return UP_OK;
-}
-
-static up_status put_target_text(job *j, const char *cell) {
+static up_status put_target_text(up_builder *b, size_t row) {
+    const up_source *s = b->source;
+    up_batch *targets = &b->work->targets;
     char *text = NULL;
     int count;
-    UP_TRY(up_source_target_text(j->source, cell, &text));
-    up_status status = tokenize(j, text, &count);
+    UP_TRY(up_task_target_text(s->settings->template_text, up_table_cell(&s->table, row, s->target), &text));
+    up_status status = tokenize(b, text, &count);
     free(text);
     if (status != UP_OK) return status;
-    UP_TRY(up_batch_open(&j->work->batch, UP_SIDE_TARGET, 1));
-    UP_TRY(up_batch_text(&j->work->batch, j->ids, count, 0, NULL));
-    return up_batch_close(&j->work->batch);
+    UP_TRY(up_batch_open(targets, UP_SIDE_TARGET, 1));
+    UP_TRY(up_batch_text(targets, b->ids, count, 0, NULL));
+    return up_batch_close_as(targets, key_of(b, PURPOSE_TARGET_KEY));
 }
 
-/* A vocabulary entry is the sequence [<SPE>, v, end]. */
-static up_status put_vocabulary(job *j) {
-    const up_world *w = j->source->world;
-    for (int i = 0; i < w->vocabulary_count; i++) {
-        int32_t entry[2] = {w->vocabulary[i], UP_TOKEN_END};
-        UP_TRY(up_batch_open(&j->work->batch, UP_SIDE_TARGET, 1));
-        UP_TRY(up_batch_text(&j->work->batch, entry, 2, 0, NULL));
-        UP_TRY(up_batch_close(&j->work->batch));
-    }
-    return UP_OK;
+/* The tokens of a target behind its leading <SPE>: all are text, so that token i lies in row i. */
+static const int32_t *tokens_of(const up_batch *targets, int sequence, int *count) {
+    const int32_t *q = targets->sequence + (size_t)sequence * UP_SEQ_FIELDS;
+    *count = q[UP_SEQ_Q_COUNT] - 1;
+    return targets->text_id + q[UP_SEQ_Q_START] + 1;
 }
 
-static up_status put_targets(job *j, const size_t *rows, int count) {
-    const up_source *s = j->source;
-    switch (s->task->objective) {
-    case UP_MLM:
-    case UP_AR:
-        return put_vocabulary(j);
-    case UP_CLASSIFY:
-    case UP_ANSWER:
-        for (size_t i = 0; i < s->class_count; i++) UP_TRY(put_target_text(j, s->classes[i]));
-        return UP_OK;
-    case UP_RETRIEVE:
-        for (int i = 0; i < count; i++)
-            UP_TRY(put_target_text(j, up_table_cell(&s->table, rows[i], s->target)));
-        return UP_OK;
-    }
-    return UP_OK;
+static int equal_texts(const up_batch *targets, int a, int b) {
+    int m, n;
+    const int32_t *x = tokens_of(targets, a, &m), *y = tokens_of(targets, b, &n);
+    return m == n && !memcmp(x, y, (size_t)m * sizeof *x);
 }
 
-/* Drop path: a branch of a layer is left out for a whole sequence with probability p, else scaled by 1 / (1 -
- * p). */
-static up_status choose_drops(job *j) {
-    up_work *w = j->work;
-    const up_config *c = j->source->world->config;
-    double p = c->drop_path;
-    w->dropping = j->options->training && p > 0;
-    if (!w->dropping) return UP_OK;
-    size_t count = 2 * (size_t)c->layers * (size_t)w->batch.sequences;
-    if (count > w->drop_capacity) {
-        float *grown = realloc(w->drop, 2 * count * sizeof *grown);
-        if (!grown) return up_fail(UP_ERR_MEMORY, "drop path", "%zu factors wanted", count);
-        w->drop = grown;
-        w->drop_capacity = 2 * count;
+/* Equal texts are no negatives of each other: each gets the number of the first one. Open addressing by a
+ * hash of the tokens; slots hold a sequence + 1. */
+static up_status group_texts(up_work *w) {
+    const up_batch *targets = &w->targets;
+    size_t room = 16;
+    while (room < 2 * (size_t)targets->sequences) room *= 2;
+    int *slots = calloc(room, sizeof *slots);
+    if (!slots) return up_fail(UP_ERR_MEMORY, "target texts", "%zu slots wanted", room);
+    up_status status = UP_OK;
+    UP_GO(reserve(&w->groups, &w->group_capacity, targets->sequences));
+    for (int s = 0; s < targets->sequences; s++) {
+        int count;
+        const int32_t *ids = tokens_of(targets, s, &count);
+        uint64_t hash = 14695981039346656037u;
+        for (int i = 0; i < count; i++) hash = (hash ^ (uint32_t)ids[i]) * 1099511628211u;
+        size_t slot = (hash ^ hash >> 32) & (room - 1);
+        while (slots[slot] && !equal_texts(targets, slots[slot] - 1, s)) slot = (slot + 1) & (room - 1);
+        if (!slots[slot]) slots[slot] = s + 1;
+        w->groups[s] = slots[slot] - 1;
     }
-    up_rng rng = up_rng_make(j->options->seed, j->options->moment, 0, 0x64726f70 /* "drop" */);
-    for (size_t i = 0; i < count; i++) w->drop[i] = up_rng_uniform(&rng) < p ? 0.0f : (float)(1 / (1 - p));
+    w->loss.group_x = w->loss.group_y = w->groups;
+done:
+    free(slots);
+    return status;
+}
+
+static up_status put_texts(up_builder *b, const size_t *rows, int count) {
+    for (int i = 0; i < count; i++) {
+        b->sample = sample_of(b, rows, i);
+        UP_TRY(put_target_text(b, rows[i]));
+    }
+    return group_texts(b->work);
+}
+
+/* Beside the batch's own words, `drawn` others: the first of a permutation of the vocabulary that are not its
+ * own. chosen [vocabulary]: 1 own, 2 drawn, 0 neither. */
+static void draw_words(up_builder *b, int drawn, int32_t *chosen) {
+    uint64_t count = (uint64_t)b->source->world->vocabulary_count;
+    b->sample = b->options->first;
+    up_rng rng = draw(b, PURPOSE_TARGETS);
+    uint64_t key = up_rng_u32(&rng);
+    key = key << 32 | up_rng_u32(&rng);
+    for (uint64_t i = 0; drawn > 0; i++) {
+        int32_t *place = &chosen[up_permute(key, count, i)];
+        drawn -= !*place;
+        if (!*place) *place = 2;
+    }
+}
+
+static up_status put_word(up_work *w, int32_t id, float bias) {
+    int place = w->targets.sequences;
+    UP_TRY(reserve(&w->bias, &w->bias_capacity, place + 1));
+    w->bias[place] = bias;
+    UP_TRY(up_batch_open(&w->targets, UP_SIDE_TARGET, 1));
+    UP_TRY(up_batch_text(&w->targets, (int32_t[]){id, UP_TOKEN_END}, 2, 0, NULL));
+    return up_batch_close_as(&w->targets, (uint64_t)id);
+}
+
+/* An approximation of the whole vocabulary: the batch's own words, which are in the set for certain, and
+ * `sampled_targets` of the others, each of them with the same probability p. exp(z) / p of a drawn one stands
+ * for those that were not drawn, so that the sum over the set is on average the sum over the vocabulary:
+ * its logit becomes z - log p (Jean et al. 2015). */
+static up_status put_sampled_words(up_builder *b) {
+    const up_world *world = b->source->world;
+    up_work *w = b->work;
+    int count = world->vocabulary_count, own = 0;
+    int32_t *chosen = calloc((size_t)(count ? count : 1), sizeof *chosen);
+    if (!chosen) return up_fail(UP_ERR_MEMORY, b->source->settings->name, "%d words wanted", count);
+    for (int i = 0; i < w->batch.readouts; i++) {
+        if (w->labels[i] < 0) continue;
+        own += !chosen[w->labels[i]];
+        chosen[w->labels[i]] = 1;
+    }
+    int64_t wanted = b->source->settings->sampled_targets;
+    int drawn = wanted < count - own ? (int)wanted : count - own;
+    float correction = drawn ? (float)-log((double)drawn / (double)(count - own)) : 0;
+    up_status status = UP_OK;
+    draw_words(b, drawn, chosen);
+    for (int i = 0; i < count; i++) {
+        if (!chosen[i]) continue;
+        UP_GO(put_word(w, world->vocabulary[i], chosen[i] == 2 ? correction : 0));
+        chosen[i] = w->targets.sequences - 1; /* its place in the set from here on */
+    }
+    for (int i = 0; i < w->batch.readouts; i++)
+        if (w->labels[i] >= 0) w->labels[i] = chosen[w->labels[i]];
+    w->loss.bias = w->bias;
+done:
+    free(chosen);
+    return status;
+}
+
+static up_status put_targets(up_builder *b, const size_t *rows, int count) {
+    const up_source *s = b->source;
+    if (s->task->targets == UP_TARGETS_TEXTS) return put_texts(b, rows, count);
+    if (b->options->training && s->settings->sampled_targets) return put_sampled_words(b);
     return UP_OK;
 }
 
 up_status up_source_build(const up_source *s, const up_build_options *options, const size_t *rows, int count,
                           up_work *work) {
-    job j = {.source = s, .options = options, .work = work};
+    up_builder b = {.source = s, .options = options, .work = work};
     up_status status = UP_OK;
-    UP_GO(job_begin(&j));
-    UP_GO(up_batch_begin(&work->batch, s->world->config));
-    for (int i = 0; i < count; i++) UP_GO(put_input(&j, rows[i], i));
-    UP_GO(put_targets(&j, rows, count));
-    UP_GO(choose_drops(&j));
     work->source = s;
     work->loss = (up_loss){.task = s->temperature,
-                           .labels = work->labels,
-                           .symmetric = s->task->objective == UP_RETRIEVE,
+                           .symmetric = s->task->both,
                            .smoothing = (float)s->settings->smoothing,
                            .weight = (float)s->settings->loss_weight};
+    UP_GO(builder_begin(&b));
+    UP_GO(up_batch_begin(&work->batch, s->world->config));
+    UP_GO(up_batch_begin(&work->targets, s->world->config));
+    for (int i = 0; i < count; i++) {
+        b.sample = sample_of(&b, rows, i);
+        UP_GO(put_input(&b, rows[i]));
+    }
+    UP_GO(put_targets(&b, rows, count));
+    work->loss.labels = work->labels;
 done:
-    job_end(&j);
+    builder_end(&b);
     return status;
 }
 
 void up_work_free(up_work *w) {
     up_batch_free(&w->batch);
+    up_batch_free(&w->targets);
     free(w->labels);
-    free(w->drop);
+    free(w->groups);
+    free(w->bias);
     memset(w, 0, sizeof *w);
 }

@@ -7,14 +7,16 @@
 #define TASK(field) UP_CONFIG_AT(up_task_settings, field)
 static const up_config_row task_rows[] = {
     {"name", UP_CONFIG_STRING, TASK(name), .help = "for logs and overrides; default: the kind"},
-    {"kind", UP_CONFIG_CHOICE, TASK(kind), .choices = up_task_names, .required = true,
-     .help = "row of the task table"},
+    {"kind", UP_CONFIG_CHOICE, TASK(kind), .choices = &up_tasks_table[0].name,
+     .choice_stride = sizeof(up_task), .required = true, .help = "row of the task table"},
     {"data", UP_CONFIG_STRING, TASK(data), .required = true, .help = "TSV list with a line of column names"},
     {"image", UP_CONFIG_STRING, TASK(image), .fallback = "image", .help = "column of picture files"},
     {"video", UP_CONFIG_STRING, TASK(video), .fallback = "video", .help = "column of video files"},
     {"text", UP_CONFIG_STRING, TASK(text), .fallback = "text", .help = "column of texts"},
     {"target", UP_CONFIG_STRING, TASK(target), .fallback = "label",
      .help = "column of class names, texts or answers"},
+    {"classes", UP_CONFIG_STRING, TASK(classes),
+     .help = "file of class names or answers, one a line; default: those that the rows have"},
     {"question", UP_CONFIG_STRING, TASK(question), .help = "vqa: the question"},
     {"template", UP_CONFIG_STRING, TASK(template_text), .help = "target text, {} stands for the cell"},
     {"weight", UP_CONFIG_REAL, TASK(weight), .fallback = "1", .min = 0, .max = 1e6,
@@ -29,6 +31,9 @@ static const up_config_row task_rows[] = {
      .help = "tokens of a text, the end token included"},
     {"mask", UP_CONFIG_REAL, TASK(mask), .fallback = "0.15", .min = 0.01, .max = 0.9,
      .help = "mlm: share of words"},
+    {"sampled_targets", UP_CONFIG_INT, TASK(sampled_targets), .fallback = "0", .min = 0, .max = 1e9,
+     .help = "training, language tasks: an approximation: compare with the batch's own words and so many "
+             "drawn ones; 0: with the whole vocabulary"},
     {"resize", UP_CONFIG_INT, TASK(resize), .fallback = "0", .min = 0, .max = 16384,
      .help = "short side before the crop; 0: the model's"},
     {"limit", UP_CONFIG_INT, TASK(limit), .fallback = "0", .min = 0, .max = 1e9,
@@ -39,8 +44,14 @@ static const up_config_row task_rows[] = {
 const up_config_schema up_task_schema = {task_rows, sizeof(up_task_settings)};
 
 up_status up_task_settings_fill(up_task_settings *t) {
-    if (!t->name) t->name = strdup(up_task_names[t->kind]);
+    const up_task *task = &up_tasks_table[t->kind];
+    if (!t->name) t->name = strdup(task->name);
     if (!t->name) return up_fail(UP_ERR_MEMORY, "settings", "no memory for a name");
-    if (t->smoothing < 0) t->smoothing = up_tasks_table[t->kind].smoothing;
+    if (t->smoothing < 0) t->smoothing = task->smoothing;
+    if (t->sampled_targets && task->targets != UP_TARGETS_WORDS)
+        return up_fail(UP_ERR_ARGUMENT, t->name, "sampled_targets is for language tasks, %s is none",
+                       task->name);
+    if (t->classes && task->targets != UP_TARGETS_CLASSES)
+        return up_fail(UP_ERR_ARGUMENT, t->name, "%s is not compared with classes", task->name);
     return UP_OK;
 }

@@ -6,21 +6,23 @@
 
 typedef struct up_task_settings {
     char *name;                 /* for logs; NULL = the kind */
-    int kind;                   /* index into up_task_names and up_tasks_table */
+    int kind;                   /* index into up_tasks_table */
     char *data;                 /* a TSV list, see data/table.h */
     char *image, *video, *text; /* columns of the parts */
     char *target;               /* column of class names, of texts to retrieve, or of answers */
+    char *classes;              /* the class names or answers, one a line; NULL: those that the rows have */
     char *question;             /* vqa: the question */
     char *template_text;        /* target text with {} for the cell */
     double weight;              /* how often the task is drawn, relative to the others */
     int64_t batch;              /* samples an iteration */
     double smoothing;           /* < 0: the task's default */
     double loss_weight;
-    int64_t text_limit; /* tokens of a text, the end token included */
-    double mask;        /* share of words that MLM masks */
-    int64_t resize;     /* short side before the crop; 0: the model's image_resize or video_resize */
-    int64_t limit;      /* evaluation: at most so many rows; 0 = all */
-    bool flip;          /* training: mirror pictures at random */
+    int64_t text_limit;      /* tokens of a text, the end token included */
+    double mask;             /* share of words that MLM masks */
+    int64_t sampled_targets; /* language tasks, training: the batch's own words and so many more; 0: all */
+    int64_t resize;          /* short side before the crop; 0: the model's image_resize or video_resize */
+    int64_t limit;           /* evaluation: at most so many rows; 0 = all */
+    bool flip;               /* training: mirror pictures at random */
 } up_task_settings;
 
 extern const up_config_schema up_task_schema;

@@ -1,40 +1,44 @@
 /* source.c - opening a task's list, its classes, and the vocabulary of the language tasks. */
 #include "tasks/source.h"
+#include "tasks/classes.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-static int uses_target(const up_task *t) {
-    return t->objective != UP_MLM && t->objective != UP_AR;
+static up_status open_columns(up_source *s) {
+    const up_task *t = s->task;
+    const up_task_settings *c = s->settings;
+    if (t->image) UP_TRY(up_table_column(&s->table, c->image, &s->image));
+    if (t->video) UP_TRY(up_table_column(&s->table, c->video, &s->video));
+    if (t->text && !t->text->asked) UP_TRY(up_table_column(&s->table, c->text, &s->text));
+    if (t->targets != UP_TARGETS_WORDS) UP_TRY(up_table_column(&s->table, c->target, &s->target));
+    return UP_OK;
+}
+
+static up_status check(const up_source *s) {
+    const up_task_settings *settings = s->settings;
+    const up_config *c = s->world->config;
+    if (s->task->text && s->task->text->asked && !settings->question)
+        return up_fail(UP_ERR_ARGUMENT, settings->name, "wants a question");
+    if (c->vocabulary < UP_VOCAB_SIZE)
+        return up_fail(UP_ERR_ARGUMENT, settings->name,
+                       "the model's vocabulary of %d is smaller than the tokenizer's %d", c->vocabulary,
+                       UP_VOCAB_SIZE);
+    if (settings->text_limit > c->text_positions)
+        return up_fail(UP_ERR_ARGUMENT, settings->name,
+                       "text_limit %lld is more than the model's %d text positions",
+                       (long long)settings->text_limit, c->text_positions);
+    return UP_OK;
 }
 
 up_status up_source_open(const up_task_settings *settings, const up_world *world, up_source *s) {
     up_status status = UP_OK;
-    memset(s, 0, sizeof *s);
-    s->task = &up_tasks_table[settings->kind];
-    s->settings = settings;
-    s->world = world;
-    s->temperature =
-        up_config_task(world->config, s->task->temperature ? s->task->temperature : s->task->name);
-    if (s->temperature < 0) s->temperature = 0; /* an untrained task on a model without its neighbour */
+    *s = (up_source){.task = &up_tasks_table[settings->kind], .settings = settings, .world = world};
+    s->temperature = up_task_temperature(world->config, s->task->name);
+    UP_GO(check(s));
     UP_GO(up_table_read(settings->data, &s->table));
-    if (s->task->image) UP_GO(up_table_column(&s->table, settings->image, &s->image));
-    if (s->task->video) UP_GO(up_table_column(&s->table, settings->video, &s->video));
-    if (s->task->text && s->task->objective != UP_ANSWER)
-        UP_GO(up_table_column(&s->table, settings->text, &s->text));
-    if (uses_target(s->task)) UP_GO(up_table_column(&s->table, settings->target, &s->target));
-    if (s->task->objective == UP_CLASSIFY || s->task->objective == UP_ANSWER)
-        UP_GO(up_table_classes(&s->table, s->target, &s->classes, &s->class_count, &s->class_of_row));
-    if (s->task->objective == UP_ANSWER && !settings->question)
-        UP_GO(up_fail(UP_ERR_ARGUMENT, settings->name, "wants a question"));
-    if (world->config->vocabulary < UP_VOCAB_SIZE)
-        UP_GO(up_fail(UP_ERR_ARGUMENT, settings->name,
-                      "the model's vocabulary of %d is smaller than the tokenizer's %d",
-                      world->config->vocabulary, UP_VOCAB_SIZE));
-    if (settings->text_limit > world->config->text_positions)
-        UP_GO(up_fail(UP_ERR_ARGUMENT, settings->name,
-                      "text_limit %lld is more than the model's %d text positions",
-                      (long long)settings->text_limit, world->config->text_positions));
+    UP_GO(open_columns(s));
+    if (s->task->targets == UP_TARGETS_CLASSES) UP_GO(up_classes_open(s));
 done:
     if (status != UP_OK) up_source_close(s);
     return status;
@@ -42,8 +46,7 @@ done:
 
 void up_source_close(up_source *s) {
     up_table_free(&s->table);
-    free(s->classes);
-    free(s->class_of_row);
+    up_classes_close(s);
     memset(s, 0, sizeof *s);
 }
 
@@ -86,8 +89,7 @@ up_status up_world_collect(up_world *w, const up_source *sources, size_t count) 
     up_status status = seen && ids ? UP_OK : up_fail(UP_ERR_MEMORY, "target set", "no memory to collect it");
     int found = 0;
     for (size_t i = 0; i < count && status == UP_OK; i++)
-        if (sources[i].task->objective == UP_MLM || sources[i].task->objective == UP_AR)
-            status = mark_texts(w, &sources[i], seen);
+        if (sources[i].task->targets == UP_TARGETS_WORDS) status = mark_texts(w, &sources[i], seen);
     for (int i = 0; status == UP_OK && i < w->config->vocabulary; i++)
         if (seen[i]) ids[found++] = i;
     if (status == UP_OK) status = up_world_set_targets(w, ids, found);

@@ -1,13 +1,16 @@
-/* source.h - a task bound to its samples: rows of a list -> packed batch, labels and loss. The middle of the
- * program's one road; the loader calls it ahead of training, evaluation calls it with fixed choices. */
+/* source.h - a task bound to its samples: rows of a list -> packed inputs with their labels. The middle of
+ * the program's one road; the loader calls it ahead of training, evaluation calls it with fixed choices. What
+ * the inputs are compared with is a target set (sets.h), which the source only names. */
 #ifndef UP_TASKS_SOURCE_H
 #define UP_TASKS_SOURCE_H
 
 #include "data/table.h"
 #include "tasks/settings.h"
 #include "tasks/tasks.h"
+#include "uniperceiver/batch.h"
 #include "uniperceiver/image.h"
-#include "uniperceiver/run.h"
+#include "uniperceiver/loss.h"
+#include "uniperceiver/target_set.h"
 #include "uniperceiver/text.h"
 
 /* What all tasks share. */
@@ -24,25 +27,34 @@ typedef struct up_source {
     const up_task *task;
     const up_task_settings *settings; /* borrowed */
     const up_world *world;            /* borrowed */
-    int temperature;                  /* index of the task's temperature in the model */
+    up_target_set *set;               /* borrowed; what its inputs are compared with: up_sets_bind */
+    uint64_t number; /* of it among the sources of a run: tells their random choices apart. 0 at first */
+    int temperature; /* index of the task's temperature in the model */
     up_table table;
     size_t image, video, text, target; /* columns; only those the task uses are valid */
-    const char **classes;              /* UP_CLASSIFY: names of the target set */
+
+    /* UP_TARGETS_CLASSES */
+    const char **classes; /* [class_count] names */
     size_t class_count;
-    int *class_of_row;
+    int *class_of_row;     /* [table.rows]; -1: left out */
+    char *class_file;      /* what `classes` points into, where they came from a file */
+    int32_t *class_ids;    /* their texts as tokens, one after the other */
+    int64_t *class_starts; /* [class_count + 1] */
 } up_source;
 
 /* The work of one iteration. */
 typedef struct up_work {
     const up_source *source;
     int64_t iteration;
-    up_batch batch;
-    int32_t *labels; /* [Q] */
-    int label_capacity;
-    float *drop; /* [2L, S] or NULL when nothing is dropped */
-    size_t drop_capacity;
-    int dropping;
-    up_loss loss;
+    up_batch batch; /* inputs; Q = batch.readouts */
+    up_batch
+        targets;  /* sequences that belong to this batch alone and fill source->set; none: the set stands */
+    up_loss loss; /* points into what follows */
+
+    int32_t *labels; /* [Q] index of the true target, -1: left out */
+    int32_t *groups; /* [targets.sequences] UP_TARGETS_TEXTS: the first sample of an equal text */
+    float *bias;     /* [targets.sequences] sampled targets: -log of how likely each was in the set */
+    int label_capacity, group_capacity, bias_capacity;
 } up_work;
 
 up_status up_source_open(const up_task_settings *settings, const up_world *world, up_source *out);
@@ -56,17 +68,15 @@ up_status up_world_set_targets(up_world *world, const int32_t *ids, int count);
 void up_world_free(up_world *world);
 
 typedef struct up_build_options {
-    int training;    /* random crops, drop path; 0: centre crops, nothing dropped */
-    uint64_t seed;   /* of every random choice, with `moment` and the row */
-    uint64_t moment; /* epoch or iteration */
+    int training;   /* random crops and masks, sampled targets; 0: centre crops, the same choices each time */
+    uint64_t seed;  /* of every random choice, with the source's number and the sample's */
+    uint64_t first; /* training: number of the first sample, counted over all epochs; the others follow.
+                       Otherwise a sample's number is its row */
 } up_build_options;
 
-/* Build the work for `count` rows. work->batch and labels are reused from call to call. */
+/* Build the work for `count` rows. The memory of `work` is used again from call to call. */
 up_status up_source_build(const up_source *source, const up_build_options *options, const size_t *rows,
                           int count, up_work *work);
 void up_work_free(up_work *work);
-
-/* The target text of a row or class: the template with {} replaced; malloc'ed. */
-up_status up_source_target_text(const up_source *source, const char *cell, char **text);
 
 #endif

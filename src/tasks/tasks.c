@@ -1,44 +1,64 @@
-/* tasks.c - the table of tasks. A new task is a new row (and its name in the list below). */
+/* tasks.c - the table of tasks. A new task is a new row. */
 #include "tasks/tasks.h"
 
-#include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
 
 const up_task up_tasks_table[] = {
-    /* name                  image video text  objective    smoothing temperature */
-    {"image_classification", 1, 0, 0, UP_CLASSIFY, 0.1, NULL},
-    {"video_classification", 0, 1, 0, UP_CLASSIFY, 0.1, NULL},
-    {"mlm", 0, 0, 1, UP_MLM, 0.0, NULL},
-    {"ar", 0, 0, 1, UP_AR, 0.0, NULL},
-    {"image_mlm", 1, 0, 1, UP_MLM, 0.0, NULL},
-    {"caption", 1, 0, 1, UP_AR, 0.0, NULL},
-    {"image_text_retrieval", 1, 0, 0, UP_RETRIEVE, 0.1, NULL},
-    {"text_retrieval", 0, 0, 1, UP_RETRIEVE, 0.1, NULL},
-    {"video_text_retrieval", 0, 1, 0, UP_RETRIEVE, 0.1, "image_text_retrieval"},
-    {"video_caption", 0, 1, 1, UP_AR, 0.0, "caption"},
-    {"text_classification", 0, 0, 1, UP_CLASSIFY, 0.1, "text_retrieval"},
-    {"vqa", 1, 0, 1, UP_ANSWER, 0.1, "image_mlm"},
-    {NULL, 0, 0, 0, UP_CLASSIFY, 0.0, NULL},
-};
-
-const char *const up_task_names[] = {
-    "image_classification",
-    "video_classification",
-    "mlm",
-    "ar",
-    "image_mlm",
-    "caption",
-    "image_text_retrieval",
-    "text_retrieval",
-    "video_text_retrieval",
-    "video_caption",
-    "text_classification",
-    "vqa",
-    NULL,
+    {"image_classification", .image = 1, .targets = UP_TARGETS_CLASSES, .smoothing = 0.1,
+     .nearest = {"image_classification", "img_cls"}},
+    {"video_classification", .video = 1, .targets = UP_TARGETS_CLASSES, .smoothing = 0.1,
+     .nearest = {"video_classification", "video_cls"}},
+    {"mlm", .text = &up_text_masked, .targets = UP_TARGETS_WORDS,
+     .nearest = {"text_mlm", "mlm", "downstream"}},
+    {"ar", .text = &up_text_slots, .targets = UP_TARGETS_WORDS, .nearest = {"ar", "text_caption"}},
+    {"image_mlm", .image = 1, .text = &up_text_masked, .targets = UP_TARGETS_WORDS,
+     .nearest = {"image_mlm", "mlm", "downstream"}},
+    {"caption", .image = 1, .text = &up_text_slots, .targets = UP_TARGETS_WORDS, .nearest = {"caption"}},
+    {"image_text_retrieval", .image = 1, .targets = UP_TARGETS_TEXTS, .both = 1, .smoothing = 0.1,
+     .nearest = {"image_text_retrieval", "retrieve"}},
+    {"text_retrieval", .text = &up_text_whole, .targets = UP_TARGETS_TEXTS, .both = 1, .smoothing = 0.1,
+     .nearest = {"text_retrieval", "retrieve"}},
+    {"video_text_retrieval", .video = 1, .targets = UP_TARGETS_TEXTS, .both = 1, .smoothing = 0.1, .novel = 1,
+     .nearest = {"video_text_retrieval", "image_text_retrieval", "retrieve"}},
+    {"video_caption", .video = 1, .text = &up_text_slots, .targets = UP_TARGETS_WORDS, .novel = 1,
+     .nearest = {"video_caption", "caption"}},
+    {"text_classification", .text = &up_text_whole, .targets = UP_TARGETS_CLASSES, .smoothing = 0.1,
+     .novel = 1, .nearest = {"text_classification", "text_retrieval", "retrieve"}},
+    {"vqa", .image = 1, .text = &up_text_question, .targets = UP_TARGETS_CLASSES, .smoothing = 0.1,
+     .novel = 1, .nearest = {"vqa", "image_mlm", "mlm", "downstream"}},
+    {NULL},
 };
 
 const up_task *up_task_find(const char *name) {
     for (const up_task *t = up_tasks_table; t->name; t++)
         if (!strcmp(t->name, name)) return t;
     return NULL;
+}
+
+int up_task_temperature(const up_config *config, const char *name) {
+    const up_task *task = up_task_find(name);
+    if (!task) return up_config_task(config, name);
+    for (int i = 0; i < UP_TASK_NEAREST && task->nearest[i]; i++) {
+        int index = up_config_task(config, task->nearest[i]);
+        if (index >= 0) return index;
+    }
+    return 0;
+}
+
+up_status up_task_target_text(const char *form, const char *cell, char **text) {
+    if (!form) form = "{}";
+    size_t holes = 0, length = strlen(cell);
+    for (const char *hole = form; (hole = strstr(hole, "{}")); hole += 2) holes++;
+    char *out = malloc(strlen(form) + holes * length + 1);
+    *text = out;
+    if (!out) return up_fail(UP_ERR_MEMORY, "template", "no memory for a target text");
+    for (const char *hole; (hole = strstr(form, "{}")); form = hole + 2) {
+        size_t head = (size_t)(hole - form);
+        memcpy(out, form, head);
+        memcpy(out + head, cell, length);
+        out += head + length;
+    }
+    strcpy(out, form);
+    return UP_OK;
 }

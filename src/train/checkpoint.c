@@ -1,7 +1,7 @@
 /* checkpoint.c - saving and restoring a run. A checkpoint is a folder <run>/checkpoint-NNNNNNNN with
  *     model.safetensors      weights and configuration
- *     optimizer.safetensors  m.<name> and v.<name> of every trained tensor
- *     state.json             step counts, settings, and size and CRC-32 of the two files
+ *     optimizer.safetensors  m.<name> and v.<name> of every tensor that learns
+ *     state.json             counts and loss scale (state.c), settings, size and CRC-32 of the two files
  * It is written as "<folder>.partial", every file synced, then renamed and the run's folder synced: a folder
  * without
  * ".partial" is whole, and an older one is never touched before the newer is. */
@@ -46,7 +46,7 @@ static up_status write_moments(up_trainer *t, const char *path) {
     for (int order = 1; order <= 2; order++)
         for (int i = 0; i < p->count; i++) {
             const up_param *q = &p->list[i];
-            if (!q->trainable) continue;
+            if (!up_learns(t->stepper.gradients, i)) continue;
             snprintf(names[count], sizeof names[0], "%c.%s", order == 1 ? 'm' : 'v', q->name);
             specs[count] = (up_safetensor){
                 .name = names[count], .type = UP_ST_F32, .ndim = 2, .shape = {q->rows, q->cols}};
@@ -58,8 +58,8 @@ static up_status write_moments(up_trainer *t, const char *path) {
     UP_GO(up_safetensors_begin(path, NULL, 0, specs, count, &writer));
     for (int order = 1; order <= 2; order++)
         for (int i = 0; i < p->count; i++) {
-            if (!p->list[i].trainable) continue;
-            up_view v = up_run_moment(t->run, order, i);
+            if (!up_learns(t->stepper.gradients, i)) continue;
+            up_view v = up_optimizer_moment(t->stepper.optimizer, order, i);
             UP_GO(t->backend->ops->download(t->backend, values, v));
             UP_GO(up_safetensors_put(writer, values, (size_t)(v.rows * v.cols) * sizeof *values));
         }
@@ -79,7 +79,8 @@ static up_status read_moment(up_trainer *t, const up_safetensors *st, const char
     char name[UP_TENSOR_NAME_SIZE + 2];
     snprintf(name, sizeof name, "%c.%s", order == 1 ? 'm' : 'v', p->name);
     const up_safetensor *tensor = up_safetensors_find(st, name);
-    if (!tensor) return up_fail(UP_ERR_FORMAT, path, "tensor %s is missing", name);
+    if (!tensor)
+        return up_fail(UP_ERR_ARGUMENT, path, "tensor %s is missing: did `learn` leave it out?", name);
     if (tensor->count != p->rows * p->cols)
         return up_fail(UP_ERR_FORMAT, path, "tensor %s has %lld values, wanted %lld", name,
                        (long long)tensor->count, (long long)(p->rows * p->cols));
@@ -87,7 +88,8 @@ static up_status read_moment(up_trainer *t, const up_safetensors *st, const char
     if (!values) return up_fail(UP_ERR_MEMORY, path, "%lld values wanted", (long long)tensor->count);
     up_status status = up_safetensor_to_f32(tensor, values);
     if (status == UP_OK)
-        status = t->backend->ops->upload(t->backend, up_run_moment(t->run, order, param), values);
+        status = t->backend->ops->upload(t->backend, up_optimizer_moment(t->stepper.optimizer, order, param),
+                                         values);
     free(values);
     return status;
 }
@@ -99,7 +101,7 @@ static up_status read_moments(up_trainer *t, const char *path) {
     up_status status = UP_OK;
     for (int order = 1; order <= 2; order++)
         for (int i = 0; i < p->count && status == UP_OK; i++)
-            if (p->list[i].trainable) status = read_moment(t, st, path, order, i);
+            if (up_learns(t->stepper.gradients, i)) status = read_moment(t, st, path, order, i);
     up_safetensors_close(st);
     return status;
 }
@@ -141,6 +143,8 @@ static up_status read_weights(up_trainer *t, const char *path) {
     if (status == UP_OK) status = check_targets(path, saved, t->model);
     for (int i = 0; i < up_model_params(t->model)->count && status == UP_OK; i++)
         status = t->backend->ops->copy(t->backend, up_model_weight(t->model, i), up_model_weight(saved, i));
+    up_model_changed(t->model);
+    if (status == UP_OK) status = t->backend->ops->sync(t->backend); /* before what is copied goes */
     up_model_destroy(saved);
     return status;
 }
@@ -169,17 +173,18 @@ static up_status checksum(const char *path, json_int_t *size, json_int_t *crc) {
 
 static up_status write_state(up_trainer *t, const char *folder) {
     char path[PATH_SIZE], *settings = NULL;
+    up_optimizer_state optimizer;
+    UP_TRY(up_optimizer_get(t->stepper.optimizer, &optimizer));
     UP_TRY(up_config_dump(&up_settings_schema, &t->settings, &settings));
     json_t *files = json_object();
-    json_t *state = json_pack("{s:s, s:I, s:I, s:I, s:s, s:s, s:o}", "format", "uniperceiver checkpoint 1",
-                              "step", (json_int_t)t->step, "updates", (json_int_t)up_run_steps(t->run),
-                              "skipped", (json_int_t)t->skipped, "backend", t->backend->ops->name, "settings",
-                              settings, "files", files);
+    json_t *state = json_pack("{s:s, s:s, s:s, s:o}", "format", "uniperceiver checkpoint 2", "backend",
+                              t->backend->ops->name, "settings", settings, "files", files);
     free(settings);
     if (!state) return up_fail(UP_ERR_MEMORY, folder, "no memory for the state");
     up_status status = UP_OK;
     char *text = NULL;
     size_t length;
+    UP_GO(up_state_put(t, &optimizer, state));
     for (int i = 0; i < STATE_FILES; i++) {
         json_int_t size, crc;
         UP_GO(join(path, folder, state_files[i]));
@@ -316,24 +321,13 @@ done:
 
 /* ---- restoring ---- */
 
-/* Say where the configuration differs from the one that the checkpoint was trained with: allowed, but never
- * unnoticed. */
+/* The configuration may be another than the checkpoint was trained with: allowed, but never unnoticed. */
 static up_status tell_changes(const up_trainer *t, const char *folder, const char *then) {
     char *now = NULL;
     UP_TRY(up_config_dump(&up_settings_schema, &t->settings, &now));
-    for (const char *a = then ? then : "", *b = now; *a || *b;) {
-        size_t m = strcspn(a, "\n"), n = strcspn(b, "\n");
-        if (m != n || memcmp(a, b, m)) {
-            fprintf(stderr,
-                    "uniperceiver: %s: the configuration has changed since: first \"%.*s\", now \"%.*s\"\n",
-                    folder, (int)m, a, (int)n, b);
-            break;
-        }
-        a += m + (a[m] != 0);
-        b += n + (b[n] != 0);
-    }
+    up_status status = up_changes_tell(folder, then ? then : "", now);
     free(now);
-    return UP_OK;
+    return status;
 }
 
 static up_status load(up_trainer *t, const char *folder, int64_t number) {
@@ -365,9 +359,8 @@ static up_status load(up_trainer *t, const char *folder, int64_t number) {
     UP_GO(read_weights(t, path));
     UP_GO(join(path, folder, state_files[1]));
     UP_GO(read_moments(t, path));
-    t->step = json_integer_value(step);
-    t->skipped = json_integer_value(skipped);
-    up_run_set_steps(t->run, json_integer_value(updates));
+    UP_GO(join(path, folder, "state.json"));
+    UP_GO(up_state_take(t, path, state));
     if (t->step > t->settings.steps)
         UP_GO(up_fail(UP_ERR_ARGUMENT, folder, "is at step %lld, the configuration ends at %lld",
                       (long long)t->step, (long long)t->settings.steps));

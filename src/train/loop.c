@@ -1,76 +1,125 @@
-/* loop.c - training: take prefetched work, forward, loss, backward, step; log, save, stop when asked to. */
+/* loop.c - training: take prefetched work, step; read what was measured, log, save, stop when asked to. */
 #include "train/trainer.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-static up_status iterate(up_trainer *t) {
+/* The work of the next iteration, prefetched. */
+static up_status next_work(up_trainer *t, up_work **out) {
     void *slot = NULL;
-    up_loss_value value;
     UP_TRY(up_loader_next(t->loader, &slot, &t->waited));
-    up_work *w = slot;
-    if (!w->batch.queries) return UP_OK; /* nothing to predict, e.g. texts without a word */
-    UP_TRY(up_run_forward(t->run, &w->batch, w->dropping ? w->drop : NULL));
-    w->loss.weight /= (float)t->settings.accumulate;
-    UP_TRY(up_run_loss(t->run, &w->loss, &value));
-    UP_TRY(up_run_backward(t->run, NULL, NULL));
-    up_task_sums *sums = &t->sums[w->source - t->sources];
-    sums->loss += value.loss * (double)t->settings.accumulate;
-    sums->accuracy += value.accuracy;
-    sums->iterations++;
-    t->tokens += w->batch.tokens;
-    t->all_tokens += w->batch.tokens;
+    *out = slot;
+    int source = (int)((*out)->source - t->sources);
+    t->taken[source] += t->settings.tasks[source].batch;
+    t->iterations++;
     return UP_OK;
 }
 
-static up_status one_step(up_trainer *t, up_step_value *value, double *lr) {
-    const up_optimizer_settings *o = &t->settings.optimizer;
-    UP_TRY(up_run_zero_gradients(t->run));
-    for (int64_t i = 0; i < t->settings.accumulate; i++) UP_TRY(iterate(t));
-    UP_TRY(t->comm->ops->allreduce(t->comm, t->backend, up_run_gradients(t->run)));
-    UP_TRY(t->comm->ops->wait(t->comm));
-    *lr = up_learning_rate(o, t->step, t->settings.steps);
-    up_adamw adamw = {*lr, o->beta1, o->beta2, o->eps, o->decay, o->clip};
-    UP_TRY(up_run_step(t->run, &adamw, value));
-    t->step++;
-    if (value->skipped) {
-        t->skipped++;
-        fprintf(stderr,
-                "uniperceiver: step %lld: loss or gradient is not finite: step skipped, weights untouched\n",
-                (long long)t->step);
+/* Where iteration i of a step, counted from 0, keeps its loss until it is read. */
+static up_loss_pending *pending_at(const up_trainer *t, int64_t step, int64_t i) {
+    return &t->pending[(step & 1) * t->settings.accumulate + i];
+}
+
+static up_status send_loss(up_trainer *t, const up_work *work, int64_t i) {
+    up_loss_pending *p = pending_at(t, t->step, i);
+    p->source = work->batch.readouts ? (int32_t)(work->source - t->sources) : -1;
+    return p->source < 0 ? UP_OK : up_loss_read_begin(p->read, t->stepper.criterion);
+}
+
+/* Every rank and every iteration has the same share in a step. */
+static double share_of(const up_trainer *t) {
+    return 1 / ((double)t->settings.accumulate * t->comm->ranks);
+}
+
+static up_status take_losses(up_trainer *t, int64_t step) {
+    for (int64_t i = 0; i < t->settings.accumulate; i++) {
+        up_loss_pending *p = pending_at(t, step, i);
+        up_loss_value value;
+        if (p->source < 0) continue;
+        UP_TRY(up_loss_read_end(p->read, &value));
+        up_task_sums *sums = &t->sums[p->source];
+        sums->loss += value.loss / share_of(t);
+        sums->accuracy += value.accuracy;
+        sums->iterations++;
     }
     return UP_OK;
 }
 
-/* One line of metrics.jsonl: means since the last one. */
-static up_status log_metrics(up_trainer *t, const up_step_value *value, double lr) {
-    double now = up_now(), seconds = now - t->last_line;
+/* Read losses and norm up to step `count`, the latest or the one before it: the latter's numbers are on the
+ * host already. */
+static up_status settle(up_trainer *t, int64_t count) {
+    int known;
+    if (count <= t->settled) return UP_OK;
+    UP_TRY(up_optimizer_value(t->stepper.optimizer, count < t->step, &t->value, &known));
+    UP_TRY(take_losses(t, count - 1));
+    t->settled = count;
+    if (!t->value.skipped) return UP_OK;
+    t->skipped++;
+    fprintf(stderr,
+            "uniperceiver: step %lld: loss or gradient is not finite: step skipped, weights untouched",
+            (long long)count);
+    if (t->value.loss_scale != 1) fprintf(stderr, ", loss scale now %g", t->value.loss_scale);
+    fprintf(stderr, "\n");
+    return UP_OK;
+}
+
+static up_status one_step(up_trainer *t) {
+    up_work *work;
+    t->lr = up_learning_rate(&t->settings.optimizer, t->step, t->settings.steps);
+    up_stepper_begin(&t->stepper, t->step);
+    for (int64_t i = 0; i < t->settings.accumulate; i++) {
+        UP_TRY(next_work(t, &work));
+        UP_TRY(up_stepper_iterate(&t->stepper, work, share_of(t)));
+        UP_TRY(send_loss(t, work, i));
+    }
+    UP_TRY(up_stepper_finish(&t->stepper, t->lr));
+    t->step++;
+    return settle(t, t->step - 1); /* nothing waits for the step that has just been asked for */
+}
+
+/* Means of the tasks that were drawn since the last line; the sums begin anew. */
+static json_t *task_means(up_trainer *t) {
     json_t *tasks = json_object();
-    json_t *line =
-        json_pack("{s:I, s:f, s:I, s:f, s:f, s:f}", "step", (json_int_t)t->step, "lr", lr, "skipped",
-                  (json_int_t)t->skipped, "seconds", now - t->started, "tokens_per_second",
-                  seconds > 0 ? (double)t->tokens / seconds : 0.0, "data_wait_seconds", t->waited);
-    if (line && !value->skipped) json_object_set_new(line, "gradient_norm", json_real(value->gradient_norm));
-    for (size_t i = 0; i < t->settings.task_count; i++) {
+    for (size_t i = 0; tasks && i < t->settings.task_count; i++) {
         up_task_sums *s = &t->sums[i];
         if (!s->iterations) continue;
         double n = (double)s->iterations;
         json_t *entry =
             json_pack("{s:f, s:I}", "accuracy", s->accuracy / n, "iterations", (json_int_t)s->iterations);
-        if (isfinite(s->loss)) json_object_set_new(entry, "loss", json_real(s->loss / n));
-        json_object_set_new(tasks, t->settings.tasks[i].name, entry);
+        int failed = isfinite(s->loss) && json_object_set_new(entry, "loss", json_real(s->loss / n));
+        if (failed || json_object_set_new(tasks, t->settings.tasks[i].name, entry)) {
+            json_decref(tasks);
+            return NULL;
+        }
         t->latest[i] = *s;
         *s = (up_task_sums){0};
     }
+    return tasks;
+}
+
+/* One line of metrics.jsonl: means since the last one. */
+static up_status log_metrics(up_trainer *t) {
+    double now = up_now(), seconds = now - t->last_line;
+    int64_t inputs = t->stepper.input_tokens - t->line_inputs;
+    int64_t sets = up_stepper_set_tokens(&t->stepper) - t->line_sets;
+    json_t *tasks = task_means(t);
+    json_t *line = json_pack("{s:I, s:f, s:I, s:f, s:I, s:I, s:f, s:f, s:o}", "step", (json_int_t)t->step,
+                             "lr", t->lr, "skipped", (json_int_t)t->skipped, "seconds", now - t->started,
+                             "input_tokens", (json_int_t)inputs, "target_tokens", (json_int_t)sets,
+                             "tokens_per_second", seconds > 0 ? (double)(inputs + sets) / seconds : 0.0,
+                             "data_wait_seconds", t->waited, "tasks", tasks);
+    int failed = !line;
+    if (!failed && !t->value.skipped)
+        failed = json_object_set_new(line, "gradient_norm", json_real(t->value.gradient_norm));
+    if (!failed && t->value.loss_scale != 1)
+        failed = json_object_set_new(line, "loss_scale", json_real(t->value.loss_scale));
     t->last_line = now;
-    t->tokens = 0;
+    t->line_inputs += inputs;
+    t->line_sets += sets;
     t->waited = 0;
-    if (!line || json_object_set_new(line, "tasks", tasks)) {
-        json_decref(line);
-        return up_fail(UP_ERR_MEMORY, "metrics", "no memory for a line");
-    }
-    up_status status = up_jsonl_append(&t->metrics, line);
+    up_status status = failed ? up_fail(UP_ERR_MEMORY, "metrics", "no memory for a line")
+                              : up_jsonl_append(&t->metrics, line);
     json_decref(line);
     return status;
 }
@@ -80,14 +129,15 @@ static int asked_to_stop(const up_trainer *t) {
 }
 
 static up_status loop(up_trainer *t) {
-    up_step_value value = {0};
-    double lr = 0;
     while (t->step < t->settings.steps) {
-        UP_TRY(one_step(t, &value, &lr));
-        int last = t->step == t->settings.steps, stop = asked_to_stop(t);
-        if (last || stop || t->step % t->settings.log_every == 0) UP_TRY(log_metrics(t, &value, lr));
-        up_progress(t, &value, lr, last || stop);
-        if (last || stop || t->step % t->settings.checkpoint_every == 0) UP_TRY(up_checkpoint_save(t));
+        UP_TRY(one_step(t));
+        int last = t->step == t->settings.steps, stop = asked_to_stop(t), end = last || stop;
+        int line = end || t->step % t->settings.log_every == 0;
+        int save = end || t->step % t->settings.checkpoint_every == 0;
+        if (line || save) UP_TRY(settle(t, t->step));
+        if (line) UP_TRY(log_metrics(t));
+        up_progress(t, end);
+        if (save) UP_TRY(up_checkpoint_save(t));
         if (stop && !last)
             return up_fail(UP_ERR_INTERRUPTED, t->settings.run,
                            "stopped after step %lld of %lld; continue with --resume", (long long)t->step,

@@ -21,24 +21,27 @@ static int draw_task(const up_settings *s, int64_t iteration, double total) {
     return last;
 }
 
-up_status up_order_make(const up_settings *s, up_order_entry **out) {
-    int64_t count = s->steps * s->accumulate;
-    int64_t *taken = calloc(s->task_count, sizeof *taken);
-    *out = count <= INT64_MAX / (int64_t)sizeof **out ? malloc((size_t)count * sizeof **out) : NULL;
-    if (!taken || !*out) {
-        free(taken);
+up_status up_order_make(const up_settings *s, int64_t first, int64_t count, const int64_t *taken,
+                        up_order_entry **out) {
+    int64_t *next = calloc(s->task_count, sizeof *next);
+    *out = count < INT64_MAX / (int64_t)sizeof **out ? malloc((size_t)(count + 1) * sizeof **out) : NULL;
+    if (!next || !*out) {
+        free(next);
         free(*out);
         *out = NULL;
         return up_fail(UP_ERR_MEMORY, "order of samples", "%lld iterations wanted", (long long)count);
     }
     double total = 0;
-    for (size_t i = 0; i < s->task_count; i++) total += s->tasks[i].weight;
-    for (int64_t i = 0; i < count; i++) {
-        int source = draw_task(s, i, total);
-        (*out)[i] = (up_order_entry){source, taken[source]};
-        taken[source] += s->tasks[source].batch;
+    for (size_t i = 0; i < s->task_count; i++) {
+        total += s->tasks[i].weight;
+        next[i] = taken ? taken[i] : 0;
     }
-    free(taken);
+    for (int64_t i = 0; i < count; i++) {
+        int source = draw_task(s, first + i, total);
+        (*out)[i] = (up_order_entry){source, next[source]};
+        next[source] += s->tasks[source].batch;
+    }
+    free(next);
     return UP_OK;
 }
 

@@ -27,7 +27,7 @@ static int terminal_width(void) {
     return ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
 }
 
-void up_progress(up_trainer *t, const up_step_value *step, double lr, int last) {
+void up_progress(const up_trainer *t, int last) {
     static double shown; /* of the last line; one training run at a time draws */
     double now = up_now(), elapsed = now - t->started;
     int terminal = isatty(STDERR_FILENO);
@@ -35,13 +35,14 @@ void up_progress(up_trainer *t, const up_step_value *step, double lr, int last) 
     shown = now;
     int64_t done = t->step - t->started_step, left = t->settings.steps - t->step;
     double eta = done ? elapsed / (double)done * (double)left : 0;
-    double speed = elapsed > 0 ? (double)t->all_tokens / elapsed : 0;
+    int64_t tokens = t->stepper.input_tokens + up_stepper_set_tokens(&t->stepper);
+    double speed = elapsed > 0 ? (double)tokens / elapsed : 0;
     char tasks[512], bar[BAR + 1], line[1024];
     task_summary(t, tasks, sizeof tasks);
     if (!terminal) {
         fprintf(stderr, "step %lld/%lld  %.0f s, %.0f s left  %.0f tokens/s  lr %.2e  norm %.2f %s\n",
-                (long long)t->step, (long long)t->settings.steps, elapsed, eta, speed, lr,
-                step->gradient_norm, tasks);
+                (long long)t->step, (long long)t->settings.steps, elapsed, eta, speed, t->lr,
+                t->value.gradient_norm, tasks);
         return;
     }
     int full = (int)(BAR * t->step / t->settings.steps);

@@ -22,6 +22,9 @@ static const up_config_row model_rows[] = {
     {"patch", UP_CONFIG_INT, MODEL(patch), .help = "pixels a side of a patch"},
     {"frames", UP_CONFIG_INT, MODEL(frames), .help = "frames of a clip"},
     {"video_stride", UP_CONFIG_INT, MODEL(video_stride), .help = "every n-th frame is taken"},
+    {"prompts", UP_CONFIG_INT, MODEL(prompts), .help = "prompt tokens a layer and side"},
+    {"prompt_sides", UP_CONFIG_INT, UP_CONFIG_AT(up_model_settings, prompt_sides), .fallback = "0", .min = 0,
+     .max = 2, .help = "2: inputs and targets have their own prompts, 1: one set for both"},
     {"layer_scale", UP_CONFIG_CHOICE, SWITCH(layer_scale), .help = "a learned factor per channel and branch"},
     {"shared_norm", UP_CONFIG_CHOICE, SWITCH(shared_norm),
      .help = "one embedding norm for text, pictures and video"},
@@ -55,9 +58,30 @@ static const up_config_row optimizer_rows[] = {
      .help = "weight decay"},
     {"clip", UP_CONFIG_REAL, OPTIMIZER(clip), .fallback = "5.0", .min = 0, .max = 1e9,
      .help = "largest global gradient norm; 0: no clipping"},
+    {"loss_scale", UP_CONFIG_REAL, OPTIMIZER(loss_scale), .fallback = "0", .min = 0, .max = 0x1p100,
+     .help = "at the start; halved when a gradient overflows. 0: 65536 at f16, else no scale at all"},
+    {"scale_steps", UP_CONFIG_INT, OPTIMIZER(scale_steps), .fallback = "200", .min = 0, .max = 1e9,
+     .help = "the loss scale is doubled after so many good steps; 0: it stays as it is"},
+    {"min_scale", UP_CONFIG_REAL, OPTIMIZER(min_scale), .fallback = "2048", .min = 0x1p-100, .max = 0x1p100,
+     .help = "the loss scale never falls below"},
     {.key = NULL},
 };
 static const up_config_schema optimizer_schema = {optimizer_rows, sizeof(up_optimizer_settings)};
+
+const up_precision up_precisions[] = {{"f32", UP_F32}, {"bf16", UP_BF16}, {"f16", UP_F16}, {NULL, UP_F32}};
+
+const up_learn_group up_learn_groups[] = {
+    {"all", 0},
+    {"spe", 1u << UP_GROUP_SPE},
+    {"norm", 1u << UP_GROUP_NORM},
+    {"prompt", 1u << UP_GROUP_PROMPT},
+    {"head", 1u << UP_GROUP_LINEAR_HEAD},
+    {"embedding", 1u << UP_GROUP_EMBEDDING},
+    {"encoder", 1u << UP_GROUP_ENCODER},
+    {"output", 1u << UP_GROUP_OUTPUT},
+    {"temperature", 1u << UP_GROUP_TEMPERATURE},
+    {NULL, 0},
+};
 
 #define TOP(field) UP_CONFIG_AT(up_settings, field)
 static const up_config_row top_rows[] = {
@@ -69,6 +93,13 @@ static const up_config_row top_rows[] = {
     {"steps", UP_CONFIG_INT, TOP(steps), .required = true, .min = 1, .max = 1e12, .help = "optimiser steps"},
     {"accumulate", UP_CONFIG_INT, TOP(accumulate), .fallback = "1", .min = 1, .max = 4096,
      .help = "iterations (a task each) a step"},
+    {"precision", UP_CONFIG_CHOICE, TOP(precision), .choices = &up_precisions[0].name,
+     .choice_stride = sizeof(up_precision), .fallback = "f32", .help = "of the activations"},
+    {"learn", UP_CONFIG_CHOICE, UP_CONFIG_LIST(up_settings, learn, learn_count),
+     .choices = &up_learn_groups[0].name, .choice_stride = sizeof(up_learn_group), .fallback = "[all]",
+     .at_least = 1, .help = "groups of parameters that learn"},
+    {"set_tokens", UP_CONFIG_INT, TOP(set_tokens), .fallback = "0", .min = 0, .max = 1e9,
+     .help = "target sets of more tokens are encoded in chunks of so many; 0: 1536"},
     {"log_every", UP_CONFIG_INT, TOP(log_every), .fallback = "10", .min = 1, .max = 1e9,
      .help = "steps a metrics line"},
     {"checkpoint_every", UP_CONFIG_INT, TOP(checkpoint_every), .fallback = "1000", .min = 1, .max = 1e12,
@@ -94,9 +125,9 @@ up_status up_settings_read(const char *path, const char *const *overrides, size_
     for (size_t i = 0; i < s->task_count; i++) {
         UP_GO(up_task_settings_fill(&s->tasks[i]));
         weight += s->tasks[i].weight;
-        if (up_tasks_table[s->tasks[i].kind].temperature)
+        if (up_tasks_table[s->tasks[i].kind].novel)
             UP_GO(up_fail(UP_ERR_ARGUMENT, path, "task %s: %s can only be evaluated so far", s->tasks[i].name,
-                          up_task_names[s->tasks[i].kind]));
+                          up_tasks_table[s->tasks[i].kind].name));
     }
     for (size_t i = 0; i < s->evaluation_count; i++) UP_GO(up_task_settings_fill(&s->evaluations[i]));
     if (!(weight > 0)) UP_GO(up_fail(UP_ERR_ARGUMENT, path, "the weights of the tasks add up to 0"));
@@ -125,6 +156,8 @@ up_status up_settings_model(const up_settings *s, up_config *c) {
         {m->patch, &c->patch},
         {m->frames, &c->frames},
         {m->video_stride, &c->video_stride},
+        {m->prompts, &c->prompts},
+        {m->prompt_sides, &c->prompt_sides},
     };
     for (size_t i = 0; i < sizeof overrides / sizeof overrides[0]; i++)
         if (overrides[i].from) *overrides[i].to = (int)overrides[i].from;
@@ -139,11 +172,35 @@ up_status up_settings_model(const up_settings *s, up_config *c) {
     if (m->temperature > 0) c->initial_temperature = m->temperature;
     c->tasks = 0; /* one temperature for each kind that is trained */
     for (size_t i = 0; i < s->task_count; i++) {
-        const char *kind = up_task_names[s->tasks[i].kind];
+        const char *kind = up_tasks_table[s->tasks[i].kind].name;
         if (up_config_task(c, kind) >= 0) continue;
         if (c->tasks == UP_MAX_TASKS)
             return up_fail(UP_ERR_ARGUMENT, "tasks", "more than %d kinds", UP_MAX_TASKS);
         snprintf(c->task_names[c->tasks++], UP_NAME_SIZE, "%s", kind);
     }
     return up_config_check(c);
+}
+
+up_dtype up_settings_dtype(const up_settings *s) {
+    return up_precisions[s->precision].dtype;
+}
+
+unsigned up_settings_learn(const up_settings *s) {
+    unsigned groups = 0;
+    for (size_t i = 0; i < s->learn_count; i++) {
+        if (!up_learn_groups[s->learn[i]].bits) return 0; /* all of them */
+        groups |= up_learn_groups[s->learn[i]].bits;
+    }
+    return groups;
+}
+
+up_adamw up_settings_adamw(const up_settings *s) {
+    const up_optimizer_settings *o = &s->optimizer;
+    up_adamw a = {
+        .beta1 = o->beta1, .beta2 = o->beta2, .eps = o->eps, .decay = o->decay, .max_norm = o->clip};
+    a.loss_scale = o->loss_scale;
+    if (!a.loss_scale && up_settings_dtype(s) == UP_F16) a.loss_scale = 65536;
+    if (a.loss_scale) a.good_steps = (int)o->scale_steps;
+    a.min_scale = o->min_scale;
+    return a;
 }

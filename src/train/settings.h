@@ -5,6 +5,7 @@
 
 #include "tasks/settings.h"
 #include "uniperceiver/model.h"
+#include "uniperceiver/optimizer.h"
 
 typedef enum up_switch { UP_AS_PRESET, UP_OFF, UP_ON } up_switch;
 
@@ -12,6 +13,7 @@ typedef struct up_model_settings {
     char *preset;
     int64_t layers, width, heads, ffn, text_positions, image_size, patch, frames, video_stride;
     int64_t image_resize, video_resize;                 /* 0 = the preset's, here and above */
+    int64_t prompts, prompt_sides;                      /* 0 = the preset's */
     int layer_scale, shared_norm, image_time;           /* up_switch */
     double drop_path, temperature, patch_position_init; /* < 0 = the preset's */
 } up_model_settings;
@@ -19,11 +21,17 @@ typedef struct up_model_settings {
 typedef struct up_optimizer_settings {
     double lr, beta1, beta2, eps, decay, clip, min_lr;
     int64_t warmup;
+    double loss_scale, min_scale; /* loss_scale 0: 65536 at f16, else none */
+    int64_t scale_steps;
 } up_optimizer_settings;
 
 typedef struct up_settings {
     char *name, *run; /* run: folder of checkpoints and metrics */
     int64_t seed, steps, accumulate;
+    int precision;      /* index into up_precisions */
+    int64_t set_tokens; /* 0: target_set.h's default */
+    int *learn;         /* indices into up_learn_groups */
+    size_t learn_count;
     int64_t log_every, checkpoint_every, keep, workers, max_pixels;
     up_model_settings model;
     up_optimizer_settings optimizer;
@@ -33,6 +41,20 @@ typedef struct up_settings {
 
 extern const up_config_schema up_settings_schema;
 
+/* Element types of the activations, by the names of `precision`; ended by a row without a name. */
+typedef struct up_precision {
+    const char *name;
+    up_dtype dtype;
+} up_precision;
+extern const up_precision up_precisions[];
+
+/* Names of parameter groups in `learn`; bits 0 of "all" are what up_gradients_create takes for everything. */
+typedef struct up_learn_group {
+    const char *name;
+    unsigned bits;
+} up_learn_group;
+extern const up_learn_group up_learn_groups[];
+
 /* Read and check; fills what one key implies of another. Free with up_settings_free. */
 up_status up_settings_read(const char *path, const char *const *overrides, size_t count, up_settings *out);
 void up_settings_free(up_settings *settings);
@@ -40,5 +62,10 @@ void up_settings_free(up_settings *settings);
 /* The model that the settings describe: preset, overrides, one temperature for each kind of task that is
  * trained. */
 up_status up_settings_model(const up_settings *settings, up_config *out);
+/* What follows for the step: the activations' type, the groups that learn (up_gradients_create), the
+ * optimiser with its loss scale. */
+up_dtype up_settings_dtype(const up_settings *settings);
+unsigned up_settings_learn(const up_settings *settings);
+up_adamw up_settings_adamw(const up_settings *settings);
 
 #endif

@@ -26,10 +26,13 @@ static up_status open_sources(up_trainer *t) {
     t->sources = calloc(s->task_count, sizeof *t->sources);
     t->sums = calloc(s->task_count, sizeof *t->sums);
     t->latest = calloc(s->task_count, sizeof *t->latest);
-    if (!t->sources || !t->sums || !t->latest)
+    t->taken = calloc(s->task_count, sizeof *t->taken);
+    if (!t->sources || !t->sums || !t->latest || !t->taken)
         return up_fail(UP_ERR_MEMORY, "tasks", "%zu wanted", s->task_count);
-    for (size_t i = 0; i < s->task_count; i++)
+    for (size_t i = 0; i < s->task_count; i++) {
         UP_TRY(up_source_open(&s->tasks[i], &t->world, &t->sources[i]));
+        t->sources[i].number = i;
+    }
     return up_world_collect(&t->world, t->sources, s->task_count);
 }
 
@@ -39,7 +42,22 @@ static up_status open_model(up_trainer *t) {
     UP_TRY(up_comm_none(&t->comm));
     UP_TRY(up_model_create(t->backend, &t->config, (uint64_t)t->settings.seed, &t->model));
     UP_TRY(up_model_set_targets(t->model, t->world.vocabulary, t->world.vocabulary_count));
-    return up_run_create(t->model, 1, &t->run);
+    UP_TRY(up_stepper_open(&t->settings, t->model, t->comm, &t->stepper));
+    for (size_t i = 0; i < t->settings.task_count; i++)
+        UP_TRY(up_sets_bind(&t->stepper.sets, &t->sources[i]));
+    return UP_OK;
+}
+
+/* Where losses of two steps can be under way at a time. */
+static up_status open_pending(up_trainer *t) {
+    int64_t count = 2 * t->settings.accumulate;
+    t->pending = calloc((size_t)count, sizeof *t->pending);
+    if (!t->pending) return up_fail(UP_ERR_MEMORY, "losses", "%lld wanted", (long long)count);
+    for (int64_t i = 0; i < count; i++) {
+        t->pending[i].source = -1;
+        UP_TRY(up_loss_read_create(t->model, &t->pending[i].read));
+    }
+    return UP_OK;
 }
 
 /* Two processes must not train in one folder: a lock that ends with the process. */
@@ -73,16 +91,18 @@ static up_status open_folder(up_trainer *t, const char *metrics_path) {
 /* The loader's callback: a pure function of the iteration. */
 static up_status build(void *context, int64_t iteration, void *slot) {
     const up_trainer *t = context;
-    if (iteration >= t->settings.steps * t->settings.accumulate) return UP_OK; /* read ahead of the end */
-    const up_order_entry *entry = &t->order[iteration];
+    int64_t place = iteration - t->first_iteration;
+    if (place >= (t->settings.steps - t->started_step) * t->settings.accumulate)
+        return UP_OK; /* read ahead of the end */
+    const up_order_entry *entry = &t->order[place];
     const up_source *source = &t->sources[entry->source];
     int count = (int)source->settings->batch;
     size_t *rows = malloc((size_t)count * sizeof *rows);
     if (!rows) return up_fail(UP_ERR_MEMORY, source->settings->name, "%d rows wanted", count);
+    uint64_t seed = (uint64_t)t->settings.seed;
     for (int i = 0; i < count; i++)
-        rows[i] =
-            up_order_row((uint64_t)t->settings.seed, entry->source, source->table.rows, entry->first + i);
-    up_build_options options = {1, (uint64_t)t->settings.seed, (uint64_t)iteration};
+        rows[i] = up_order_row(seed, entry->source, source->table.rows, entry->first + i);
+    up_build_options options = {.training = 1, .seed = seed, .first = (uint64_t)entry->first};
     up_work *work = slot;
     up_status status = up_source_build(source, &options, rows, count, work);
     work->iteration = iteration;
@@ -91,10 +111,27 @@ static up_status build(void *context, int64_t iteration, void *slot) {
 }
 
 static up_status start_loader(up_trainer *t) {
-    void *slots[UP_LOADER_SLOTS];
-    for (int i = 0; i < UP_LOADER_SLOTS; i++) slots[i] = &t->work[i];
-    return up_loader_create(build, t, slots, UP_LOADER_SLOTS, (int)t->settings.workers,
-                            t->step * t->settings.accumulate, &t->loader);
+    enum { AHEAD = 5 }; /* beside one slot in the hands of each worker: the consumer's, and a few ahead */
+    int workers = (int)t->settings.workers, count = workers + AHEAD;
+    void **slots = malloc((size_t)count * sizeof *slots);
+    t->work = calloc((size_t)count, sizeof *t->work);
+    if (!slots || !t->work) {
+        free(slots);
+        return up_fail(UP_ERR_MEMORY, "loader", "%d slots wanted", count);
+    }
+    t->slots = count;
+    for (int i = 0; i < count; i++) slots[i] = &t->work[i];
+    up_status status = up_loader_create(build, t, slots, count, workers, t->first_iteration, &t->loader);
+    free(slots);
+    return status;
+}
+
+/* The rest of the order, from where the checkpoint or the beginning has left it. */
+static up_status start_order(up_trainer *t) {
+    t->settled = t->started_step = t->step;
+    t->first_iteration = t->iterations;
+    return up_order_make(&t->settings, t->first_iteration,
+                         (t->settings.steps - t->step) * t->settings.accumulate, t->taken, &t->order);
 }
 
 up_status up_trainer_open(const char *config_path, const char *const *overrides, size_t count,
@@ -107,11 +144,11 @@ up_status up_trainer_open(const char *config_path, const char *const *overrides,
     snprintf(metrics_path, sizeof metrics_path, "%s/metrics.jsonl", t->settings.run);
     UP_GO(open_sources(t));
     UP_GO(open_model(t));
-    UP_GO(up_order_make(&t->settings, &t->order));
+    UP_GO(open_pending(t));
     UP_GO(open_folder(t, metrics_path));
+    UP_GO(start_order(t));
     UP_GO(start_loader(t));
     t->started = t->last_line = up_now();
-    t->started_step = t->step;
 done:
     if (status != UP_OK) up_trainer_close(t);
     return status;
@@ -119,10 +156,14 @@ done:
 
 void up_trainer_close(up_trainer *t) {
     up_loader_free(t->loader);
-    for (int i = 0; i < UP_LOADER_SLOTS; i++) up_work_free(&t->work[i]);
+    for (int i = 0; i < t->slots; i++) up_work_free(&t->work[i]);
+    free(t->work);
     if (t->metrics_open) up_jsonl_close(&t->metrics);
     if (t->folder) close(t->folder);
-    up_run_free(t->run);
+    for (int64_t i = 0; t->pending && i < 2 * t->settings.accumulate; i++)
+        up_loss_read_free(t->pending[i].read);
+    free(t->pending);
+    up_stepper_close(&t->stepper);
     up_model_destroy(t->model);
     up_comm_free(t->comm);
     up_backend_free(t->backend);
@@ -130,6 +171,7 @@ void up_trainer_close(up_trainer *t) {
     free(t->sources);
     free(t->sums);
     free(t->latest);
+    free(t->taken);
     free(t->order);
     up_world_free(&t->world);
     up_tokenizer_free(t->world.tokenizer);

@@ -1,6 +1,6 @@
-/* trainer.h - the parts of a training run and what each file of src/train does with them:
- * trainer.c opens and closes, order.c says which task and which samples an iteration has, loop.c steps,
- * checkpoint.c saves and restores, progress.c tells. */
+/* trainer.h - the parts of a training run and what each file of src/train does with them: trainer.c opens and
+ * closes, order.c says which task and which samples an iteration has, step.c steps, loop.c repeats and
+ * measures, checkpoint.c saves and restores with state.c and changes.c, progress.c tells. */
 #ifndef UP_TRAIN_TRAINER_H
 #define UP_TRAIN_TRAINER_H
 
@@ -8,13 +8,11 @@
 #include "files/jsonl.h"
 #include "tasks/source.h"
 #include "train/settings.h"
+#include "train/step.h"
 #include "uniperceiver/comm.h"
-#include "uniperceiver/run.h"
 #include "uniperceiver/train.h"
 
-enum { UP_LOADER_SLOTS = 6 };
-
-/* What iteration i works on: fixed by the seed before training starts. */
+/* What an iteration works on: fixed by the seed before training starts. */
 typedef struct up_order_entry {
     int32_t source;
     int64_t first; /* samples of this source before this iteration */
@@ -26,6 +24,12 @@ typedef struct up_task_sums {
     int64_t iterations;
 } up_task_sums;
 
+/* The loss of an iteration on its way to the host. */
+typedef struct up_loss_pending {
+    up_loss_read *read;
+    int32_t source; /* -1: the iteration had nothing to predict */
+} up_loss_pending;
+
 typedef struct up_trainer {
     up_settings settings;
     up_train_options options;
@@ -33,32 +37,44 @@ typedef struct up_trainer {
     up_backend *backend;
     up_comm *comm;
     up_model *model;
-    up_run *run;
+    up_stepper stepper;
     up_world world;
     up_source *sources;    /* [settings.task_count] */
-    up_order_entry *order; /* [steps * accumulate] */
+    up_order_entry *order; /* of this process: iterations first_iteration.. to the end */
     up_loader *loader;
-    up_work work[UP_LOADER_SLOTS];
+    up_work *work; /* [slots] */
+    int slots;
     up_jsonl metrics;
     int metrics_open;
 
-    int64_t step;         /* optimiser steps done, skipped ones included */
-    int64_t skipped;      /* of those, not finite */
+    /* what a checkpoint holds beside weights and moments */
+    int64_t step;       /* optimiser steps done, skipped ones included */
+    int64_t skipped;    /* of those that were settled, not finite */
+    int64_t iterations; /* done */
+    int64_t *taken;     /* [settings.task_count] samples that each source has given */
+
+    /* what the device measured is read one step later, or before it is told (loop.c) */
+    int64_t settled;          /* steps whose losses and norm were read */
+    up_loss_pending *pending; /* [2, accumulate]: of even steps and of odd ones */
+    up_step_value value;      /* of step `settled` */
+    double lr;                /* of the latest step */
+
     up_task_sums *sums;   /* [settings.task_count] */
     up_task_sums *latest; /* [settings.task_count] of the last metrics line, for the progress line */
-    int64_t tokens;       /* since the last metrics line */
-    int64_t all_tokens;   /* since the start of this process */
-    int folder;           /* descriptor that holds the lock of the run's folder; 0 = none */
+    int64_t line_inputs, line_sets; /* tokens encoded until the last metrics line */
+    int folder;                     /* descriptor that holds the lock of the run's folder; 0 = none */
     double started, last_line, waited;
-    int64_t started_step;
+    int64_t started_step, first_iteration; /* of this process */
 } up_trainer;
 
 up_status up_trainer_open(const char *config_path, const char *const *overrides, size_t count,
                           const up_train_options *options, up_trainer *t);
 void up_trainer_close(up_trainer *t);
 
-/* The order of the whole run: tasks drawn by weight, each with a running count of its samples. */
-up_status up_order_make(const up_settings *settings, up_order_entry **out);
+/* The order of iterations first..first + count - 1: tasks drawn by weight, each with a running count of its
+ * samples, which goes on from taken [task_count]; NULL: from 0. */
+up_status up_order_make(const up_settings *settings, int64_t first, int64_t count, const int64_t *taken,
+                        up_order_entry **out);
 /* The sample-th sample of a source, counted over all epochs: a shuffled row. */
 size_t up_order_row(uint64_t seed, int source, size_t rows, int64_t sample);
 
@@ -73,7 +89,13 @@ up_status up_checkpoint_load(up_trainer *t, int *found);
 /* A fresh run must not be mixed with an older one: an error when the folder holds checkpoints. */
 up_status up_checkpoint_refuse_existing(const up_trainer *t);
 
-void up_progress(up_trainer *t, const up_step_value *step, double lr, int last);
+/* The counts and the loss scale into state.json's object, and back. */
+up_status up_state_put(const up_trainer *t, const up_optimizer_state *optimizer, json_t *state);
+up_status up_state_take(up_trainer *t, const char *path, const json_t *state);
+/* Say on stderr each line in which the settings of a checkpoint differ from those of now. */
+up_status up_changes_tell(const char *folder, const char *then, const char *now);
+
+void up_progress(const up_trainer *t, int last);
 double up_now(void); /* seconds of a monotonic clock */
 
 #endif

@@ -1,0 +1,11 @@
+/* classes.h - the class names or answers of a source, and which one each row has. */
+#ifndef UP_TASKS_CLASSES_H
+#define UP_TASKS_CLASSES_H
+
+#include "tasks/source.h"
+
+/* Fill classes, class_of_row and the classes' texts as tokens: from the settings' list, or from the rows. */
+up_status up_classes_open(up_source *source);
+void up_classes_close(up_source *source);
+
+#endif

@@ -1,0 +1,78 @@
+/* state.c - what a checkpoint's state.json says beside its files: counts of steps, iterations and samples,
+ * and the loss scale. Nothing random has a state, so that this is all that a run needs to go on. */
+#include "train/trainer.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static json_t *samples_of(const up_trainer *t) {
+    json_t *list = json_array();
+    for (size_t i = 0; list && i < t->settings.task_count; i++) {
+        json_t *entry =
+            json_pack("{s:s, s:I}", "task", t->settings.tasks[i].name, "count", (json_int_t)t->taken[i]);
+        if (!entry || json_array_append_new(list, entry)) {
+            json_decref(list);
+            return NULL;
+        }
+    }
+    return list;
+}
+
+up_status up_state_put(const up_trainer *t, const up_optimizer_state *optimizer, json_t *state) {
+    json_t *samples = samples_of(t);
+    json_t *more = json_pack("{s:I, s:I, s:I, s:I, s:f, s:I, s:o}", "step", (json_int_t)t->step, "updates",
+                             (json_int_t)optimizer->steps, "skipped", (json_int_t)t->skipped, "iterations",
+                             (json_int_t)t->iterations, "loss_scale", optimizer->loss_scale, "good_steps",
+                             (json_int_t)optimizer->good_steps, "samples", samples);
+    int failed = !more || json_object_update(state, more);
+    json_decref(more);
+    return failed ? up_fail(UP_ERR_MEMORY, t->settings.run, "no memory for the state") : UP_OK;
+}
+
+/* The first entry of a name that was not used before, in an array of entries; NULL: none. */
+static const json_t *find_samples(const json_t *list, const char *name, char *used) {
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const json_t *entry = json_array_get(list, i);
+        const char *task = json_string_value(json_object_get(entry, "task"));
+        if (used[i] || !task || strcmp(task, name)) continue;
+        used[i] = 1;
+        return entry;
+    }
+    return NULL;
+}
+
+/* Samples that each source has given. Tasks are known by their names; of equal names the order counts. A
+ * task that is new begins with its first sample. */
+static up_status take_samples(up_trainer *t, const char *path, const json_t *list) {
+    if (!json_is_array(list)) return up_fail(UP_ERR_FORMAT, path, "no counts of samples");
+    char *used = calloc(json_array_size(list) + 1, 1);
+    if (!used) return up_fail(UP_ERR_MEMORY, path, "no memory for counts of samples");
+    up_status status = UP_OK;
+    for (size_t i = 0; i < t->settings.task_count; i++) {
+        const char *name = t->settings.tasks[i].name;
+        const json_t *entry = find_samples(list, name, used), *count = json_object_get(entry, "count");
+        if (!entry) continue;
+        if (!json_is_integer(count) || json_integer_value(count) < 0)
+            UP_GO(up_fail(UP_ERR_FORMAT, path, "no count of samples of %s", name));
+        t->taken[i] = json_integer_value(count);
+    }
+done:
+    free(used);
+    return status;
+}
+
+up_status up_state_take(up_trainer *t, const char *path, const json_t *state) {
+    const json_t *iterations = json_object_get(state, "iterations");
+    const json_t *scale = json_object_get(state, "loss_scale"), *good = json_object_get(state, "good_steps");
+    if (!json_is_integer(iterations) || json_integer_value(iterations) < 0 || !json_is_number(scale) ||
+        !(json_number_value(scale) > 0) || !json_is_integer(good) || json_integer_value(good) < 0)
+        return up_fail(UP_ERR_FORMAT, path, "no count of iterations, or no loss scale");
+    UP_TRY(take_samples(t, path, json_object_get(state, "samples")));
+    t->step = json_integer_value(json_object_get(state, "step"));
+    t->skipped = json_integer_value(json_object_get(state, "skipped"));
+    t->iterations = json_integer_value(iterations);
+    up_optimizer_state optimizer = {.steps = json_integer_value(json_object_get(state, "updates")),
+                                    .loss_scale = json_number_value(scale),
+                                    .good_steps = json_integer_value(good)};
+    return up_optimizer_set(t->stepper.optimizer, &optimizer);
+}

@@ -1,0 +1,130 @@
+/* step.c - the step: encoders, target sets, loss and optimiser put together (paper section 3.1 and equation
+ * 3). */
+#include "train/step.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+up_status up_stepper_open(const up_settings *settings, up_model *model, up_comm *comm, up_stepper *s) {
+    up_status status = UP_OK;
+    *s = (up_stepper){.model = model, .comm = comm, .sets = {.model = model, .training = 1}};
+    up_adamw adamw = up_settings_adamw(settings);
+    UP_GO(up_gradients_create(model, up_settings_learn(settings), &s->gradients));
+    UP_GO(up_optimizer_create(s->gradients, &adamw, &s->optimizer));
+    up_encoder_options keeping = {.dtype = up_settings_dtype(settings), .gradients = s->gradients};
+    up_encoder_options passing = {.dtype = keeping.dtype};
+    UP_GO(up_encoder_create(model, &keeping, &s->inputs));
+    UP_GO(up_encoder_create(model, &keeping, &s->whole));
+    UP_GO(up_encoder_create(model, &passing, &s->scout));
+    UP_GO(up_criterion_create(model, s->gradients, up_optimizer_scale(s->optimizer), &s->criterion));
+    UP_GO(up_features_create(model, 1, &s->x));
+    s->how = (up_set_encoders){.whole = s->whole,
+                               .chunk = s->inputs, /* free by then */
+                               .scout = s->scout,
+                               .tokens = (int)settings->set_tokens,
+                               .drop_path = up_model_config(model)->drop_path,
+                               .seed = (uint64_t)settings->seed};
+done:
+    if (status != UP_OK) up_stepper_close(s);
+    return status;
+}
+
+void up_stepper_close(up_stepper *s) {
+    up_sets_free(&s->sets);
+    up_features_free(&s->x);
+    up_criterion_free(s->criterion);
+    up_encoder_free(s->inputs);
+    up_encoder_free(s->whole);
+    up_encoder_free(s->scout);
+    up_optimizer_free(s->optimizer);
+    up_gradients_free(s->gradients);
+    free(s->drop);
+    *s = (up_stepper){0};
+}
+
+void up_stepper_begin(up_stepper *s, int64_t step) {
+    s->how.step = (uint64_t)step;
+    s->reported = 0;
+}
+
+/* The batch into the encoder's input region, with its draws of drop path. */
+static up_status stage(up_stepper *s, const up_batch *batch) {
+    int layers = up_model_config(s->model)->layers;
+    size_t count = 2 * (size_t)layers * (size_t)batch->sequences;
+    if (s->how.drop_path <= 0) return up_encoder_stage(s->inputs, batch, NULL);
+    if (count > s->drop_capacity) {
+        float *grown = realloc(s->drop, 2 * count * sizeof *grown);
+        if (!grown) return up_fail(UP_ERR_MEMORY, "drop path", "%zu factors wanted", count);
+        s->drop = grown;
+        s->drop_capacity = 2 * count;
+    }
+    up_drop_path(s->how.drop_path, layers, s->how.seed, s->how.step, batch, s->drop);
+    return up_encoder_stage(s->inputs, batch, s->drop);
+}
+
+static up_status encode(up_stepper *s) {
+    UP_TRY(up_features_resize(&s->x, up_encoder_readouts(s->inputs)));
+    UP_TRY(up_encoder_forward(s->inputs, s->x.raw));
+    return up_features_normalize(&s->x);
+}
+
+/* The set that the work is compared with. Where it is filled anew, what it held goes back first. */
+static up_status targets_of(up_stepper *s, up_work *work, up_target_set **out) {
+    up_target_set *set = work->source->set;
+    *out = set;
+    if (!work->targets.sequences) return UP_OK;
+    if (up_target_set_owes(set)) UP_TRY(up_target_set_backward(set, &s->how, NULL, NULL));
+    return up_target_set_fill(set, &work->targets);
+}
+
+up_status up_stepper_iterate(up_stepper *s, up_work *work, double share) {
+    up_loss loss = work->loss;
+    up_target_set *y;
+    if (!work->batch.readouts) return UP_OK; /* nothing to predict, e.g. texts without a word */
+    loss.weight *= (float)share;
+    UP_TRY(targets_of(s, work, &y));
+    UP_TRY(stage(s, &work->batch));
+    UP_TRY(encode(s));
+    UP_TRY(up_target_set_encode(y, &s->how));
+    UP_TRY(up_criterion_compare(s->criterion, &s->x, up_target_set_features(y), &loss));
+    UP_TRY(up_features_back(&s->x));
+    UP_TRY(up_encoder_backward(s->inputs, s->x.draw, NULL, NULL));
+    s->input_tokens += work->batch.tokens;
+    return UP_OK;
+}
+
+/* A bucket has all its gradients of this step: its sum over the ranks may begin. Alone, it is final, and its
+ * norm is taken while it is in the caches; among others the step takes the norms when the sums have arrived.
+ */
+static up_status bucket_done(void *context, int bucket) {
+    up_stepper *s = context;
+    up_view gradients = up_gradients_bucket(s->gradients, bucket);
+    s->reported = bucket + 1;
+    if (gradients.cols) UP_TRY(s->comm->ops->allreduce(s->comm, up_model_backend(s->model), gradients));
+    return s->comm->ranks == 1 ? up_optimizer_bucket_done(s->optimizer, bucket) : UP_OK;
+}
+
+up_status up_stepper_gather(up_stepper *s) {
+    up_target_set *last = NULL;
+    for (int i = 0; i < s->sets.count; i++)
+        if (up_target_set_owes(s->sets.list[i].set)) last = s->sets.list[i].set;
+    for (int i = 0; i < s->sets.count; i++) {
+        up_target_set *set = s->sets.list[i].set;
+        if (up_target_set_owes(set)) /* the last pass of the step completes the buckets */
+            UP_TRY(up_target_set_backward(set, &s->how, set == last ? bucket_done : NULL, s));
+    }
+    while (s->reported < up_gradients_buckets(s->gradients)) /* what no pass reached */
+        UP_TRY(bucket_done(s, s->reported));
+    return s->comm->ops->wait(s->comm);
+}
+
+up_status up_stepper_finish(up_stepper *s, double lr) {
+    UP_TRY(up_stepper_gather(s));
+    return up_optimizer_step(s->optimizer, lr);
+}
+
+int64_t up_stepper_set_tokens(const up_stepper *s) {
+    int64_t tokens = 0;
+    for (int i = 0; i < s->sets.count; i++) tokens += up_target_set_encoded(s->sets.list[i].set);
+    return tokens;
+}

@@ -1,0 +1,47 @@
+/* step.h - one optimiser step over a model as a text: encode the inputs, make their target set fresh,
+ * compare, back through the inputs; after the last iteration back through the target sets, and AdamW. It
+ * waits for nothing; what it measured is read later. Tests and measurements step by the same functions. */
+#ifndef UP_TRAIN_STEP_H
+#define UP_TRAIN_STEP_H
+
+#include "tasks/sets.h"
+#include "train/settings.h"
+#include "uniperceiver/comm.h"
+#include "uniperceiver/encoder.h"
+#include "uniperceiver/features.h"
+#include "uniperceiver/optimizer.h"
+
+typedef struct up_stepper {
+    up_model *model; /* borrowed, as the communicator */
+    up_comm *comm;
+    up_gradients *gradients;
+    up_optimizer *optimizer;
+    up_encoder *inputs, *whole, *scout; /* inputs, and chunks on the way back; whole sets; chunks forth */
+    up_set_encoders how;                /* the same three; drop path's seed and step */
+    up_criterion *criterion;
+    up_features x; /* of the inputs */
+    up_sets sets;
+    float *drop; /* [2 L, S] of the inputs */
+    size_t drop_capacity;
+    int reported;         /* buckets of this step whose gradients are complete */
+    int64_t input_tokens; /* encoded so far */
+} up_stepper;
+
+/* Encoders, loss and optimiser as the settings say. */
+up_status up_stepper_open(const up_settings *settings, up_model *model, up_comm *comm, up_stepper *out);
+void up_stepper_close(up_stepper *stepper); /* fine on a zeroed struct */
+
+/* The step that the following calls belong to: drop path's draws depend on it. */
+void up_stepper_begin(up_stepper *stepper, int64_t step);
+/* One iteration: loss of the work, multiplied by `share`, and its gradients up to the target set. The work's
+ * own targets are taken. Its loss is the criterion's latest. Work without a read-out does nothing. */
+up_status up_stepper_iterate(up_stepper *stepper, up_work *work, double share);
+/* Back through each target set that owes gradients; every bucket is reported and summed over the ranks. */
+up_status up_stepper_gather(up_stepper *stepper);
+/* Gather, then AdamW. */
+up_status up_stepper_finish(up_stepper *stepper, double lr);
+
+/* Tokens that went through the encoders for target sets so far, on every way. */
+int64_t up_stepper_set_tokens(const up_stepper *stepper);
+
+#endif
