@@ -132,8 +132,9 @@ static void run(call *t, int by_head) {
                attention_piece, t);
 }
 
-static up_status attention(up_backend *b, const up_attention_args *a) {
-    call t = {.cpu = up_cpu_of(b), .a = a};
+up_status up_cpu_attention(up_cpu *cpu, const void *args) {
+    const up_attention_args *a = args;
+    call t = {.cpu = cpu, .a = a};
     t.scale = (float)(1 / sqrt((double)a->q.cols / a->heads));
     t.work = t.cpu->kernels.attention_work(a->max_keys, a->q.cols / a->heads, 0);
     clear_uncovered(a->sequences, UP_SEQ_Q_START, UP_SEQ_Q_COUNT, a->out, a->lse);
@@ -143,9 +144,10 @@ static up_status attention(up_backend *b, const up_attention_args *a) {
 
 /* With prompts, or rows that sequences share, a piece is one head of all sequences: it alone adds to its
  * columns. */
-static up_status attention_bwd(up_backend *b, const up_attention_grad *g) {
+up_status up_cpu_attention_bwd(up_cpu *cpu, const void *args) {
+    const up_attention_grad *g = args;
     const up_attention_args *a = &g->forward;
-    call t = {.cpu = up_cpu_of(b), .a = a, .g = g};
+    call t = {.cpu = cpu, .a = a, .g = g};
     t.scale = (float)(1 / sqrt((double)a->q.cols / a->heads));
     t.work = t.cpu->kernels.attention_work(a->max_keys, a->q.cols / a->heads, 1);
     clear_uncovered(a->sequences, UP_SEQ_Q_START, UP_SEQ_Q_COUNT, g->dq, (up_view){0});
@@ -159,9 +161,4 @@ static up_status attention_bwd(up_backend *b, const up_attention_grad *g) {
 size_t up_cpu_attention_scratch(const up_cpu *cpu, const up_op_dims *dims) {
     int64_t width = dims->heads ? dims->in / dims->heads : dims->in;
     return (size_t)(cpu->threads * cpu->kernels.attention_work(dims->keys, width, 1)) * sizeof(float);
-}
-
-void up_cpu_fill_attention(up_backend_ops *ops) {
-    ops->attention = attention;
-    ops->attention_bwd = attention_bwd;
 }

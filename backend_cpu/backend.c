@@ -1,5 +1,5 @@
 /* backend.c - the CPU backend: the reference's table with faster slots, one pool of threads, memory in large
- * pages. f32; every slot computes what ref/ops defines. */
+ * pages. Every slot computes what ref/ops defines. */
 #include "backend_cpu/cpu.h"
 
 #include <stdlib.h>
@@ -9,6 +9,7 @@
 static void destroy(up_backend *b) {
     up_cpu_pool_stop(up_cpu_of(b)->pool);
     free(up_cpu_of(b)->work);
+    free(up_cpu_of(b)->spare.bytes);
     free(b->state);
     free(b);
 }
@@ -31,27 +32,26 @@ static up_status alloc_buffer(up_backend *b, size_t bytes, up_buffer **out) {
     return UP_OK;
 }
 
-static int supports(up_backend *b, up_op op, up_dtype dtype, const up_op_dims *dims, const char **why) {
-    (void)b;
-    const char *reason = NULL;
-    int half = dtype == UP_F16 || dtype == UP_BF16;
-    if ((unsigned)op >= UP_OP_COUNT)
-        reason = "no such operation";
-    else if (dtype != UP_F32 && !(op == UP_OP_CAST && half))
-        reason = "the CPU backend computes in f32 only";
-    else if (op == UP_OP_ATTENTION && dims->heads > 0 && dims->in % dims->heads)
-        reason = "the width is no multiple of the heads";
-    if (reason && why) *why = reason;
-    return !reason;
+/* What the reference refuses, and rows that do not fit where an operation without scratch converts. */
+static int supports(up_backend *b, up_op op, const up_op_dims *dims, const char **why) {
+    enum { MOST = UP_CPU_SPARE / 3 - 16 };
+    int by_rows = op == UP_OP_LAYERNORM || op == UP_OP_RESIDUAL || op == UP_OP_GATHER;
+    int64_t width = op == UP_OP_EMBED ? dims->out : by_rows ? dims->in : 0;
+    if (dims->dtype != UP_F32 && width > MOST) {
+        if (why) *why = "rows of 16-bit activations are too long";
+        return 0;
+    }
+    return up_ref_ops()->supports(b, op, dims, why);
 }
 
-static size_t scratch(up_backend *b, up_op op, const up_op_dims *dims) {
+static size_t scratch_f32(const up_cpu *cpu, up_op op, const up_op_dims *dims) {
     size_t parts = UP_CPU_PARTS * sizeof(float);
     switch (op) {
     case UP_OP_ATTENTION:
-        return up_cpu_attention_scratch(up_cpu_of(b), dims);
-    case UP_OP_LINEAR:
+        return up_cpu_attention_scratch(cpu, dims);
     case UP_OP_PATCH_EMBED:
+        return up_cpu_patch_embed_scratch(cpu, dims);
+    case UP_OP_LINEAR:
         return parts * (size_t)dims->out;
     case UP_OP_LAYERNORM:
     case UP_OP_RESIDUAL:
@@ -61,6 +61,10 @@ static size_t scratch(up_backend *b, up_op op, const up_op_dims *dims) {
     }
 }
 
+static size_t scratch(up_backend *b, up_op op, const up_op_dims *dims) {
+    return scratch_f32(up_cpu_of(b), op, dims) + up_cpu_half_scratch(op, dims);
+}
+
 static void fill_table(up_backend_ops *ops) {
     *ops = *up_ref_ops();
     ops->name = "cpu";
@@ -68,11 +72,16 @@ static void fill_table(up_backend_ops *ops) {
     ops->alloc = alloc_buffer;
     ops->supports = supports;
     ops->scratch = scratch;
-    up_cpu_fill_linear(ops);
-    up_cpu_fill_rows(ops);
-    up_cpu_fill_attention(ops);
-    up_cpu_fill_loss(ops);
-    up_cpu_fill_update(ops);
+    up_cpu_fill_slots(ops);
+}
+
+static up_status reserve(size_t floats, void *out) {
+    void *memory = NULL;
+    if (posix_memalign(&memory, 64, floats * sizeof(float)))
+        return up_fail(UP_ERR_MEMORY, "backend cpu", "out of memory: %zu bytes wanted",
+                       floats * sizeof(float));
+    memcpy(out, &memory, sizeof memory);
+    return UP_OK;
 }
 
 up_status up_backend_cpu(int threads, up_backend **out) {
@@ -86,16 +95,19 @@ up_status up_backend_cpu(int threads, up_backend **out) {
     cpu->threads = up_cpu_threads(threads);
     UP_GO(up_cpu_choose_kernels(&cpu->kernels));
     UP_GO(up_cpu_choose_gemm(cpu));
-    size_t bytes = (size_t)(cpu->threads * cpu->kernels.gemm_work) * sizeof(float);
-    if (posix_memalign((void **)&cpu->work, 64, bytes))
-        UP_GO(up_fail(UP_ERR_MEMORY, "backend cpu", "out of memory: %zu bytes wanted", bytes));
+    UP_GO(reserve((size_t)cpu->threads * (size_t)cpu->kernels.gemm_work, &cpu->work));
+    UP_GO(reserve((size_t)cpu->threads * UP_CPU_SPARE, &cpu->spare.bytes));
+    cpu->spare.size = (size_t)cpu->threads * UP_CPU_SPARE * sizeof(float);
     UP_GO(up_cpu_pool_start(cpu->threads, &cpu->pool));
     fill_table(&cpu->ops);
     *b = (up_backend){&cpu->ops, cpu};
     *out = b;
     return UP_OK;
 done:
-    if (cpu) free(cpu->work);
+    if (cpu) {
+        free(cpu->work);
+        free(cpu->spare.bytes);
+    }
     free(cpu);
     free(b);
     return status;

@@ -106,7 +106,7 @@ typedef struct matmul {
     up_cpu *cpu;
     int ta, tb, add;
     float alpha;
-    up_view a, b, c;
+    up_view a, b, bias, c;
     int64_t rows, cols, across; /* of a piece, pieces side by side */
 } matmul;
 
@@ -120,6 +120,8 @@ static void matmul_piece(const void *context, int64_t piece, int thread) {
     c.p += j;
     up_cpu_product(t->cpu, thread, t->ta, t->tb, m, n, t->ta ? t->a.rows : t->a.cols, t->alpha, a,
                    t->a.stride, b, t->b.stride, t->add, c);
+    if (up_view_present(t->bias))
+        t->cpu->kernels.bias_act(m, n, 0, c, up_f32(t->bias) + j, (up_rows){NULL, 0}, c);
 }
 
 static int64_t pieces_of(int64_t n, int64_t size) {
@@ -127,8 +129,9 @@ static int64_t pieces_of(int64_t n, int64_t size) {
 }
 
 /* About two pieces a thread, cut where C is longer, no piece narrower than 32. */
-void up_cpu_matmul(up_cpu *cpu, int ta, int tb, float alpha, up_view a, up_view b, int add, up_view c) {
-    matmul t = {cpu, ta, tb, add, alpha, a, b, c, up_most(c.rows, 1), up_most(c.cols, 1), 1};
+void up_cpu_matmul(up_cpu *cpu, int ta, int tb, float alpha, up_view a, up_view b, int add, up_view bias,
+                   up_view c) {
+    matmul t = {cpu, ta, tb, add, alpha, a, b, bias, c, up_most(c.rows, 1), up_most(c.cols, 1), 1};
     int64_t wanted = cpu->threads > 1 ? 2 * cpu->threads : 1;
     while (pieces_of(c.rows, t.rows) * pieces_of(c.cols, t.cols) < wanted && (t.rows > 32 || t.cols > 32)) {
         int64_t *longer = t.rows >= t.cols ? &t.rows : &t.cols;

@@ -32,10 +32,29 @@ typedef struct up_cpu_head {
     int add_keys;                                   /* dk, dv are += too: sequences share rows */
 } up_cpu_head;
 
-typedef struct up_cpu_adamw {
-    float clip, lr, beta1, beta2, rest1, rest2; /* rest = 1 - beta, rounded once */
-    float eps, decay, scale1, scale2;           /* scale = 1 / correction */
-} up_cpu_adamw;
+typedef struct up_cpu_rule {
+    float factor, lr, beta1, beta2, rest1, rest2; /* rest = 1 - beta, rounded once */
+    float eps, decay, scale1, scale2;             /* scale = 1 / (1 - beta^t) */
+} up_cpu_rule;
+
+/* Where the gradients of embeddings go, some columns of each table; absent ones are not wanted. */
+typedef struct up_cpu_tables {
+    up_rows token, spe, position, type;
+} up_cpu_tables;
+
+/* What is true for one row of logits, as up_truth, in the columns of a tile. */
+typedef struct up_cpu_truth {
+    int64_t index[2]; /* in the tile's columns, which they may lie outside of */
+    float share[2];
+    const float *soft;     /* of the tile's columns, or NULL */
+    const int32_t *groups; /* of the tile's columns, groups[j * groups_ld]; NULL: none is left out */
+    int64_t groups_ld;
+    int32_t group;   /* columns of this group that are no index do not count */
+    float smoothing; /* e */
+} up_cpu_truth;
+
+/* Columns that one piece owns where rows are added by index. */
+enum { UP_CPU_COLUMNS = 32 };
 
 /* The most queries and keys of a block of attention. */
 enum { UP_ATT_QUERIES = 64, UP_ATT_KEYS = 256 };
@@ -53,37 +72,48 @@ typedef struct up_cpu_kernels {
     void (*bias_act)(int64_t n, int64_t d, int gelu, up_rows x, const float *bias, up_rows pre, up_rows y);
     void (*gelu_bwd)(int64_t n, int64_t d, up_rows pre, up_rows dy); /* dy *= gelu'(pre) */
 
-    /* y = token[ids] + position[positions] + type; a position of -1 leaves the two out. type may be NULL. */
-    void (*embed)(int64_t n, int64_t d, up_numbers ids, up_numbers positions, up_rows token, up_rows position,
-                  const float *type, up_rows y);
-    /* y += bias + space[cells] + time[frames] + type; time and type may be absent. */
+    /* y = token[ids] + position[positions] + type; a position of -1 leaves the last two out, an id of -1 is
+     * spe, -2 a row of 0. type may be NULL. */
+    void (*embed)(int64_t n, int64_t d, up_numbers ids, up_numbers positions, up_rows token, const float *spe,
+                  up_rows position, const float *type, up_rows y);
+    /* += ; d is at most UP_CPU_COLUMNS */
+    void (*embed_bwd)(int64_t n, int64_t d, up_numbers ids, up_numbers positions, up_rows dy,
+                      up_cpu_tables out);
+    /* y[i, j] = levels[channel of j][bytes[i * ld + j]], d / 3 columns a channel */
+    void (*look_up)(int64_t n, int64_t d, const uint8_t *bytes, int64_t ld, up_rows levels, float *y);
+    /* y += bias + space[cells] + time[frames] + type; y = 0 where the cell is -1. time and type may be
+     * absent. */
     void (*place)(int64_t n, int64_t d, up_numbers cells, up_numbers frames, up_rows space, up_rows time,
                   const float *type, const float *bias, up_rows y);
     void (*scatter_add)(int64_t n, int64_t d, up_numbers ids, up_rows x,
-                        up_rows out); /* out[ids[i]] += x[i], -1: not */
-    void (*column_sums)(int64_t n, int64_t d, up_numbers where, up_rows x,
-                        float *out); /* out += rows of where >= 0 */
+                        up_rows out);                                 /* out[ids[i]] += x[i], -1: not */
+    void (*column_sums)(int64_t n, int64_t d, up_rows x, float *out); /* out += all rows */
 
     void (*layernorm)(int64_t n, int64_t d, up_rows x, const float *weight, const float *bias, float eps,
                       up_rows y, up_rows stats);
     /* dweight, dbias: +=, may be NULL */
     void (*layernorm_bwd)(int64_t n, int64_t d, up_rows x, const float *weight, up_rows stats, up_rows dy,
                           up_rows residual, up_rows dx, float *dweight, float *dbias);
+    /* The factor of row i is drop[owner[i]], 0 where that is -1, 1 without drop. */
     void (*residual)(int64_t n, int64_t d, up_rows x, up_rows branch, const float *scale, up_rows drop,
-                     up_rows y);
-    void (*residual_bwd)(int64_t n, int64_t d, up_rows branch, const float *scale, up_rows drop, up_rows dy,
-                         up_rows dbranch, float *dscale);
+                     up_numbers owner, up_rows y);
+    void (*residual_bwd)(int64_t n, int64_t d, up_rows branch, const float *scale, up_rows drop,
+                         up_numbers owner, up_rows dy, up_rows dbranch, float *dscale);
     void (*l2norm)(int64_t n, int64_t d, up_rows x, up_rows y, up_rows rnorm);
-    void (*l2norm_bwd)(int64_t n, int64_t d, up_rows y, up_rows rnorm, up_rows dy, up_rows dx);
+    void (*l2norm_bwd)(int64_t n, int64_t d, up_rows y, up_rows rnorm, up_rows dy, up_rows past, up_rows dx);
 
     int64_t (*first_largest)(int64_t n, const float *x);
-    /* One row. target -1: left out. soft: a row of probabilities that stands for the target's index, or NULL.
-     */
-    void (*xent)(int64_t v, const float *z, int32_t target, const float *soft, float smoothing, float *loss,
-                 float *lse, float *correct);
-    void (*xent_bwd)(int64_t v, const float *z, int32_t target, const float *soft, float smoothing, float lse,
-                     float weight, float *dz);
+    /* One row of one tile, whose first column is column `first` of all. state: UP_XENT_FIELDS numbers. */
+    void (*xent)(int64_t n, int64_t first, const float *z, const up_cpu_truth *t, float *state);
+    /* count: how many targets count in the row */
+    void (*xent_bwd)(int64_t n, const float *z, const up_cpu_truth *t, float count, float lse, float weight,
+                     float *dz);
     double (*dot)(int64_t n, const float *a, const float *b);
+    void (*scale)(int64_t n, float factor, const float *x, int add, float *y); /* y = factor x (+ y) */
+
+    /* dtype: UP_F16 or UP_BF16 */
+    void (*widen)(int64_t n, int dtype, const uint16_t *x, float *y);
+    void (*narrow)(int64_t n, int dtype, const float *x, uint16_t *y);
 
     /* Floats of work for one head with at most `keys` keys (prompts included). */
     int64_t (*attention_work)(int64_t keys, int64_t width, int backward);
@@ -91,7 +121,8 @@ typedef struct up_cpu_kernels {
     void (*attention_bwd)(const up_cpu_head *h, float *work);
 
     void (*zero)(int64_t n, float *x); /* writes only where it must */
-    void (*adamw)(int64_t n, float *param, const float *grad, float *m, float *v, const up_cpu_adamw *a);
+    /* and sets the gradient to 0 */
+    void (*adamw)(int64_t n, float *weight, float *grad, float *m, float *v, const up_cpu_rule *a);
 } up_cpu_kernels;
 
 void up_cpu_kernels_base(up_cpu_kernels *out);

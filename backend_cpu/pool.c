@@ -62,6 +62,7 @@ static void *work(void *argument) {
     struct up_cpu_worker *self = argument;
     up_cpu_pool *pool = self->pool;
     uint32_t number = 0; /* of the last job seen */
+    up_cpu_enter();      /* a thread of the pool does nothing but operations */
 #ifdef _OPENMP
     omp_set_num_threads(1); /* of this thread: the product's library starts none of its own */
 #endif

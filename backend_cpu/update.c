@@ -2,17 +2,14 @@
 #include "backend_cpu/cpu.h"
 
 #include <math.h>
-#include <stdlib.h>
 
-enum { PIECE = 1 << 16 }; /* elements */
+enum { PIECE = 1 << 16 }; /* elements; a multiple of UP_SEGMENT_UNIT */
 
 typedef struct sweep {
     const up_cpu *cpu;
-    up_view x[4];
-    int64_t cols, across; /* of a piece, pieces side by side */
-    up_cpu_adamw adamw;
+    up_view x;
+    int64_t across, pieces; /* side by side, and in all */
     double *parts;
-    int64_t pieces;
 } sweep;
 
 /* A dense matrix is one long row. */
@@ -25,33 +22,31 @@ static up_view flat(up_view v) {
     return v;
 }
 
-static sweep over(up_backend *b, up_view x) {
-    sweep t = {.cpu = up_cpu_of(b), .x = {flat(x)}};
-    t.across = up_most(1, (t.x[0].cols + PIECE - 1) / PIECE);
-    t.pieces = t.across * t.x[0].rows;
+static sweep over(const up_cpu *cpu, up_view x) {
+    sweep t = {.cpu = cpu, .x = flat(x)};
+    t.across = up_most(1, (t.x.cols + PIECE - 1) / PIECE);
+    t.pieces = t.across * t.x.rows;
     return t;
 }
 
-/* Where piece's elements of x[index] begin, and how many they are. */
-static float *part(const sweep *t, int64_t piece, int index, int64_t *count) {
+/* Where a piece's elements begin, and how many they are. */
+static float *part(const sweep *t, int64_t piece, int64_t *count) {
     int64_t first = piece % t->across * PIECE;
-    *count = up_least(PIECE, t->x[index].cols - first);
-    return up_rows_from(t->x[index], piece / t->across).p + first;
+    *count = up_least(PIECE, t->x.cols - first);
+    return up_rows_from(t->x, piece / t->across).p + first;
 }
 
 static void zero_piece(const void *context, int64_t piece, int thread) {
     const sweep *t = context;
     int64_t n;
-    float *x = part(t, piece, 0, &n);
+    float *x = part(t, piece, &n);
     (void)thread;
     t->cpu->kernels.zero(n, x);
 }
 
-/* Zeroing f32 is what happens each step; all else is the reference's. */
-static up_status fill(up_backend *b, up_view dst, double value) {
-    if (value != 0 || dst.dtype != UP_F32) return up_ref_ops()->fill(b, dst, value);
-    sweep t = over(b, dst);
-    up_cpu_for(t.cpu, t.pieces, zero_piece, &t);
+up_status up_cpu_zero(up_cpu *cpu, const void *args) {
+    sweep t = over(cpu, *(const up_view *)args);
+    up_cpu_for(cpu, t.pieces, zero_piece, &t);
     return UP_OK;
 }
 
@@ -61,61 +56,91 @@ static void sqnorm_piece(const void *context, int64_t piece, int thread) {
     double sum = 0;
     (void)thread;
     for (int64_t i = piece * each; i < (piece + 1) * each && i < t->pieces; i++) {
-        const float *x = part(t, i, 0, &n);
+        const float *x = part(t, i, &n);
         sum += t->cpu->kernels.dot(n, x, x);
     }
     t->parts[piece] = sum;
 }
 
-static up_status sqnorm(up_backend *b, const up_sqnorm_args *a) {
-    sweep t = over(b, a->x);
-    double parts[UP_CPU_PARTS] = {0}, sum = (double)up_f32(a->out)[0];
+up_status up_cpu_sqnorm(up_cpu *cpu, const void *args) {
+    const up_sqnorm_args *a = args;
+    sweep t = over(cpu, a->x);
+    double parts[UP_CPU_PARTS] = {0}, sum = 0;
     t.parts = parts;
-    up_cpu_for(t.cpu, UP_CPU_PARTS, sqnorm_piece, &t);
+    up_cpu_for(cpu, UP_CPU_PARTS, sqnorm_piece, &t);
     for (int i = 0; i < UP_CPU_PARTS; i++) sum += parts[i];
-    up_f32(a->out)[0] = (float)sum;
+    *up_f32(a->out) = (float)sum;
     return UP_OK;
 }
 
-static void adamw_piece(const void *context, int64_t piece, int thread) {
-    const sweep *t = context;
-    int64_t n;
-    float *x[4];
-    (void)thread;
-    for (int i = 0; i < 4; i++) x[i] = part(t, piece, i, &n);
-    t->cpu->kernels.adamw(n, x[0], x[1], x[2], x[3], &t->adamw);
+/* ---- AdamW: pieces of the state, whatever segments lie in them ---- */
+typedef struct update {
+    const up_cpu *cpu;
+    const up_adamw_args *a;
+    up_cpu_rule rule; /* of a segment of rate 1 that decays */
+    int64_t segments; /* 0 where the step is skipped */
+} update;
+
+/* Field of segment s, in elements. */
+static int64_t segment(const up_adamw_args *a, int64_t s, int field) {
+    return (int64_t)(up_i32(a->segments) + s * a->segments.stride)[field] * UP_SEGMENT_UNIT;
 }
 
-static up_status adamw(up_backend *b, const up_adamw_args *a) {
-    double clip = 1;
-    if (up_view_present(a->sqnorm)) {
-        double square = (double)up_f32(a->sqnorm)[0];
-        if (!isfinite(square)) return UP_OK; /* the step is skipped */
-        if (a->max_norm > 0) clip = fmin(1, a->max_norm / (sqrt(square) + 1e-6));
+/* The first segment that ends behind this element of the state. */
+static int64_t segment_at(const update *t, int64_t element) {
+    int64_t low = 0, high = t->segments;
+    while (low < high) {
+        int64_t middle = (low + high) / 2;
+        if (segment(t->a, middle, UP_SEGMENT_STATE) + segment(t->a, middle, UP_SEGMENT_COUNT) <= element)
+            low = middle + 1;
+        else
+            high = middle;
     }
-    sweep t = over(b, a->param);
-    up_view all[] = {a->param, a->grad, a->m, a->v};
-    int dense = 1;
-    for (int i = 0; i < 4; i++) dense &= all[i].stride == all[i].cols;
-    for (int i = 0; i < 4; i++) t.x[i] = dense ? flat(all[i]) : all[i];
-    t.across = up_most(1, (t.x[0].cols + PIECE - 1) / PIECE);
-    t.pieces = t.across * t.x[0].rows;
-    t.adamw = (up_cpu_adamw){.clip = (float)clip,
-                             .lr = (float)a->lr,
-                             .beta1 = (float)a->beta1,
-                             .beta2 = (float)a->beta2,
-                             .rest1 = (float)(1 - a->beta1),
-                             .rest2 = (float)(1 - a->beta2),
-                             .eps = (float)a->eps,
-                             .decay = (float)a->decay,
-                             .scale1 = (float)(1 / a->correction1),
-                             .scale2 = (float)(1 / a->correction2)};
-    up_cpu_for(t.cpu, t.pieces, adamw_piece, &t);
-    return UP_OK;
+    return low;
 }
 
-void up_cpu_fill_update(up_backend_ops *ops) {
-    ops->fill = fill;
-    ops->sqnorm = sqnorm;
-    ops->adamw = adamw;
+/* Elements first..end-1 of the state, which lie in segment s. */
+static void update_part(const update *t, int64_t s, int64_t first, int64_t end) {
+    const up_adamw_args *a = t->a;
+    int64_t weight = segment(a, s, UP_SEGMENT_WEIGHT) + first - segment(a, s, UP_SEGMENT_STATE);
+    up_cpu_rule rule = t->rule;
+    if (up_view_present(a->rates)) rule.lr *= *up_rows_from(a->rates, s).p;
+    if (!segment(a, s, UP_SEGMENT_DECAY)) rule.decay = 0;
+    t->cpu->kernels.adamw(end - first, up_f32(a->weights) + weight, up_f32(a->grad) + first,
+                          up_f32(a->m) + first, up_f32(a->v) + first, &rule);
+}
+
+/* What no segment covers has a gradient that becomes 0 all the same. */
+static void update_piece(const void *context, int64_t piece, int thread) {
+    const update *t = context;
+    const up_adamw_args *a = t->a;
+    int64_t at = piece * PIECE, end = up_least(at + PIECE, a->grad.cols), s = segment_at(t, at);
+    (void)thread;
+    for (; s < t->segments && segment(a, s, UP_SEGMENT_STATE) < end; s++) {
+        int64_t first = up_most(at, segment(a, s, UP_SEGMENT_STATE));
+        int64_t last = segment(a, s, UP_SEGMENT_STATE) + segment(a, s, UP_SEGMENT_COUNT);
+        t->cpu->kernels.zero(first - at, up_f32(a->grad) + at);
+        at = up_least(end, last);
+        update_part(t, s, first, at);
+    }
+    t->cpu->kernels.zero(end - at, up_f32(a->grad) + at);
+}
+
+up_status up_cpu_adamw(up_cpu *cpu, const void *args) {
+    const up_adamw_args *a = args;
+    const float *control = up_f32(a->control);
+    double step = (double)control[UP_STEP_COUNT];
+    update t = {.cpu = cpu, .a = a, .segments = control[UP_STEP_SKIPPED] != 0 ? 0 : a->segments.rows};
+    t.rule = (up_cpu_rule){.factor = control[UP_STEP_FACTOR],
+                           .lr = control[UP_STEP_LR],
+                           .beta1 = (float)a->beta1,
+                           .beta2 = (float)a->beta2,
+                           .rest1 = (float)(1 - a->beta1),
+                           .rest2 = (float)(1 - a->beta2),
+                           .eps = (float)a->eps,
+                           .decay = (float)a->decay,
+                           .scale1 = (float)(1 / (1 - pow(a->beta1, step))),
+                           .scale2 = (float)(1 / (1 - pow(a->beta2, step)))};
+    up_cpu_for(cpu, (a->grad.cols + PIECE - 1) / PIECE, update_piece, &t);
+    return UP_OK;
 }

@@ -1,6 +1,7 @@
 /* rows.c - what is done row by row between the products: bias, GELU, embeddings, layer norm, residual, l2
  * norm. The formulas stand in include/uniperceiver/backend.h; ref/ops defines them. */
 #include "backend_cpu/kernels/vector.h"
+#include "uniperceiver/backend.h"
 
 UP_INLINE int32_t at(up_numbers x, int64_t i) {
     return x.p ? x.p[i * x.ld] : 0;
@@ -58,12 +59,16 @@ static void gelu_bwd(int64_t n, int64_t d, up_rows pre, up_rows dy) {
 }
 
 /* ---- embeddings ---- */
-static void embed(int64_t n, int64_t d, up_numbers ids, up_numbers positions, up_rows token, up_rows position,
-                  const float *type, up_rows y) {
+static void embed(int64_t n, int64_t d, up_numbers ids, up_numbers positions, up_rows token, const float *spe,
+                  up_rows position, const float *type, up_rows y) {
     for (int64_t i = 0; i < n; i++) {
-        const float *e = row(token, at(ids, i));
-        int32_t where = at(positions, i);
+        int32_t id = at(ids, i), where = at(positions, i);
+        const float *e = id == UP_ID_SPE ? spe : row(token, id);
         float *to = row(y, i);
+        if (id == UP_ID_NONE) {
+            memset(to, 0, (size_t)d * sizeof *to);
+            continue;
+        }
         if (where < 0) {
             memcpy(to, e, (size_t)d * sizeof *to);
             continue;
@@ -74,17 +79,62 @@ static void embed(int64_t n, int64_t d, up_numbers ids, up_numbers positions, up
     }
 }
 
+enum { AHEAD = 8 }; /* rows: a table is larger than the caches and its rows come in any order */
+
+static void add_row(int64_t d, const float *x, float *to) {
+    for (int64_t j = 0; j < d; j++) to[j] += x[j];
+}
+
+/* y = E[id] + P[position] + T. What all rows add to is summed by blocks of rows first, so that rounding
+ * errors grow with the number of blocks only. */
+static void embed_bwd(int64_t n, int64_t d, up_numbers ids, up_numbers positions, up_rows dy,
+                      up_cpu_tables out) {
+    enum { ROWS = 64 };
+    for (int64_t i0 = 0; i0 < n; i0 += ROWS) {
+        float spe[UP_CPU_COLUMNS] = {0}, type[UP_CPU_COLUMNS] = {0};
+        for (int64_t i = i0; i < n && i < i0 + ROWS; i++) {
+            int32_t id = at(ids, i), where = at(positions, i);
+            if (id == UP_ID_NONE) continue;
+            if (out.token.p && i + AHEAD < n && at(ids, i + AHEAD) >= 0)
+                __builtin_prefetch(row(out.token, at(ids, i + AHEAD)), 1);
+            if (id == UP_ID_SPE)
+                add_row(d, row(dy, i), spe);
+            else if (out.token.p)
+                add_row(d, row(dy, i), row(out.token, id));
+            if (where < 0) continue;
+            if (out.position.p) add_row(d, row(dy, i), row(out.position, where));
+            add_row(d, row(dy, i), type);
+        }
+        if (out.spe.p) add_row(d, spe, out.spe.p);
+        if (out.type.p) add_row(d, type, out.type.p);
+    }
+}
+
+static void look_up(int64_t n, int64_t d, const uint8_t *bytes, int64_t ld, up_rows levels, float *y) {
+    enum { CHANNELS = 3 };
+    int64_t each = d / CHANNELS;
+    for (int64_t i = 0; i < n; i++)
+        for (int64_t c = 0; c < CHANNELS; c++) {
+            const uint8_t *from = bytes + i * ld + c * each;
+            const float *level = row(levels, c);
+            float *to = y + i * d + c * each;
+            for (int64_t j = 0; j < each; j++) to[j] = level[from[j]];
+        }
+}
+
 static void place(int64_t n, int64_t d, up_numbers cells, up_numbers frames, up_rows space, up_rows time,
                   const float *type, const float *bias, up_rows y) {
     for (int64_t i = 0; i < n; i++) {
         float *to = row(y, i);
+        if (at(cells, i) < 0) {
+            memset(to, 0, (size_t)d * sizeof *to);
+            continue;
+        }
         const float *s = row(space, at(cells, i)), *t = row(time, at(frames, i));
         for (int64_t j = 0; bias && j < d; j++) to[j] += bias[j];
         for (int64_t j = 0; j < d; j++) to[j] += s[j] + (t ? t[j] : 0.0f) + (type ? type[j] : 0.0f);
     }
 }
-
-enum { AHEAD = 8 }; /* rows: a table is larger than the caches and its rows come in any order */
 
 static void scatter_add(int64_t n, int64_t d, up_numbers ids, up_rows x, up_rows out) {
     for (int64_t i = 0; i < n; i++) {
@@ -98,7 +148,7 @@ static void scatter_add(int64_t n, int64_t d, up_numbers ids, up_rows x, up_rows
 
 /* By blocks of rows and columns: the partial sums stay in the first cache and the rounding error grows with
  * the number of blocks only. The first block begins with what is there. */
-static void column_sums(int64_t n, int64_t d, up_numbers where, up_rows x, float *out) {
+static void column_sums(int64_t n, int64_t d, up_rows x, float *out) {
     enum { ROWS = 64, COLS = 128 };
     for (int64_t j0 = 0; j0 < d; j0 += COLS) {
         int64_t width = d - j0 < COLS ? d - j0 : COLS;
@@ -106,7 +156,6 @@ static void column_sums(int64_t n, int64_t d, up_numbers where, up_rows x, float
             float sum[COLS] = {0};
             if (i0 == 0) memcpy(sum, out + j0, (size_t)width * sizeof *sum);
             for (int64_t i = i0; i < n && i < i0 + ROWS; i++) {
-                if (at(where, i) < 0) continue;
                 const float *from = row(x, i) + j0;
                 for (int64_t j = 0; j < width; j++) sum[j] += from[j];
             }
@@ -170,11 +219,17 @@ static void layernorm_bwd(int64_t n, int64_t d, up_rows x, const float *weight, 
 }
 
 /* ---- residual ---- */
+static float factor_of(up_rows drop, up_numbers owner, int64_t i) {
+    int32_t sequence = at(owner, i);
+    if (!drop.p) return 1;
+    return sequence < 0 ? 0 : *row(drop, sequence);
+}
+
 static void residual(int64_t n, int64_t d, up_rows x, up_rows branch, const float *scale, up_rows drop,
-                     up_rows y) {
+                     up_numbers owner, up_rows y) {
     for (int64_t i = 0; i < n; i++) {
         const float *from = row(x, i), *b = row(branch, i);
-        float *to = row(y, i), factor = drop.p ? *row(drop, i) : 1.0f;
+        float *to = row(y, i), factor = factor_of(drop, owner, i);
         if (scale) {
 #pragma omp simd
             for (int64_t j = 0; j < d; j++) to[j] = from[j] + factor * scale[j] * b[j];
@@ -185,11 +240,11 @@ static void residual(int64_t n, int64_t d, up_rows x, up_rows branch, const floa
     }
 }
 
-static void residual_bwd(int64_t n, int64_t d, up_rows branch, const float *scale, up_rows drop, up_rows dy,
-                         up_rows dbranch, float *dscale) {
+static void residual_bwd(int64_t n, int64_t d, up_rows branch, const float *scale, up_rows drop,
+                         up_numbers owner, up_rows dy, up_rows dbranch, float *dscale) {
     for (int64_t i = 0; i < n; i++) {
         const float *g = row(dy, i), *b = row(branch, i);
-        float *to = row(dbranch, i), factor = drop.p ? *row(drop, i) : 1.0f;
+        float *to = row(dbranch, i), factor = factor_of(drop, owner, i);
         if (dscale) { /* before dbranch, which may lie over branch */
 #pragma omp simd
             for (int64_t j = 0; j < d; j++) dscale[j] += factor * g[j] * b[j];
@@ -221,16 +276,21 @@ static void l2norm(int64_t n, int64_t d, up_rows x, up_rows y, up_rows rnorm) {
     }
 }
 
-/* y = x r: dx = r (dy - y (y . dy)); where the norm is clamped, r is a constant: dx = r dy */
-static void l2norm_bwd(int64_t n, int64_t d, up_rows y, up_rows rnorm, up_rows dy, up_rows dx) {
+/* y = x r: dx = r (dy - y (y . dy)) + past; where the norm is clamped, r is a constant: dx = r dy + past */
+static void l2norm_bwd(int64_t n, int64_t d, up_rows y, up_rows rnorm, up_rows dy, up_rows past, up_rows dx) {
     for (int64_t i = 0; i < n; i++) {
-        const float *v = row(y, i), *g = row(dy, i);
+        const float *v = row(y, i), *g = row(dy, i), *other = row(past, i);
         float *to = row(dx, i), r = *row(rnorm, i), dot = 0;
 #pragma omp simd reduction(+ : dot)
         for (int64_t j = 0; j < d; j++) dot += v[j] * g[j];
         if (r >= 1e12f) dot = 0;
+        if (other) {
 #pragma omp simd
-        for (int64_t j = 0; j < d; j++) to[j] = r * (g[j] - v[j] * dot);
+            for (int64_t j = 0; j < d; j++) to[j] = other[j] + r * (g[j] - v[j] * dot);
+        } else {
+#pragma omp simd
+            for (int64_t j = 0; j < d; j++) to[j] = r * (g[j] - v[j] * dot);
+        }
     }
 }
 
@@ -238,6 +298,8 @@ void UP_K(fill_rows)(up_cpu_kernels *k) {
     k->bias_act = bias_act;
     k->gelu_bwd = gelu_bwd;
     k->embed = embed;
+    k->embed_bwd = embed_bwd;
+    k->look_up = look_up;
     k->place = place;
     k->scatter_add = scatter_add;
     k->column_sums = column_sums;

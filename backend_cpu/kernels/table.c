@@ -8,6 +8,7 @@ void UP_K(kernels)(up_cpu_kernels *out) {
     out->name = UP_STRING(UP_ISA);
     UP_K(fill_gemm)(out);
     UP_K(fill_rows)(out);
+    UP_K(fill_convert)(out);
     UP_K(fill_loss)(out);
     UP_K(fill_update)(out);
     UP_K(fill_attention)(out);

@@ -15,6 +15,7 @@
 /* Each kernel file fills its part of the table. */
 void UP_K(fill_gemm)(up_cpu_kernels *k);
 void UP_K(fill_rows)(up_cpu_kernels *k);
+void UP_K(fill_convert)(up_cpu_kernels *k);
 void UP_K(fill_loss)(up_cpu_kernels *k);
 void UP_K(fill_update)(up_cpu_kernels *k);
 void UP_K(fill_attention)(up_cpu_kernels *k);

@@ -22,7 +22,7 @@ typedef struct up_features {
 
     up_buffer *buffer; /* private */
     int64_t capacity;
-    int with_gradients;
+    int with_gradients, with_head;
 } up_features;
 
 /* Empty features for a model's width. Free with up_features_free (fine on a zeroed struct). */

@@ -135,8 +135,8 @@ UP_API up_status up_params_build(const up_config *config, up_params *out);
 UP_API void up_params_free(up_params *params);
 UP_API int up_params_find(const up_params *params, const char *name); /* -1 if unknown */
 
-/* Counts by group, of all parameters, or of those that prompt tuning learns (Table 9). */
-UP_API void up_params_count(const up_config *config, const up_params *params, int64_t counts[UP_GROUP_COUNT]);
+/* Counts by group, of all parameters, but for the linear head's bias and alpha, which Table 9 leaves out. */
+UP_API void up_params_count(const up_params *params, int64_t counts[UP_GROUP_COUNT]);
 UP_API const char *up_param_group_name(up_param_group group);
 
 /* Fill `weights` (params->total floats, padding zeroed) for a seed: a pure function of (seed, parameter name,

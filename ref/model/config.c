@@ -124,3 +124,16 @@ up_status up_config_check(const up_config *c) {
         return up_fail(UP_ERR_ARGUMENT, "initial_temperature", "%g is not positive", c->initial_temperature);
     return UP_OK;
 }
+
+const up_pixel_norm up_pixel_norm_image = {{0.485f, 0.456f, 0.406f}, {0.229f, 0.224f, 0.225f}};
+const up_pixel_norm up_pixel_norm_video = {{0.5f, 0.5f, 0.5f}, {0.5f, 0.5f, 0.5f}};
+
+const up_pixel_norm *up_config_pixel_norm(const up_config *c, int video) {
+    return video && !c->frames_as_images ? &up_pixel_norm_video : &up_pixel_norm_image;
+}
+
+void up_pixel_levels(const up_pixel_norm *norm, float *levels) {
+    for (int c = 0; c < 3; c++)
+        for (int p = 0; p < 256; p++)
+            levels[256 * c + p] = ((float)p / 255.0f - norm->mean[c]) / norm->std[c];
+}

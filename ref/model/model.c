@@ -1,58 +1,80 @@
-/* model.c - a configuration with its weights on a backend. Reading and writing files is src/files/weights.c.
- */
-#include "ref/model/run.h"
+/* model.c - a configuration with its weights on a backend. Reading and writing files is src/files/weights.c;
+ * overlays are overlay.c, prepared weights prepared.c. */
+#include "ref/model/model.h"
 
 #include <stdlib.h>
 #include <string.h>
 
+up_status up_backend_check(const up_backend *backend) {
+    const up_backend_ops *ops = backend->ops;
+    if (ops->version != UP_BACKEND_VERSION || ops->size != sizeof(up_backend_ops))
+        return up_fail(UP_ERR_UNSUPPORTED, ops->name ? ops->name : "backend",
+                       "its table is of version %u with %u bytes, wanted version %d with %zu", ops->version,
+                       ops->size, UP_BACKEND_VERSION, sizeof(up_backend_ops));
+    return UP_OK;
+}
+
+static up_status upload_initial(up_model *model, uint64_t seed) {
+    up_backend *b = model->backend;
+    size_t bytes = (size_t)model->params.total * sizeof(float);
+    float *weights = malloc(bytes);
+    if (!weights)
+        return up_fail(UP_ERR_MEMORY, "model", "%zu bytes wanted for %s", bytes, model->config.preset);
+    up_status status = up_params_init(&model->config, &model->params, seed, weights);
+    if (status == UP_OK)
+        status = b->ops->upload(b, up_view_at(model->weights, UP_F32, 0, 1, model->params.total), weights);
+    free(weights);
+    return status;
+}
+
 up_status up_model_create(up_backend *backend, const up_config *config, uint64_t seed, up_model **out) {
     up_status status = UP_OK;
-    float *weights = NULL;
+    *out = NULL;
+    UP_TRY(up_backend_check(backend));
     up_model *model = calloc(1, sizeof *model);
     if (!model) return up_fail(UP_ERR_MEMORY, "model", "%zu bytes wanted", sizeof *model);
     model->backend = backend;
     model->config = *config;
+    model->version = 1;
     UP_GO(up_params_build(config, &model->params));
-    size_t bytes = (size_t)model->params.total * sizeof *weights;
-    UP_GO(backend->ops->alloc(backend, bytes, &model->weights));
-    weights = malloc(bytes);
-    if (!weights) UP_GO(up_fail(UP_ERR_MEMORY, "model", "%zu bytes wanted for %s", bytes, config->preset));
-    UP_GO(up_params_init(config, &model->params, seed, weights));
-    UP_GO(backend->ops->upload(backend, up_view_at(model->weights, UP_F32, 0, 1, model->params.total),
-                               weights));
-done:
-    free(weights);
-    if (status != UP_OK) {
-        up_model_destroy(model);
-        model = NULL;
-    }
+    model->own = model->params.total;
+    UP_GO(backend->ops->alloc(backend, (size_t)model->own * sizeof(float), &model->weights));
+    UP_GO(upload_initial(model, seed));
     *out = model;
+    model = NULL;
+done:
+    up_model_destroy(model);
     return status;
 }
 
 void up_model_destroy(up_model *model) {
     if (!model) return;
+    for (int i = 0; i < model->prepared_count; i++)
+        model->backend->ops->release(model->backend, model->prepared[i].buffer);
     model->backend->ops->release(model->backend, model->weights);
     up_params_free(&model->params);
+    free(model->prepared);
+    free(model->shared);
     free(model->targets);
     free(model);
 }
 
+static up_status check_targets(const up_model *model, const int32_t *ids, int count) {
+    for (int i = 0; i < count; i++)
+        if (ids[i] < 0 || ids[i] >= model->config.vocabulary || (i && ids[i] <= ids[i - 1]))
+            return up_fail(UP_ERR_ARGUMENT, "target set", "id %d at place %d: wanted ascending ids below %d",
+                           ids[i], i, model->config.vocabulary);
+    return UP_OK;
+}
+
 up_status up_model_set_targets(up_model *model, const int32_t *ids, int count) {
     int32_t *copy = NULL;
+    UP_TRY(check_targets(model, ids, count));
     if (count > 0) {
         copy = malloc((size_t)count * sizeof *copy);
         if (!copy) return up_fail(UP_ERR_MEMORY, "target set", "%d ids wanted", count);
         memcpy(copy, ids, (size_t)count * sizeof *copy);
     }
-    for (int i = 0; i < count; i++)
-        if (copy[i] < 0 || copy[i] >= model->config.vocabulary || (i && copy[i] <= copy[i - 1])) {
-            up_status status =
-                up_fail(UP_ERR_ARGUMENT, "target set", "id %d at place %d: wanted ascending ids below %d",
-                        copy[i], i, model->config.vocabulary);
-            free(copy);
-            return status;
-        }
     free(model->targets);
     model->targets = copy;
     model->target_count = count;
@@ -73,36 +95,23 @@ const up_params *up_model_params(const up_model *model) {
 up_backend *up_model_backend(const up_model *model) {
     return model->backend;
 }
-
-static up_view param_view(up_buffer *buffer, const up_params *params, int param) {
-    if (param < 0 || !buffer) return (up_view){0};
-    const up_param *p = &params->list[param];
-    return up_view_at(buffer, UP_F32, p->offset, p->rows, p->cols);
+up_model *up_model_base(const up_model *model) {
+    return model->base;
+}
+int up_model_owns(const up_model *model, int param) {
+    return param >= 0 && (!model->shared || model->shared[param] < 0);
 }
 
 up_view up_model_weight(const up_model *model, int param) {
-    return param_view(model->weights, &model->params, param);
+    if (param < 0) return (up_view){0};
+    if (!up_model_owns(model, param)) return up_model_weight(model->base, model->shared[param]);
+    const up_param *p = &model->params.list[param];
+    return up_view_at(model->weights, UP_F32, p->offset, p->rows, p->cols);
 }
 
-up_view up_weight(const up_run *run, int param) {
-    return up_model_weight(run->model, param);
+uint64_t up_model_version(const up_model *model) {
+    return model->version + (model->base ? up_model_version(model->base) : 0);
 }
-
-up_view up_grad(const up_run *run, int param) {
-    const up_params *p = &run->model->params;
-    if (param < 0 || !p->list[param].trainable) return (up_view){0};
-    return param_view(run->gradients, p, param);
-}
-
-up_view up_run_gradient(up_run *run, int param) {
-    return up_grad(run, param);
-}
-
-up_view up_run_moment(up_run *run, int order, int param) {
-    return param_view(order == 1 ? run->moment1 : run->moment2, &run->model->params, param);
-}
-
-up_view up_run_gradients(up_run *run) {
-    if (!run->gradients) return (up_view){0};
-    return up_view_at(run->gradients, UP_F32, 0, 1, run->model->params.total);
+void up_model_changed(up_model *model) {
+    model->version++;
 }

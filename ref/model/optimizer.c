@@ -1,61 +1,238 @@
-/* optimizer.c - one AdamW step over the table of parameters (paper section 4.2: AdamW, weight decay, clipping
- * by the global norm). The norm stays on the device for the step itself; the host reads it afterwards, for
- * the metrics and the count. */
-#include "ref/model/run.h"
+/* optimizer.c - one AdamW step over what learns (paper section 4.2: AdamW, weight decay, clipping by the
+ * global norm). What steers it stays on the device; the host reads it afterwards, for metrics and
+ * checkpoints. */
+#include "uniperceiver/optimizer.h"
+#include "ref/model/model.h"
 
-#include <math.h>
+#include <stdlib.h>
 
-up_status up_run_zero_gradients(up_run *r) {
-    up_backend *b = r->model->backend;
-    return b->ops->fill(b, up_run_gradients(r), 0);
+/* Numbers of a step on their way to the host; the latest and the one before it. */
+enum { READS = 2 };
+
+struct up_optimizer {
+    up_gradients *gradients; /* borrowed */
+    up_model *model;         /* of the gradients */
+    up_adamw adamw;
+    up_buffer *moments; /* f32 [2, total] */
+    up_buffer *segments;
+    int64_t segment_count;
+    up_buffer *control; /* f32 [UP_STEP_FIELDS], then a squared norm for each bucket */
+    up_buffer *scratch;
+    up_view scratch_view;
+    unsigned char *normed; /* [buckets] 1: its norm was taken since the last step */
+    up_fetch *reads[READS];
+    int64_t steps; /* taken, skipped ones counted: which of the reads are there */
+};
+
+static up_backend *backend_of(const up_optimizer *o) {
+    return o->model->backend;
+}
+static up_view control_of(const up_optimizer *o) {
+    return up_view_at(o->control, UP_F32, 0, 1, UP_STEP_FIELDS);
+}
+static up_view norms_of(const up_optimizer *o) {
+    return up_view_at(o->control, UP_F32, UP_SEGMENT_UNIT, 1, up_gradients_buckets(o->gradients));
 }
 
-static up_status update(up_run *r, const up_adamw *o, up_view sqnorm) {
-    up_backend *b = r->model->backend;
-    const up_params *p = &r->model->params;
-    double t = (double)(r->steps + 1);
+/* ---- what learns, as runs of neighbours with one decay ---- */
+
+static int joins(const int32_t *run, const int32_t *next) {
+    return run[UP_SEGMENT_WEIGHT] + run[UP_SEGMENT_COUNT] == next[UP_SEGMENT_WEIGHT] &&
+           run[UP_SEGMENT_STATE] + run[UP_SEGMENT_COUNT] == next[UP_SEGMENT_STATE] &&
+           run[UP_SEGMENT_DECAY] == next[UP_SEGMENT_DECAY];
+}
+
+static int by_state(const void *a, const void *b) {
+    const int32_t *x = a, *y = b;
+    return (x[UP_SEGMENT_STATE] > y[UP_SEGMENT_STATE]) - (x[UP_SEGMENT_STATE] < y[UP_SEGMENT_STATE]);
+}
+
+static int64_t list_segments(const up_optimizer *o, int32_t (*list)[UP_SEGMENT_FIELDS]) {
+    const up_params *p = &o->model->params;
+    int64_t found = 0, count = 0;
     for (int i = 0; i < p->count; i++) {
-        if (!p->list[i].trainable) continue;
-        up_adamw_args a = {.param = up_weight(r, i),
-                           .grad = up_grad(r, i),
-                           .m = up_run_moment(r, 1, i),
-                           .v = up_run_moment(r, 2, i),
-                           .lr = o->lr,
-                           .beta1 = o->beta1,
-                           .beta2 = o->beta2,
-                           .eps = o->eps,
-                           .decay = p->list[i].decay ? o->decay : 0,
-                           .correction1 = 1 - pow(o->beta1, t),
-                           .correction2 = 1 - pow(o->beta2, t),
-                           .sqnorm = sqnorm,
-                           .max_norm = o->max_norm};
-        UP_TRY(b->ops->adamw(b, &a));
+        int64_t place = up_gradients_place(o->gradients, i), unit = UP_SEGMENT_UNIT;
+        if (place < 0) continue;
+        int32_t *s = list[found++];
+        s[UP_SEGMENT_WEIGHT] = (int32_t)(p->list[i].offset / unit);
+        s[UP_SEGMENT_STATE] = (int32_t)(place / unit);
+        s[UP_SEGMENT_COUNT] = (int32_t)((p->list[i].rows * p->list[i].cols + unit - 1) / unit);
+        s[UP_SEGMENT_DECAY] = p->list[i].decay;
     }
+    qsort(list, (size_t)found, sizeof *list, by_state);
+    for (int64_t i = 0; i < found; i++) {
+        if (count && joins(list[count - 1], list[i])) {
+            list[count - 1][UP_SEGMENT_COUNT] += list[i][UP_SEGMENT_COUNT];
+            continue;
+        }
+        for (int f = 0; f < UP_SEGMENT_FIELDS; f++) list[count][f] = list[i][f];
+        count++;
+    }
+    return count;
+}
+
+static up_status make_segments(up_optimizer *o) {
+    up_backend *b = backend_of(o);
+    int32_t(*list)[UP_SEGMENT_FIELDS] = malloc((size_t)o->model->params.count * sizeof *list);
+    if (!list) return up_fail(UP_ERR_MEMORY, "optimizer", "%d tensors to list", o->model->params.count);
+    o->segment_count = list_segments(o, list);
+    up_status status = b->ops->alloc(b, (size_t)o->segment_count * sizeof *list, &o->segments);
+    if (status == UP_OK)
+        status =
+            b->ops->upload(b, up_view_at(o->segments, UP_I32, 0, o->segment_count, UP_SEGMENT_FIELDS), list);
+    free(list);
+    return status;
+}
+
+/* ---- life ---- */
+
+static up_status make_state(up_optimizer *o) {
+    up_backend *b = backend_of(o);
+    int64_t total = up_gradients_all(o->gradients).cols;
+    int buckets = up_gradients_buckets(o->gradients);
+    up_op_dims dims = {.rows = 1, .in = total, .out = total};
+    size_t scratch = b->ops->scratch(b, UP_OP_SQNORM, &dims);
+    o->normed = calloc((size_t)buckets, 1);
+    if (!o->normed) return up_fail(UP_ERR_MEMORY, "optimizer", "%d buckets wanted", buckets);
+    UP_TRY(b->ops->alloc(b, 2 * (size_t)total * sizeof(float), &o->moments));
+    UP_TRY(b->ops->fill(b, up_view_at(o->moments, UP_F32, 0, 2, total), 0));
+    UP_TRY(b->ops->alloc(b, (UP_SEGMENT_UNIT + (size_t)buckets) * sizeof(float), &o->control));
+    UP_TRY(b->ops->alloc(b, scratch, &o->scratch));
+    o->scratch_view = up_view_at(o->scratch, UP_U8, 0, 1, (int64_t)scratch);
+    for (int i = 0; i < READS; i++)
+        UP_TRY(b->ops->fetch_create(b, UP_STEP_FIELDS * sizeof(float), &o->reads[i]));
+    return make_segments(o);
+}
+
+up_status up_optimizer_create(up_gradients *gradients, const up_adamw *adamw, up_optimizer **out) {
+    up_status status = UP_OK;
+    up_optimizer *o = calloc(1, sizeof *o);
+    *out = NULL;
+    if (!o) return up_fail(UP_ERR_MEMORY, "optimizer", "%zu bytes wanted", sizeof *o);
+    o->gradients = gradients;
+    o->model = up_gradients_model(gradients);
+    o->adamw = *adamw;
+    UP_GO(make_state(o));
+    UP_GO(up_optimizer_set(
+        o, &(up_optimizer_state){.loss_scale = adamw->loss_scale > 0 ? adamw->loss_scale : 1}));
+    *out = o;
+    o = NULL;
+done:
+    up_optimizer_free(o);
+    return status;
+}
+
+void up_optimizer_free(up_optimizer *o) {
+    if (!o) return;
+    up_backend *b = backend_of(o);
+    up_buffer *buffers[] = {o->moments, o->segments, o->control, o->scratch};
+    for (size_t i = 0; i < sizeof buffers / sizeof buffers[0]; i++) b->ops->release(b, buffers[i]);
+    for (int i = 0; i < READS; i++) b->ops->fetch_free(b, o->reads[i]);
+    free(o->normed);
+    free(o);
+}
+
+/* ---- a step ---- */
+
+up_view up_optimizer_scale(const up_optimizer *o) {
+    return up_view_cols(control_of(o), UP_STEP_SCALE, 1);
+}
+
+up_status up_optimizer_bucket_done(void *optimizer, int bucket) {
+    up_optimizer *o = optimizer;
+    up_backend *b = backend_of(o);
+    up_view x = up_gradients_bucket(o->gradients, bucket), out = up_view_cols(norms_of(o), bucket, 1);
+    o->normed[bucket] = 1;
+    if (!x.cols) return b->ops->fill(b, out, 0);
+    return b->ops->sqnorm(b, &(up_sqnorm_args){.x = x, .out = out, .scratch = o->scratch_view});
+}
+
+static up_status set_rate(up_optimizer *o, double lr) {
+    up_backend *b = backend_of(o);
+    float value = (float)lr;
+    return b->ops->upload(b, up_view_cols(control_of(o), UP_STEP_LR, 1), &value);
+}
+
+up_status up_optimizer_step(up_optimizer *o, double lr) {
+    up_backend *b = backend_of(o);
+    const up_adamw *a = &o->adamw;
+    UP_TRY(set_rate(o, lr));
+    for (int i = 0; i < up_gradients_buckets(o->gradients); i++) {
+        if (!o->normed[i]) UP_TRY(up_optimizer_bucket_done(o, i));
+        o->normed[i] = 0;
+    }
+    UP_TRY(b->ops->step(b, &(up_step_args){.sqnorms = norms_of(o),
+                                           .control = control_of(o),
+                                           .max_norm = a->max_norm,
+                                           .good_steps = a->good_steps,
+                                           .min_scale = a->min_scale}));
+    UP_TRY(b->ops->adamw(
+        b,
+        &(up_adamw_args){.segments = up_view_at(o->segments, UP_I32, 0, o->segment_count, UP_SEGMENT_FIELDS),
+                         .weights = up_view_at(o->model->weights, UP_F32, 0, 1, o->model->own),
+                         .grad = up_gradients_all(o->gradients),
+                         .m = up_optimizer_moments(o, 1),
+                         .v = up_optimizer_moments(o, 2),
+                         .control = control_of(o),
+                         .beta1 = a->beta1,
+                         .beta2 = a->beta2,
+                         .eps = a->eps,
+                         .decay = a->decay}));
+    up_model_changed(o->model);
+    UP_TRY(b->ops->fetch_begin(b, o->reads[o->steps % READS], control_of(o)));
+    o->steps++;
     return UP_OK;
 }
 
-up_status up_run_step(up_run *r, const up_adamw *o, up_step_value *value) {
-    up_backend *b = r->model->backend;
-    if (!r->training) return up_fail(UP_ERR_ARGUMENT, "step", "this run was made for inference");
-    up_view sqnorm = up_view_at(r->scalars, UP_F32, 0, 1, 1);
-    float squared = NAN;
-    if (!r->bad_loss) {
-        UP_TRY(b->ops->fill(b, sqnorm, 0));
-        UP_TRY(b->ops->sqnorm(
-            b, &(up_sqnorm_args){.x = up_run_gradients(r), .out = sqnorm, .scratch = r->scratch}));
-        UP_TRY(update(r, o, sqnorm)); /* writes nothing where the norm is not finite */
-        UP_TRY(b->ops->download(b, &squared, sqnorm));
-    }
-    int skipped = !isfinite(squared);
-    r->bad_loss = 0;
-    if (!skipped) r->steps++;
-    if (value) *value = (up_step_value){.gradient_norm = sqrt(squared), .skipped = skipped};
+up_status up_optimizer_value(up_optimizer *o, int late, up_step_value *value, int *known) {
+    up_backend *b = backend_of(o);
+    float control[UP_STEP_FIELDS];
+    int64_t step = o->steps - 1 - (late ? 1 : 0);
+    *value = (up_step_value){0};
+    *known = step >= 0;
+    if (!*known) return UP_OK;
+    UP_TRY(b->ops->fetch_end(b, o->reads[step % READS], control));
+    value->gradient_norm = (double)control[UP_STEP_NORM];
+    value->loss_scale = (double)control[UP_STEP_SCALE];
+    value->steps = (int64_t)control[UP_STEP_COUNT];
+    value->skipped = control[UP_STEP_SKIPPED] != 0;
     return UP_OK;
 }
 
-int64_t up_run_steps(const up_run *r) {
-    return r->steps;
+/* ---- state ---- */
+
+up_view up_optimizer_moments(const up_optimizer *o, int order) {
+    int64_t total = up_gradients_all(o->gradients).cols;
+    return up_view_at(o->moments, UP_F32, (order - 1) * total, 1, total);
 }
-void up_run_set_steps(up_run *r, int64_t steps) {
-    r->steps = steps;
+
+up_view up_optimizer_moment(const up_optimizer *o, int order, int param) {
+    int64_t place = up_gradients_place(o->gradients, param);
+    if (place < 0) return (up_view){0};
+    const up_param *p = &o->model->params.list[param];
+    up_view all = up_optimizer_moments(o, order);
+    return up_view_at(o->moments, UP_F32, all.offset + place, p->rows, p->cols);
+}
+
+up_status up_optimizer_get(up_optimizer *o, up_optimizer_state *state) {
+    up_backend *b = backend_of(o);
+    float control[UP_STEP_FIELDS];
+    UP_TRY(b->ops->download(b, control, control_of(o)));
+    state->steps = (int64_t)control[UP_STEP_COUNT];
+    state->loss_scale = (double)control[UP_STEP_SCALE];
+    state->good_steps = (int64_t)control[UP_STEP_GOOD];
+    return UP_OK;
+}
+
+up_status up_optimizer_set(up_optimizer *o, const up_optimizer_state *state) {
+    up_backend *b = backend_of(o);
+    float control[UP_STEP_FIELDS] = {0};
+    control[UP_STEP_COUNT] = (float)state->steps;
+    control[UP_STEP_SCALE] = (float)state->loss_scale;
+    control[UP_STEP_GOOD] = (float)state->good_steps;
+    return b->ops->upload(b, control_of(o), control);
+}
+
+int64_t up_optimizer_count(const up_optimizer *o, int64_t counts[UP_GROUP_COUNT]) {
+    return up_gradients_count(o->gradients, counts);
 }

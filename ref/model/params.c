@@ -1,6 +1,6 @@
 /* params.c - the table of parameters: names, shapes, initial values, weight decay, and the groups of the
  * paper's Table 9. The file order is the order here. */
-#include "uniperceiver/model.h"
+#include "ref/model/model.h"
 #include "uniperceiver/random.h"
 
 #include <math.h>
@@ -61,7 +61,9 @@ static void add_linear(builder *b, const char *name, up_param_group group, int64
 static void add_embeddings(builder *b, const up_config *c) {
     up_params *p = b->params;
     int64_t width = c->width;
-    p->token = add(b, "text.token.weight", UP_GROUP_EMBEDDING, c->vocabulary, width, UP_INIT_NORMAL, 0.02);
+    p->token =
+        add(b, "text.token.weight", UP_GROUP_EMBEDDING, c->vocabulary - 1, width, UP_INIT_NORMAL, 0.02);
+    p->spe = add_vector(b, "text.spe.weight", UP_GROUP_SPE, width, UP_INIT_NORMAL, 0.02);
     p->text_position =
         add(b, "text.position.weight", UP_GROUP_EMBEDDING, c->text_positions, width, UP_INIT_NORMAL, 0.02);
     p->text_type = add(b, "text.type.weight", UP_GROUP_EMBEDDING, 1, width, UP_INIT_NORMAL, 0.02);
@@ -161,13 +163,11 @@ int up_params_find(const up_params *p, const char *name) {
 
 /* Table 9 counts w alone as the linear head (768 x classes); its bias and alpha are left to the reader there.
  */
-void up_params_count(const up_config *c, const up_params *p, int64_t counts[UP_GROUP_COUNT]) {
+void up_params_count(const up_params *p, int64_t counts[UP_GROUP_COUNT]) {
     memset(counts, 0, sizeof counts[0] * UP_GROUP_COUNT);
     for (int i = 0; i < p->count; i++)
         if (i != p->head_bias && i != p->head_alpha)
             counts[p->list[i].group] += p->list[i].rows * p->list[i].cols;
-    counts[UP_GROUP_SPE] = c->width;
-    counts[UP_GROUP_EMBEDDING] -= c->width;
 }
 
 const char *up_param_group_name(up_param_group group) {
@@ -192,14 +192,14 @@ static void init_sincos(float *out, int64_t cells, int64_t width) {
         }
 }
 
-static uint64_t
-hash_name(const char *name) { /* FNV-1a: a tensor's stream depends on its name, not on its place */
+/* FNV-1a: a tensor's stream depends on its name, not on its place. */
+static uint64_t hash_name(const char *name) {
     uint64_t h = 1469598103934665603u;
     for (; *name; name++) h = (h ^ (unsigned char)*name) * 1099511628211u;
     return h;
 }
 
-static void init_param(const up_param *t, uint64_t seed, float *out) {
+void up_param_init(const up_param *t, uint64_t seed, float *out) {
     int64_t n = t->rows * t->cols;
     up_rng rng = up_rng_make(seed, hash_name(t->name), 0, 0);
     double bound = sqrt(6.0 / (double)(t->rows / t->init_blocks + t->cols));
@@ -228,6 +228,6 @@ static void init_param(const up_param *t, uint64_t seed, float *out) {
 up_status up_params_init(const up_config *c, const up_params *p, uint64_t seed, float *weights) {
     UP_TRY(up_config_check(c));
     memset(weights, 0, (size_t)p->total * sizeof *weights);
-    for (int i = 0; i < p->count; i++) init_param(&p->list[i], seed, weights + p->list[i].offset);
+    for (int i = 0; i < p->count; i++) up_param_init(&p->list[i], seed, weights + p->list[i].offset);
     return UP_OK;
 }

@@ -1,280 +1,328 @@
-/* plan.c - where every tensor of a run lies. All activations share one arena; for each batch they are laid
- * out anew with its exact sizes, and the arena grows only between batches. */
-#include "ref/model/run.h"
-
-#include <stdlib.h>
-#include <string.h>
+/* plan.c - where every tensor of an encoder lies. Activations share one arena. A batch is laid out for the
+ * next larger sizes of a small ladder, so batches of about one size have their tensors in the same places.
+ *
+ * Memory is reused in three ways, all of them here: tensors that no backward pass reads have one place for
+ * all layers
+ * (`shared`); without a backward pass the residual stream is updated in place; a narrow layer's dkv lies
+ * where dqkv does. */
+#include "ref/model/activations.h"
 
 enum { LINE = 64 /* bytes: tensors start on cache lines */ };
 
 typedef struct layout {
-    up_buffer *arena;
+    up_buffer *buffer;
     size_t bytes;
 } layout;
 
-static up_view place_as(layout *l, up_dtype dtype, int64_t rows, int64_t cols) {
-    up_view v = up_view_at(l->arena, dtype, (int64_t)(l->bytes / up_dtype_size(dtype)), rows, cols);
-    l->bytes += ((size_t)(rows * cols) * up_dtype_size(dtype) + LINE - 1) / LINE * LINE;
+/* A tensor of `rows` rows with space for `room`. */
+static up_view place(layout *l, up_dtype dtype, int64_t rows, int64_t room, int64_t cols) {
+    size_t size = up_dtype_size(dtype);
+    up_view v = up_view_at(l->buffer, dtype, (int64_t)(l->bytes / size), rows, cols);
+    l->bytes += ((size_t)(room * cols) * size + LINE - 1) / LINE * LINE;
     return v;
 }
-static up_view place(layout *l, int64_t rows, int64_t cols) {
-    return place_as(l, UP_F32, rows, cols);
-}
-static up_view place_ids(layout *l, int64_t rows, int64_t cols) {
-    return place_as(l, UP_I32, rows, cols);
+
+int up_ladder(int n) {
+    int step = 2;
+    while (8 * (int64_t)step < n) step *= 2; /* in the octave (4 step, 8 step] rungs are `step` apart */
+    int64_t rung = ((int64_t)n + step - 1) / step * step;
+    return n < 8 ? 8 : rung > INT32_MAX ? n : (int)rung;
 }
 
-static void place_patches(layout *l, up_patch_state *s, const up_patch_rows *p, int values, int width) {
-    s->pixels = place(l, p->count, values);
-    s->cells = place_ids(l, p->count, 1);
-    s->rows = place_ids(l, p->count, 1);
-    s->frames = p->count && p->frame[0] >= 0 ? place_ids(l, p->count, 1) : (up_view){0};
-    s->summed = place(l, p->count, width);
-    s->stats = place(l, p->count, 2);
-    s->normed = place(l, p->count, width);
+/* ---- inputs ---- */
+
+typedef struct input_layout {
+    layout at;
+    const up_encoder *encoder;
+} input_layout;
+
+static up_view list(input_layout *l, int rows, int room, int cols) {
+    return place(&l->at, UP_I32, up_rows_used(l->encoder, rows, room), room, cols);
 }
 
-static void place_inputs(layout *l, up_run *r, const up_batch *b) {
-    int width = r->model->config.width;
-    r->sequence = place_ids(l, b->sequences, UP_SEQ_FIELDS);
-    r->text.ids = place_ids(l, b->text_count, 1);
-    r->text.positions = place_ids(l, b->text_count, 1);
-    r->text.rows = place_ids(l, b->text_count, 1);
-    r->text.summed = place(l, b->text_count, width);
-    r->text.stats = place(l, b->text_count, 2);
-    r->text.normed = place(l, b->text_count, width);
-    place_patches(l, &r->image, &b->image, b->patch_values, width);
-    place_patches(l, &r->video, &b->video, b->patch_values, width);
-    r->drop = r->training ? place(l, 2 * (int64_t)r->model->config.layers * b->tokens, 1) : (up_view){0};
-    r->kept_rows = place_ids(l, r->kept, 1);
-    r->kept_sequence = place_ids(l, r->kept ? b->sequences : 0, UP_SEQ_FIELDS);
+static void place_patches(input_layout *l, up_patch_input *p, up_input_region *r, int video) {
+    const up_config *c = &l->encoder->model->config;
+    int rows = video ? r->sizes.video : r->sizes.image, room = video ? r->room.video : r->room.image;
+    int values = video ? r->sizes.video_values : r->sizes.image_values;
+    int timed = video || r->sizes.timed_image;
+    p->cells = list(l, rows, room, 1);
+    p->frames = timed ? list(l, rows, room, 1) : (up_view){0};
+    p->pixels = up_view_at(r->pixels[video], values ? UP_F32 : UP_U8, 0, up_rows_used(l->encoder, rows, room),
+                           3 * (int64_t)c->patch * c->patch);
+    p->levels = values ? (up_view){0} : up_view_at(l->encoder->levels, UP_F32, video * 3 * 256, 3, 256);
 }
 
-/* One layer's tensors. `x` is the output of the layer before; `kept` > 0 makes the layer narrow. In inference
- * the residual stream is updated in place. */
-static void place_layer(layout *l, up_run *r, up_layer_state *s, up_view x, int kept) {
-    const up_config *c = &r->model->config;
-    int64_t all = r->tokens, n = kept ? kept : all, width = c->width,
-            prompts = (int64_t)c->prompts * c->prompt_sides;
-    s->x = x;
-    s->rows = (int)n;
-    s->stats1 = place(l, all, 2);
-    s->normed1 = place(l, all, width);
-    s->qkv = place(l, all, (kept ? 2 : 3) * width);
-    s->kept_x = place(l, kept, width);
-    s->kept_normed1 = place(l, kept, width);
-    s->kept_q = place(l, kept, width);
-    if (kept) x = s->kept_x;
-    s->prompt_stats = place(l, prompts, 2);
-    s->prompt_normed = place(l, prompts, width);
-    s->prompt_qkv = place(l, prompts, 3 * width);
-    s->attended = place(l, n, width);
-    s->lse = place(l, n, c->heads);
-    s->branch1 = place(l, n, width);
-    s->mid = r->training ? place(l, n, width) : x;
-    s->stats2 = place(l, n, 2);
-    s->normed2 = place(l, n, width);
-    s->pre = r->training ? place(l, n, c->ffn) : (up_view){0};
-    s->hidden = place(l, n, c->ffn);
-    s->branch2 = place(l, n, width);
-    s->y = r->training ? place(l, n, width) : x;
+size_t up_plan_inputs(const up_encoder *e, up_input_region *r) {
+    input_layout l = {{r->buffer, 0}, e};
+    const up_sizes *n = &r->sizes, *room = &r->room;
+    r->sequence = list(&l, n->sequences, room->sequences, UP_SEQ_FIELDS);
+    r->narrow_sequence = list(&l, n->sequences, room->sequences, UP_SEQ_FIELDS);
+    r->ids = list(&l, n->text, room->text, 1);
+    r->positions = list(&l, n->text, room->text, 1);
+    place_patches(&l, &r->image, r, 0);
+    place_patches(&l, &r->video, r, 1);
+    r->order = list(&l, n->tokens, room->tokens, 1);
+    r->text_rows = list(&l, n->text, room->text, 1);
+    r->image_rows = list(&l, n->image, room->image, 1);
+    r->video_rows = list(&l, n->video, room->video, 1);
+    r->owner = list(&l, n->tokens, room->tokens, 1);
+    r->narrow_owner = list(&l, n->readouts, room->readouts, 1);
+    r->readout = list(&l, n->readouts, room->readouts, 1);
+    r->places = list(&l, n->readouts, room->readouts, 1);
+    r->cached_rows = list(&l, n->tokens, room->tokens, 1);
+    int64_t factors = 2 * (int64_t)e->model->config.layers * room->sequences;
+    r->drop = place(&l.at, UP_F32, factors, factors, 1);
+    return l.at.bytes;
 }
 
-static void place_layers(layout *l, up_run *r) {
-    up_view x = place(l, r->tokens, r->model->config.width);
-    int last = r->model->config.layers - 1;
-    for (int i = 0; i <= last; i++) {
-        if (i == 0 || r->training || (i == last && r->kept))
-            place_layer(l, r, &r->layers[i], x, i == last ? r->kept : 0);
-        else
-            r->layers[i] = r->layers[0];
-        x = r->layers[i].y;
+/* ---- activations ---- */
+
+typedef struct planner {
+    layout at;
+    up_encoder *e;
+    int tokens, tokens_room, readouts, readouts_room; /* N, R and the room for them */
+    int64_t width, ffn, heads, prompts;               /* D, F, H, sides P */
+} planner;
+
+static planner begin(up_encoder *e) {
+    const up_config *c = &e->model->config;
+    const up_input_region *in = e->in;
+    return (planner){.at = {e->arena, 0},
+                     .e = e,
+                     .tokens = up_rows_used(e, in->sizes.tokens, in->room.tokens),
+                     .tokens_room = in->room.tokens,
+                     .readouts = up_rows_used(e, in->sizes.readouts, in->room.readouts),
+                     .readouts_room = in->room.readouts,
+                     .width = c->width,
+                     .ffn = c->ffn,
+                     .heads = c->heads,
+                     .prompts = (int64_t)c->prompts * c->prompt_sides};
+}
+
+/* Activations [N, cols], activations [R, cols], statistics [N, cols], .. */
+static up_view rows_act(planner *p, int64_t cols) {
+    return place(&p->at, p->e->dtype, p->tokens, p->tokens_room, cols);
+}
+static up_view read_act(planner *p, int64_t cols) {
+    return place(&p->at, p->e->dtype, p->readouts, p->readouts_room, cols);
+}
+static up_view read_f32(planner *p, int64_t cols) {
+    return place(&p->at, UP_F32, p->readouts, p->readouts_room, cols);
+}
+/* [M, cols] of a layer. */
+static up_view layer_act(planner *p, const up_layer_state *s, int64_t cols) {
+    return s->narrow ? read_act(p, cols) : rows_act(p, cols);
+}
+static up_view layer_f32(planner *p, const up_layer_state *s, int64_t cols) {
+    if (s->narrow) return read_f32(p, cols);
+    return place(&p->at, UP_F32, p->tokens, p->tokens_room, cols);
+}
+static up_view prompt_act(planner *p, int64_t cols) {
+    return place(&p->at, p->e->dtype, p->prompts, p->prompts, cols);
+}
+
+/* T tokens: each modality dense, with room behind it. */
+static void place_tokens(planner *p) {
+    up_encoder *e = p->e;
+    const up_sizes *n = &e->in->sizes, *room = &e->in->room;
+    int text = up_rows_used(e, n->text, room->text), image = up_rows_used(e, n->image, room->image);
+    int video = up_rows_used(e, n->video, room->video), all = room->text + room->image + room->video;
+    e->tokens = place(&p->at, e->dtype, all, all, p->width);
+    e->text = up_view_rows(e->tokens, 0, text);
+    e->image = up_view_rows(e->tokens, room->text, image);
+    e->video = up_view_rows(e->tokens, room->text + room->image, video);
+    e->text_summed = place(&p->at, e->dtype, text, room->text, p->width);
+    e->image_summed = place(&p->at, e->dtype, image, room->image, p->width);
+    e->video_summed = place(&p->at, e->dtype, video, room->video, p->width);
+    e->text_stats = place(&p->at, UP_F32, text, room->text, 2);
+    e->image_stats = place(&p->at, UP_F32, image, room->image, 2);
+    e->video_stats = place(&p->at, UP_F32, video, room->video, 2);
+}
+
+static int reads(const planner *p, int param) {
+    return up_learns(p->e->gradients, param);
+}
+
+/* Tensors of a layer that its backward pass reads; the others come later, from `place_shared`. */
+static void place_kept(planner *p, up_layer_state *s, const up_layer_index *i) {
+    s->stats1 = place(&p->at, UP_F32, p->tokens, p->tokens_room, 2);
+    s->qkv = rows_act(p, (s->narrow ? 2 : 3) * p->width);
+    s->q = s->narrow ? read_act(p, p->width) : (up_view){0};
+    s->prompt_stats = place(&p->at, UP_F32, p->prompts, p->prompts, 2);
+    s->prompt_normed = prompt_act(p, p->width);
+    s->prompt_kv = prompt_act(p, 2 * p->width);
+    s->attended = layer_act(p, s, p->width);
+    s->lse = layer_f32(p, s, p->heads);
+    s->mid = layer_act(p, s, p->width);
+    s->stats2 = layer_f32(p, s, 2);
+    s->pre = layer_act(p, s, p->ffn);
+    s->y = layer_act(p, s, p->width);
+    if (reads(p, i->qkv_weight)) s->normed1 = rows_act(p, p->width);
+    if (reads(p, i->qkv_weight) && s->narrow) s->read_normed1 = read_act(p, p->width);
+    if (reads(p, i->scale1)) s->branch1 = layer_act(p, s, p->width);
+    if (reads(p, i->up_weight)) s->normed2 = layer_act(p, s, p->width);
+    if (reads(p, i->down_weight)) s->hidden = layer_act(p, s, p->ffn);
+    if (reads(p, i->scale2)) s->branch2 = layer_act(p, s, p->width);
+}
+
+/* Everything of a layer that is not placed yet: where all layers have it. */
+static void place_shared(planner *p, up_layer_state *s, int kept) {
+    up_layer_state own = *s;
+    if (!kept) {
+        own.stats1 = place(&p->at, UP_F32, p->tokens, p->tokens_room, 2);
+        own.qkv = rows_act(p, (s->narrow ? 2 : 3) * p->width);
+        own.q = s->narrow ? read_act(p, p->width) : (up_view){0};
+        own.prompt_stats = place(&p->at, UP_F32, p->prompts, p->prompts, 2);
+        own.prompt_normed = prompt_act(p, p->width);
+        own.prompt_kv = prompt_act(p, 2 * p->width);
+        own.attended = layer_act(p, s, p->width);
+        own.lse = layer_f32(p, s, p->heads);
+        own.stats2 = layer_f32(p, s, 2);
     }
+    if (s->narrow) own.read_x = read_act(p, p->width);
+    if (!up_view_present(s->normed1)) own.normed1 = rows_act(p, p->width);
+    if (s->narrow && !up_view_present(s->read_normed1)) own.read_normed1 = read_act(p, p->width);
+    if (!up_view_present(s->branch1)) own.branch1 = layer_act(p, s, p->width);
+    if (!up_view_present(s->normed2)) own.normed2 = layer_act(p, s, p->width);
+    if (!up_view_present(s->hidden)) own.hidden = layer_act(p, s, p->ffn);
+    if (!up_view_present(s->branch2)) own.branch2 = layer_act(p, s, p->width);
+    if (!kept) own.mid = own.y = s->narrow ? own.read_x : s->x; /* in place */
+    *s = own;
 }
 
-static void place_readout(layout *l, up_run *r) {
-    int64_t q = r->queries, v = r->targets, rows = q + v, width = r->model->config.width;
-    r->readout = place_ids(l, rows, 1);
-    r->feature_in = place(l, rows, width);
-    r->features = r->feature_in;
-    r->head_stats = r->head_normed = (up_view){0};
-    if (r->model->config.output_head) {
-        r->head_stats = place(l, rows, 2);
-        r->head_normed = place(l, rows, width);
-        r->features = place(l, rows, width);
+static void name_parts(up_layer_state *s, int64_t width) {
+    if (!s->narrow) s->q = up_view_cols(s->qkv, 0, width);
+    s->k = up_view_cols(s->qkv, s->narrow ? 0 : width, width);
+    s->v = up_view_cols(s->qkv, s->narrow ? width : 2 * width, width);
+}
+
+static void place_layers(planner *p) {
+    up_encoder *e = p->e;
+    int layers = e->model->config.layers;
+    up_view x = rows_act(p, p->width);
+    for (int l = 0; l < layers; l++) {
+        up_layer_state *s = &e->layers[l];
+        *s = (up_layer_state){.narrow = l == layers - 1 && e->in->narrow, .x = x};
+        if (l >= e->lowest) place_kept(p, s, &e->model->params.layers[l]);
+        x = l >= e->lowest ? s->y : x;
     }
-    r->unit = place(l, rows, width);
-    r->rnorm = place(l, rows, 1);
-    if (!r->training) q = v = 0; /* no loss: no logits */
-    int64_t back = q == v ? q : 0;
-    r->labels = place_ids(l, q, 1);
-    r->logits = place(l, q, v);
-    r->loss = place(l, q, 1);
-    r->lse = place(l, q, 1);
-    r->correct = place(l, q, 1);
-    r->back_logits = place(l, back, back);
-    r->back_loss = place(l, back, 1);
-    r->back_lse = place(l, back, 1);
+    layout first = p->at;
+    size_t most = p->at.bytes;
+    for (int l = 0; l < layers; l++) {
+        p->at = first;
+        place_shared(p, &e->layers[l], l >= e->lowest);
+        name_parts(&e->layers[l], p->width);
+        if (p->at.bytes > most) most = p->at.bytes;
+    }
+    p->at.bytes = most;
 }
 
-static void place_gradients(layout *l, up_run *r) {
-    const up_config *c = &r->model->config;
-    int64_t n = r->tokens, rows = r->queries + r->targets, width = c->width;
-    int64_t prompts = (int64_t)c->prompts * c->prompt_sides;
-    r->grad = place(l, n, width);
-    r->grad_branch = place(l, n, width);
-    r->grad_wide = place(l, n, c->ffn);
-    r->grad_qkv = place(l, n, 3 * width);
-    r->grad_q = place(l, r->kept, width);
-    r->grad_spread = place(l, r->kept ? n : 0, width);
-    r->grad_prompt_qkv = place(l, prompts, 3 * width);
-    r->grad_prompt = place(l, prompts, width);
-    r->grad_unit = place(l, rows, width);
-    r->grad_back = place(l, rows, width);
-    r->grad_feature = place(l, rows, width);
-    r->grad_text = place(l, r->text.ids.rows, width);
-    r->grad_image = place(l, r->image.cells.rows, width);
-    r->grad_video = place(l, r->video.cells.rows, width);
+/* Features are as many as there are, whatever shapes the layers have. */
+static void place_head(planner *p) {
+    up_encoder *e = p->e;
+    int rows = e->in->sizes.readouts, room = p->readouts_room;
+    if (!e->model->config.output_head) return;
+    e->gathered = place(&p->at, UP_F32, rows, room, p->width);
+    e->head_stats = place(&p->at, UP_F32, rows, room, 2);
+    e->head_normed = place(&p->at, UP_F32, rows, room, p->width);
+    if (e->gradients) e->grad.head = place(&p->at, UP_F32, rows, room, p->width);
 }
 
-/* The most scratch that any operation of this batch asks for. */
-static size_t scratch_bytes(const up_run *r) {
-    const up_config *c = &r->model->config;
-    int64_t prompts = (int64_t)c->prompts * c->prompt_sides, n = r->tokens > prompts ? r->tokens : prompts;
-    int64_t width = c->width, rows = r->queries + r->targets;
-    int64_t patches = r->image.cells.rows > r->video.cells.rows ? r->image.cells.rows : r->video.cells.rows;
-    const struct {
-        up_op op;
-        up_op_dims dims;
-    } uses[] = {
-        {UP_OP_EMBED, {.rows = r->text.ids.rows, .in = c->vocabulary, .out = width}},
-        {UP_OP_PATCH_EMBED, {.rows = patches, .in = 3 * (int64_t)c->patch * c->patch, .out = width}},
-        {UP_OP_LINEAR, {.rows = n, .in = width, .out = 3 * width}},
-        {UP_OP_LINEAR, {.rows = n, .in = width, .out = c->ffn}},
-        {UP_OP_LINEAR, {.rows = n, .in = c->ffn, .out = width}},
-        {UP_OP_LINEAR, {.rows = rows, .in = width, .out = width}},
-        {UP_OP_LAYERNORM, {.rows = n > rows ? n : rows, .in = width, .out = width}},
+static void place_gradients(planner *p) {
+    up_encoder *e = p->e;
+    up_grad_state *g = &e->grad;
+    const up_sizes *room = &e->in->room;
+    g->stream = rows_act(p, p->width);
+    g->branch = rows_act(p, p->width);
+    g->attended = rows_act(p, p->width);
+    g->wide = rows_act(p, p->ffn);
+    g->qkv = rows_act(p, 3 * p->width);
+    g->kv = up_view_at(g->qkv.buffer, e->dtype, g->qkv.offset, p->tokens, 2 * p->width);
+    g->q = read_act(p, p->width);
+    g->read_normed1 = read_act(p, p->width);
+    g->spread = rows_act(p, p->width);
+    g->prompt_kv = prompt_act(p, 2 * p->width);
+    g->prompts = prompt_act(p, p->width);
+    g->text = place(&p->at, e->dtype, e->text.rows, room->text, p->width);
+    g->image = place(&p->at, e->dtype, e->image.rows, room->image, p->width);
+    g->video = place(&p->at, e->dtype, e->video.rows, room->video, p->width);
+}
+
+/* Every operation of a pass at its largest: what the backend is asked for support and scratch with. */
+typedef struct use {
+    up_op op;
+    up_op_dims dims;
+} use;
+
+enum { USES = 16 };
+
+static int list_uses(const up_encoder *e, use uses[USES]) {
+    const up_config *c = &e->model->config;
+    const up_sizes *room = &e->in->room;
+    int64_t prompts = (int64_t)c->prompts * c->prompt_sides,
+            n = room->tokens > prompts ? room->tokens : prompts;
+    int64_t d = c->width, patches = room->image > room->video ? room->image : room->video;
+    up_dtype t = e->dtype;
+    const use all[] = {
+        {UP_OP_EMBED, {.dtype = t, .rows = room->text, .in = c->vocabulary, .out = d}},
+        {UP_OP_PATCH_EMBED, {.dtype = t, .rows = patches, .in = 3 * (int64_t)c->patch * c->patch, .out = d}},
+        {UP_OP_LINEAR, {.dtype = t, .rows = n, .in = d, .out = 3 * d}},
+        {UP_OP_LINEAR, {.dtype = t, .rows = n, .in = d, .out = c->ffn}},
+        {UP_OP_LINEAR, {.dtype = t, .rows = n, .in = c->ffn, .out = d}},
+        {UP_OP_LINEAR, {.dtype = UP_F32, .rows = room->readouts, .in = d, .out = d}},
+        {UP_OP_LAYERNORM, {.dtype = t, .rows = n, .in = d, .out = d}},
+        {UP_OP_LAYERNORM, {.dtype = UP_F32, .rows = room->readouts, .in = d, .out = d}},
         {UP_OP_ATTENTION,
-         {.rows = n,
-          .in = width,
-          .out = width,
-          .keys = r->max_keys + c->prompts,
+         {.dtype = t,
+          .rows = n,
+          .in = d,
+          .out = d,
+          .keys = room->max_keys + c->prompts,
           .heads = c->heads,
-          .sequences = r->sequences}},
-        {UP_OP_RESIDUAL, {.rows = n, .in = width, .out = width}},
-        {UP_OP_LOGITS, {.rows = r->queries, .in = width, .out = r->targets}},
-        {UP_OP_LOGITS, {.rows = r->targets, .in = width, .out = r->queries}},
-        {UP_OP_SQNORM, {.rows = 1, .in = r->model->params.total, .out = r->model->params.total}},
+          .sequences = room->sequences}},
+        {UP_OP_RESIDUAL, {.dtype = t, .rows = n, .in = d, .out = d}},
+        {UP_OP_GATHER, {.dtype = t, .rows = n, .in = d, .out = d}},
+        {UP_OP_SCATTER, {.dtype = t, .rows = n, .in = d, .out = d}},
     };
-    up_backend *b = r->model->backend;
-    size_t most = 0;
-    for (size_t i = 0; i < sizeof uses / sizeof uses[0]; i++) {
+    int count = (int)(sizeof all / sizeof all[0]);
+    for (int i = 0; i < count; i++) uses[i] = all[i];
+    return count;
+}
+
+static up_status check_uses(const up_encoder *e, const use *uses, int count, size_t *scratch) {
+    up_backend *b = up_backend_of(e);
+    for (int i = 0; i < count; i++) {
+        const char *why = "";
+        if (!b->ops->supports(b, uses[i].op, &uses[i].dims, &why))
+            return up_fail(UP_ERR_UNSUPPORTED, b->ops->name, "operation %d: %s", uses[i].op, why);
         size_t bytes = b->ops->scratch(b, uses[i].op, &uses[i].dims);
-        if (bytes > most) most = bytes;
+        if (bytes > *scratch) *scratch = bytes;
     }
-    return most;
+    return UP_OK;
 }
 
-static size_t lay_out(up_run *r, const up_batch *b) {
-    layout l = {r->arena, 0};
-    place_inputs(&l, r, b);
-    place_layers(&l, r);
-    place_readout(&l, r);
-    if (r->training) place_gradients(&l, r);
-    r->scratch = place(&l, 1, (int64_t)((scratch_bytes(r) + 3) / 4));
-    return l.bytes;
+static size_t lay_out(up_encoder *e, size_t scratch) {
+    planner p = begin(e);
+    place_tokens(&p);
+    place_layers(&p);
+    place_head(&p);
+    if (e->gradients) place_gradients(&p);
+    e->scratch = place(&p.at, UP_U8, 1, 1, (int64_t)scratch);
+    return p.at.bytes;
 }
 
-static up_status upload_patches(up_backend *be, const up_patch_state *s, const up_patch_rows *p) {
-    UP_TRY(be->ops->upload(be, s->pixels, p->pixels));
-    UP_TRY(be->ops->upload(be, s->cells, p->cell));
-    UP_TRY(be->ops->upload(be, s->rows, p->row));
-    return up_view_present(s->frames) ? be->ops->upload(be, s->frames, p->frame) : UP_OK;
-}
-
-/* Token ids as the model numbers them: -1 stands for its <SPE>, the last row of the table. */
-static up_status upload_ids(up_run *r, const up_batch *b) {
-    const up_config *c = &r->model->config;
-    int32_t *ids = malloc((size_t)b->text_count * sizeof *ids);
-    if (!ids) return up_fail(UP_ERR_MEMORY, "packed batch", "%d token ids wanted", b->text_count);
-    up_status status = UP_OK;
-    for (int i = 0; i < b->text_count && status == UP_OK; i++) {
-        ids[i] = b->text_id[i] < 0 ? c->vocabulary - 1 : b->text_id[i];
-        if (ids[i] >= c->vocabulary)
-            status = up_fail(UP_ERR_ARGUMENT, "text", "token id %d, the model's vocabulary has %d", ids[i],
-                             c->vocabulary);
-        if (b->text_position[i] >= c->text_positions)
-            status = up_fail(UP_ERR_ARGUMENT, "text", "position %d, the model has positions 0..%d",
-                             b->text_position[i], c->text_positions - 1);
-    }
-    up_backend *be = r->model->backend;
-    if (status == UP_OK) status = be->ops->upload(be, r->text.ids, ids);
-    free(ids);
-    return status;
-}
-
-static up_status upload_batch(up_run *r, const up_batch *b) {
-    up_backend *be = r->model->backend;
-    UP_TRY(be->ops->upload(be, r->sequence, b->sequence));
-    UP_TRY(upload_ids(r, b));
-    UP_TRY(be->ops->upload(be, r->text.positions, b->text_position));
-    UP_TRY(be->ops->upload(be, r->text.rows, b->text_row));
-    UP_TRY(upload_patches(be, &r->image, &b->image));
-    UP_TRY(upload_patches(be, &r->video, &b->video));
-    if (r->kept) return up_upload_narrow(r, b);
-    UP_TRY(be->ops->upload(be, up_view_rows(r->readout, 0, b->queries), b->query_row));
-    return be->ops->upload(be, up_view_rows(r->readout, b->queries, b->targets), b->target_row);
-}
-
-up_status up_plan(up_run *r, const up_batch *b) {
-    up_backend *be = r->model->backend;
-    if (b->open) return up_fail(UP_ERR_ARGUMENT, "packed batch", "a sequence is still open");
-    if (!b->tokens) return up_fail(UP_ERR_ARGUMENT, "packed batch", "empty");
-    r->tokens = b->tokens;
-    r->sequences = b->sequences;
-    r->max_keys = b->max_keys;
-    r->queries = b->queries;
-    r->targets = b->targets;
-    r->stage = 0;
-    UP_TRY(up_plan_narrow(r, b));
-    size_t bytes = lay_out(r, b);
-    if (bytes > r->arena_bytes) {
-        be->ops->release(be, r->arena);
-        r->arena = NULL;
-        r->arena_bytes = 0;
-        r->unit = (up_view){0}; /* no features, should the larger arena not be had */
-        size_t room =
-            r->training ? bytes + bytes / 4 : bytes; /* batches differ in size: do not grow for each */
-        UP_TRY(be->ops->alloc(be, room, &r->arena));
-        r->arena_bytes = room;
-        lay_out(r, b);
-    }
-    return upload_batch(r, b);
-}
-
-/* Spread the factors of sequences, [2L, S], over their tokens: for each branch a row of M factors. */
-up_status up_plan_drop(up_run *r, const up_batch *b, const float *drop) {
-    if (!drop) {
-        r->drop = (up_view){0};
-        return UP_OK;
-    }
-    if (!r->training) return up_fail(UP_ERR_ARGUMENT, "drop path", "this run was made for inference");
-    int layers = r->model->config.layers;
-    float *spread = calloc(2 * (size_t)layers * (size_t)b->tokens, sizeof *spread), *row = spread;
-    if (!spread) return up_fail(UP_ERR_MEMORY, "drop path", "%d x %d factors wanted", 2 * layers, b->tokens);
-    for (int i = 0; i < 2 * layers; i++) {
-        int narrow = i / 2 == layers - 1 && r->kept;
-        for (int s = 0; s < b->sequences; s++) {
-            const int32_t *q = b->sequence + (size_t)s * UP_SEQ_FIELDS;
-            for (int t = q[UP_SEQ_Q_START]; t < q[UP_SEQ_Q_START] + q[UP_SEQ_Q_COUNT]; t++) {
-                int place = narrow ? r->keep_index[t] : t;
-                if (place >= 0) row[place] = drop[(size_t)i * (size_t)b->sequences + (size_t)s];
-            }
-        }
-        row += r->layers[i / 2].rows;
-    }
-    up_backend *be = r->model->backend;
-    up_status status = be->ops->upload(be, r->drop, spread);
-    free(spread);
-    return status;
+up_status up_plan_activations(up_encoder *e) {
+    up_backend *b = up_backend_of(e);
+    use uses[USES];
+    size_t scratch = 0;
+    UP_TRY(check_uses(e, uses, list_uses(e, uses), &scratch));
+    size_t bytes = lay_out(e, scratch);
+    if (bytes <= e->arena_bytes) return UP_OK;
+    b->ops->release(b, e->arena);
+    e->arena = NULL;
+    e->arena_bytes = 0;
+    UP_TRY(b->ops->alloc(b, bytes, &e->arena));
+    e->arena_bytes = bytes;
+    lay_out(e, scratch);
+    return UP_OK;
 }

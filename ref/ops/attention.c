@@ -32,10 +32,14 @@ static span span_of(const up_attention_args *a, int64_t s, int64_t h) {
                   .scale = 1 / sqrt((double)d)};
 }
 
-/* Row j of the keys (or values) that the sequence sees: prompts first, then its own. [d] */
-static const float *key_row(const span *s, up_view own, up_view prompt, int64_t j) {
-    return (j < s->prompts ? up_row(prompt, s->prompt_row + j) : up_row(own, s->k_row + j - s->prompts)) +
-           s->col;
+/* The head's part of row n. [1, d] */
+static up_view part(const span *s, up_view v, int64_t n) {
+    return up_view_cols(up_view_rows(v, n, 1), s->col, s->width);
+}
+
+/* Row j of the keys (or values) that the sequence sees: prompts first, then its own. [1, d] */
+static up_view key_row(const span *s, up_view own, up_view prompt, int64_t j) {
+    return j < s->prompts ? part(s, prompt, s->prompt_row + j) : part(s, own, s->k_row + j - s->prompts);
 }
 
 static int sees(const span *s, int64_t i, int64_t j) {
@@ -44,19 +48,28 @@ static int sees(const span *s, int64_t i, int64_t j) {
            up_mask_sees(s->kind, s->prefix, s->words, (int)(i + own - s->queries), (int)(j - s->prompts));
 }
 
-static double dot(const float *a, const float *b, int64_t n) {
+static double dot(up_view a, up_view b) {
     double sum = 0;
-    for (int64_t i = 0; i < n; i++) sum += (double)a[i] * b[i];
+    for (int64_t d = 0; d < a.cols; d++) sum += up_get(a, 0, d) * up_get(b, 0, d);
     return sum;
+}
+
+/* to[d] += factor * row[1, d], and the store of a sum: row = from. */
+static void add_row(double *to, double factor, up_view row) {
+    for (int64_t d = 0; d < row.cols; d++) to[d] += factor * up_get(row, 0, d);
+}
+
+static void put_row(up_view row, const double *from) {
+    for (int64_t d = 0; d < row.cols; d++) up_put(row, 0, d, from[d]);
 }
 
 /* p[K] = softmax over the keys that query i sees of scale * q . k; 0 elsewhere. Returns
  * log(sum(exp(scores))). */
 static double probabilities(const span *s, const up_attention_args *a, int64_t i, double *p) {
-    const float *q = up_row(a->q, s->q_row + i) + s->col;
+    up_view q = part(s, a->q, s->q_row + i);
     double largest = -INFINITY, sum = 0;
     for (int64_t j = 0; j < s->keys; j++) {
-        p[j] = sees(s, i, j) ? s->scale * dot(q, key_row(s, a->k, a->prompt_k, j), s->width) : -INFINITY;
+        p[j] = sees(s, i, j) ? s->scale * dot(q, key_row(s, a->k, a->prompt_k, j)) : -INFINITY;
         largest = fmax(largest, p[j]);
     }
     for (int64_t j = 0; j < s->keys; j++) sum += p[j] = p[j] == -INFINITY ? 0 : exp(p[j] - largest);
@@ -86,12 +99,9 @@ up_status up_ref_attention(up_backend *b, const up_attention_args *a) {
             for (int64_t i = 0; i < t.queries; i++) {
                 up_row(a->lse, t.q_row + i)[h] = (float)probabilities(&t, a, i, p);
                 for (int64_t d = 0; d < t.width; d++) sum[d] = 0;
-                for (int64_t j = 0; j < t.keys; j++) {
-                    const float *v = key_row(&t, a->v, a->prompt_v, j);
-                    for (int64_t d = 0; d < t.width && p[j] != 0; d++) sum[d] += p[j] * v[d];
-                }
-                float *out = up_row(a->out, t.q_row + i) + t.col;
-                for (int64_t d = 0; d < t.width; d++) out[d] = (float)sum[d];
+                for (int64_t j = 0; j < t.keys; j++)
+                    if (p[j] != 0) add_row(sum, p[j], key_row(&t, a->v, a->prompt_v, j));
+                put_row(part(&t, a->out, t.q_row + i), sum);
             }
         }
     return UP_OK;
@@ -115,25 +125,22 @@ static int64_t sum_row(const up_attention_args *a, const span *s, int64_t j) {
  * p is computed again in double rather than from the stored f32 log-sum-exp. */
 static void query_backward(const up_attention_grad *g, const span *s, int64_t i, sums *t) {
     const up_attention_args *a = &g->forward;
-    const float *q = up_row(a->q, s->q_row + i) + s->col, *dout = up_row(g->dout, s->q_row + i) + s->col;
+    up_view q = part(s, a->q, s->q_row + i), dout = part(s, g->dout, s->q_row + i);
     double average = 0;
     probabilities(s, a, i, t->p);
     for (int64_t j = 0; j < s->keys; j++) {
-        t->ds[j] = t->p[j] == 0 ? 0 : dot(dout, key_row(s, a->v, a->prompt_v, j), s->width);
+        t->ds[j] = t->p[j] == 0 ? 0 : dot(dout, key_row(s, a->v, a->prompt_v, j));
         average += t->p[j] * t->ds[j];
     }
     for (int64_t d = 0; d < s->width; d++) t->dq[d] = 0;
     for (int64_t j = 0; j < s->keys; j++) {
         if (t->p[j] == 0) continue;
-        const float *k = key_row(s, a->k, a->prompt_k, j);
         double ds = s->scale * t->p[j] * (t->ds[j] - average);
-        double *dk = t->dk + sum_row(a, s, j) * s->width, *dv = t->dv + sum_row(a, s, j) * s->width;
-        for (int64_t d = 0; d < s->width; d++) t->dq[d] += ds * k[d];
-        for (int64_t d = 0; d < s->width; d++) dk[d] += ds * q[d];
-        for (int64_t d = 0; d < s->width; d++) dv[d] += t->p[j] * dout[d];
+        add_row(t->dq, ds, key_row(s, a->k, a->prompt_k, j));
+        add_row(t->dk + sum_row(a, s, j) * s->width, ds, q);
+        add_row(t->dv + sum_row(a, s, j) * s->width, t->p[j], dout);
     }
-    if (up_view_present(g->dq))
-        for (int64_t d = 0; d < s->width; d++) (up_row(g->dq, s->q_row + i) + s->col)[d] = (float)t->dq[d];
+    if (up_view_present(g->dq)) put_row(part(s, g->dq, s->q_row + i), t->dq);
 }
 
 /* Columns col..col+d-1 of rows first..first+count-1 take sum [count, d]; a row may belong to several
@@ -141,10 +148,9 @@ static void query_backward(const up_attention_grad *g, const span *s, int64_t i,
 static void add_sums(up_view to, int64_t first, int64_t count, int64_t col, int64_t width,
                      const double *sum) {
     if (!up_view_present(to)) return;
-    for (int64_t j = 0; j < count; j++) {
-        float *row = up_row(to, first + j) + col;
-        for (int64_t d = 0; d < width; d++) row[d] = (float)(row[d] + sum[j * width + d]);
-    }
+    for (int64_t j = 0; j < count; j++)
+        for (int64_t d = 0; d < width; d++)
+            up_put(to, first + j, col + d, up_get(to, first + j, col + d) + sum[j * width + d]);
 }
 
 static void sequence_backward(const up_attention_grad *g, const span *s, sums *t) {

@@ -55,16 +55,13 @@ static up_status download(up_backend *b, void *dst, up_view src) {
 
 /* One element of `dtype` with this value, at `to`. */
 static void encode(void *to, up_dtype dtype, double value) {
-    float f = (float)value;
     switch (dtype) {
     case UP_F32:
-        memcpy(to, &f, sizeof f);
+        memcpy(to, &(float){(float)value}, 4);
         break;
     case UP_F16:
-        memcpy(to, &(uint16_t){up_ref_to_f16(f)}, 2);
-        break;
     case UP_BF16:
-        memcpy(to, &(uint16_t){up_ref_to_bf16(f)}, 2);
+        memcpy(to, &(uint16_t){up_half_nearest(dtype, value)}, 2);
         break;
     case UP_I32:
         memcpy(to, &(int32_t){(int32_t)value}, 4);
@@ -96,14 +93,49 @@ static up_status sync_nothing(up_backend *b) {
     return UP_OK;
 }
 
-static int supports(up_backend *b, up_op op, up_dtype dtype, const up_op_dims *dims, const char **why) {
+/* A result on its way: here the copy is made at once, so nothing is waited for at the end. */
+struct up_fetch {
+    size_t capacity, size;
+    unsigned char bytes[];
+};
+
+static up_status fetch_create(up_backend *b, size_t bytes, up_fetch **out) {
+    (void)b;
+    up_fetch *fetch = bytes < PTRDIFF_MAX ? malloc(sizeof *fetch + bytes) : NULL;
+    if (!fetch) return up_fail(UP_ERR_MEMORY, "backend ref", "out of memory: %zu bytes wanted", bytes);
+    fetch->capacity = bytes;
+    fetch->size = 0;
+    *out = fetch;
+    return UP_OK;
+}
+
+static void fetch_free(up_backend *b, up_fetch *fetch) {
+    (void)b;
+    free(fetch);
+}
+
+static up_status fetch_begin(up_backend *b, up_fetch *fetch, up_view src) {
+    size_t size = (size_t)src.rows * row_size(src);
+    if (size > fetch->capacity)
+        return up_fail(UP_ERR_ARGUMENT, "backend ref", "a fetch of %zu bytes was made for %zu", size,
+                       fetch->capacity);
+    fetch->size = size;
+    return download(b, fetch->bytes, src);
+}
+
+static up_status fetch_end(up_backend *b, up_fetch *fetch, void *dst) {
+    (void)b;
+    memcpy(dst, fetch->bytes, fetch->size);
+    return UP_OK;
+}
+
+static int supports(up_backend *b, up_op op, const up_op_dims *dims, const char **why) {
     (void)b;
     const char *reason = NULL;
-    int half = dtype == UP_F16 || dtype == UP_BF16;
     if ((unsigned)op >= UP_OP_COUNT)
         reason = "no such operation";
-    else if (dtype != UP_F32 && !(op == UP_OP_CAST && half))
-        reason = "the reference computes in f32 only";
+    else if (dims->dtype != UP_F32 && dims->dtype != UP_F16 && dims->dtype != UP_BF16)
+        reason = "activations are f32, f16 or bf16";
     else if (op == UP_OP_ATTENTION && dims->heads > 0 && dims->in % dims->heads)
         reason = "the width is no multiple of the heads";
     if (reason && why) *why = reason;
@@ -130,6 +162,10 @@ static const up_backend_ops table = {
     .fill = fill,
     .copy = copy,
     .sync = sync_nothing,
+    .fetch_create = fetch_create,
+    .fetch_free = fetch_free,
+    .fetch_begin = fetch_begin,
+    .fetch_end = fetch_end,
     .supports = supports,
     .scratch = scratch,
     .embed = up_ref_embed,
@@ -151,9 +187,11 @@ static const up_backend_ops table = {
     .l2norm_bwd = up_ref_l2norm_bwd,
     .logits = up_ref_logits,
     .logits_bwd = up_ref_logits_bwd,
+    .logits_scale_bwd = up_ref_logits_scale_bwd,
     .xent = up_ref_xent,
     .xent_bwd = up_ref_xent_bwd,
     .sqnorm = up_ref_sqnorm,
+    .step = up_ref_step,
     .adamw = up_ref_adamw,
     .cast = up_ref_cast,
 };

@@ -18,26 +18,22 @@ static float float_of(uint32_t u) {
     return x;
 }
 
-float up_ref_from_bf16(uint16_t h) {
-    return float_of((uint32_t)h << 16);
-}
-
-uint16_t up_ref_to_bf16(float x) {
+static uint16_t to_bf16(float x) {
     uint32_t u = bits_of(x);
     if (isnan(x))
         return (uint16_t)(u >> 16 | 0x40); /* stay quiet: the payload's low half alone may become 0 */
     return (uint16_t)((u + 0x7fff + (u >> 16 & 1)) >> 16);
 }
 
-float up_ref_from_f16(uint16_t h) {
+static float from_f16(uint16_t h) {
     uint32_t sign = (uint32_t)(h & 0x8000) << 16, exponent = h >> 10 & 31, fraction = h & 1023;
     if (exponent == 31) return float_of(sign | 0x7f800000 | fraction << 13);
-    float magnitude =
-        exponent ? ldexpf((float)(1024 + fraction), (int)exponent - 25) : ldexpf((float)fraction, -24);
+    if (exponent) return float_of(sign | (exponent + 112) << 23 | fraction << 13);
+    float magnitude = (float)fraction * 0x1p-24f;
     return sign ? -magnitude : magnitude;
 }
 
-uint16_t up_ref_to_f16(float x) {
+static uint16_t to_f16(float x) {
     uint16_t sign = (uint16_t)(bits_of(x) >> 16 & 0x8000);
     if (isnan(x)) return (uint16_t)(sign | 0x7e00);
     float magnitude = fabsf(x);
@@ -50,26 +46,26 @@ uint16_t up_ref_to_f16(float x) {
     return (uint16_t)(sign | (((uint32_t)(step + 24) << 10) + count));
 }
 
-static float load(up_view v, int64_t n, int64_t d) {
-    int64_t at = v.offset + n * v.stride + d;
-    const uint16_t *half = (const uint16_t *)(const void *)v.buffer->bytes;
-    return v.dtype == UP_F32   ? up_row(v, n)[d]
-           : v.dtype == UP_F16 ? up_ref_from_f16(half[at])
-                               : up_ref_from_bf16(half[at]);
+/* The float below |x| with its last bit set where x is no float ("round to odd"): rounding that to a half
+ * gives what rounding x itself would give, though it is the second rounding (Boldo and Melquiond 2008). */
+static float to_odd(double x) {
+    float f = (float)x;
+    if (f == x || isnan(x) || isinf(f)) return f;
+    if (fabs(f) > fabs(x)) f = nextafterf(f, 0);
+    return float_of(bits_of(f) | 1);
 }
 
-static void store(up_view v, int64_t n, int64_t d, float x) {
-    int64_t at = v.offset + n * v.stride + d;
-    uint16_t *half = (uint16_t *)(void *)v.buffer->bytes;
-    if (v.dtype == UP_F32)
-        up_row(v, n)[d] = x;
-    else
-        half[at] = v.dtype == UP_F16 ? up_ref_to_f16(x) : up_ref_to_bf16(x);
+float up_half_value(up_dtype dtype, uint16_t half) {
+    return dtype == UP_F16 ? from_f16(half) : float_of((uint32_t)half << 16);
+}
+
+uint16_t up_half_nearest(up_dtype dtype, double x) {
+    return dtype == UP_F16 ? to_f16(to_odd(x)) : to_bf16(to_odd(x));
 }
 
 up_status up_ref_cast(up_backend *b, const up_cast_args *a) {
     (void)b;
     for (int64_t n = 0; n < a->x.rows; n++)
-        for (int64_t d = 0; d < a->x.cols; d++) store(a->y, n, d, load(a->x, n, d));
+        for (int64_t d = 0; d < a->x.cols; d++) up_put(a->y, n, d, up_get(a->x, n, d));
     return UP_OK;
 }

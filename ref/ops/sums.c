@@ -4,18 +4,17 @@
 
 enum { BLOCK = 64 }; /* columns summed at a time */
 
-static int64_t least(int64_t a, int64_t b) {
+static int64_t lesser(int64_t a, int64_t b) {
     return a < b ? a : b;
 }
 
-void up_ref_add_columns(up_view sum, up_view x, up_view keep) {
+void up_ref_add_columns(up_view sum, up_view x, up_view index, int64_t least, int64_t most) {
     for (int64_t d0 = 0; d0 < x.cols; d0 += BLOCK) {
-        int64_t count = least(BLOCK, x.cols - d0);
+        int64_t count = lesser(BLOCK, x.cols - d0);
         double total[BLOCK] = {0};
         for (int64_t n = 0; n < x.rows; n++) {
-            if (up_view_present(keep) && up_index(keep, n) < 0) continue;
-            const float *row = up_row(x, n) + d0;
-            for (int64_t d = 0; d < count; d++) total[d] += row[d];
+            if (up_view_present(index) && (up_index(index, n) < least || up_index(index, n) > most)) continue;
+            for (int64_t d = 0; d < count; d++) total[d] += up_get(x, n, d0 + d);
         }
         for (int64_t d = 0; d < count; d++) up_f32(sum)[d0 + d] = (float)(up_f32(sum)[d0 + d] + total[d]);
     }
@@ -45,11 +44,11 @@ static void sort(int64_t *key, int64_t count) {
 /* One run of equal indices: to[D] += the rows x[key & low]. */
 static void add_run(float *to, up_view x, const int64_t *key, int64_t count) {
     for (int64_t d0 = 0; d0 < x.cols; d0 += BLOCK) {
-        int64_t width = least(BLOCK, x.cols - d0);
+        int64_t width = lesser(BLOCK, x.cols - d0);
         double total[BLOCK] = {0};
         for (int64_t i = 0; i < count; i++) {
-            const float *row = up_row(x, key[i] & 0xffffffff) + d0;
-            for (int64_t d = 0; d < width; d++) total[d] += row[d];
+            int64_t n = key[i] & 0xffffffff;
+            for (int64_t d = 0; d < width; d++) total[d] += up_get(x, n, d0 + d);
         }
         for (int64_t d = 0; d < width; d++) to[d0 + d] = (float)(to[d0 + d] + total[d]);
     }
@@ -70,5 +69,5 @@ void up_ref_add_by_index(up_view table, up_view index, up_view x, up_view scratc
 
 void up_ref_zero(up_view v) {
     for (int64_t n = 0; n < v.rows; n++)
-        for (int64_t d = 0; d < v.cols; d++) up_row(v, n)[d] = 0;
+        for (int64_t d = 0; d < v.cols; d++) up_put(v, n, d, 0);
 }

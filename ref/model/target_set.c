@@ -1,0 +1,235 @@
+/* target_set.c - candidate targets, encoded once per state of the weights: as a whole where they fit, else in
+ * chunks; and back the same way. Paper section 3.1 (targets are sequences like inputs), appendix E (why sets
+ * are divided). */
+#include "uniperceiver/target_set.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { DEFAULT_TOKENS = 1536 };
+
+struct up_target_set {
+    up_model *model; /* borrowed */
+    uint64_t key;
+    up_batch sequences; /* all of them */
+    up_batch part;      /* the present chunk */
+    float *drop;        /* [2 L, S] of the present pass */
+    size_t drop_room;
+    up_features features;
+    int fresh; /* 1: features are those of `version` (and of `step` with drop path) */
+    uint64_t version, step;
+    const up_encoder *holder; /* who keeps the activations of all of it, as its pass `pass`; NULL: nobody */
+    uint64_t pass;
+    int64_t encoded;
+};
+
+up_status up_target_set_create(up_model *model, uint64_t key, int with_gradients, up_target_set **out) {
+    up_target_set *s = calloc(1, sizeof *s);
+    *out = NULL;
+    if (!s) return up_fail(UP_ERR_MEMORY, "target set", "%zu bytes wanted", sizeof *s);
+    s->model = model;
+    s->key = key;
+    up_status status = up_features_create(model, with_gradients, &s->features);
+    if (status == UP_OK) status = up_batch_begin(&s->sequences, up_model_config(model));
+    if (status != UP_OK) {
+        up_target_set_free(s);
+        return status;
+    }
+    *out = s;
+    return UP_OK;
+}
+
+void up_target_set_free(up_target_set *s) {
+    if (!s) return;
+    up_batch_free(&s->sequences);
+    up_batch_free(&s->part);
+    up_features_free(&s->features);
+    free(s->drop);
+    free(s);
+}
+
+/* ---- sequences ---- */
+
+static void forget(up_target_set *s) {
+    s->fresh = 0;
+    s->holder = NULL;
+    s->features.has_dunit = s->features.has_draw = 0;
+}
+
+/* Who an entry is, among all entries of all sets. */
+static uint64_t entry_key(const up_target_set *s, uint64_t entry) {
+    return s->key * 0x9e3779b97f4a7c15u + entry;
+}
+
+static up_status check_readouts(const up_batch *b) {
+    for (int i = 0; i < b->sequences; i++) {
+        const int32_t *q = b->sequence + (size_t)i * UP_SEQ_FIELDS;
+        int row = i < b->readouts ? b->readout_row[i] : -1;
+        if (b->readouts != b->sequences || row < q[UP_SEQ_Q_START] ||
+            row >= q[UP_SEQ_Q_START] + q[UP_SEQ_Q_COUNT])
+            return up_fail(UP_ERR_ARGUMENT, "target set", "%d read-outs of %d sequences; wanted one each",
+                           b->readouts, b->sequences);
+    }
+    return UP_OK;
+}
+
+up_status up_target_set_fill(up_target_set *s, up_batch *sequences) {
+    UP_TRY(up_batch_check(sequences, up_model_config(s->model)));
+    UP_TRY(check_readouts(sequences));
+    up_batch taken = *sequences;
+    *sequences = s->sequences;
+    s->sequences = taken;
+    for (int i = 0; i < taken.sequences; i++) taken.key[i] = entry_key(s, (uint64_t)i);
+    forget(s);
+    return up_batch_begin(sequences, &taken.config);
+}
+
+static up_status put_text(up_target_set *s, const int32_t *ids, int count, uint64_t key) {
+    UP_TRY(up_batch_open(&s->sequences, UP_SIDE_TARGET, 1));
+    UP_TRY(up_batch_text(&s->sequences, ids, count, 0, NULL));
+    return up_batch_close_as(&s->sequences, entry_key(s, key));
+}
+
+up_status up_target_set_fill_texts(up_target_set *s, const int32_t *ids, const int64_t *starts, int64_t n) {
+    forget(s);
+    UP_TRY(up_batch_begin(&s->sequences, up_model_config(s->model)));
+    for (int64_t i = 0; i < n; i++)
+        UP_TRY(put_text(s, ids + starts[i], (int)(starts[i + 1] - starts[i]), (uint64_t)i));
+    return n ? up_batch_check(&s->sequences, up_model_config(s->model)) : UP_OK;
+}
+
+up_status up_target_set_fill_words(up_target_set *s, const int32_t *ids, int64_t n, int32_t end) {
+    forget(s);
+    UP_TRY(up_batch_begin(&s->sequences, up_model_config(s->model)));
+    for (int64_t i = 0; i < n; i++) UP_TRY(put_text(s, (int32_t[]){ids[i], end}, 2, (uint64_t)ids[i]));
+    return n ? up_batch_check(&s->sequences, up_model_config(s->model)) : UP_OK;
+}
+
+int64_t up_target_set_count(const up_target_set *s) {
+    return s->sequences.sequences;
+}
+int64_t up_target_set_tokens(const up_target_set *s) {
+    return s->sequences.tokens;
+}
+up_features *up_target_set_features(up_target_set *s) {
+    return &s->features;
+}
+int up_target_set_owes(const up_target_set *s) {
+    return s->features.has_dunit || s->features.has_draw;
+}
+int64_t up_target_set_encoded(const up_target_set *s) {
+    return s->encoded;
+}
+
+/* ---- passes ---- */
+
+static int budget_of(const up_set_encoders *how) {
+    return how->tokens > 0 ? how->tokens : DEFAULT_TOKENS;
+}
+
+/* Sequences first.. that make the next chunk: chunks of about one size, none over the budget unless a single
+ * sequence is. */
+static int chunk_count(const up_target_set *s, const up_set_encoders *how, int first) {
+    const up_batch *b = &s->sequences;
+    int64_t chunks = ((int64_t)b->tokens + budget_of(how) - 1) / budget_of(how);
+    int64_t limit = (b->tokens + chunks - 1) / chunks;
+    int count = 1;
+    int64_t tokens = b->sequence[(size_t)first * UP_SEQ_FIELDS + UP_SEQ_Q_COUNT];
+    while (first + count < b->sequences) {
+        int64_t more = b->sequence[(size_t)(first + count) * UP_SEQ_FIELDS + UP_SEQ_Q_COUNT];
+        if (tokens + more > limit) break;
+        tokens += more;
+        count++;
+    }
+    return count;
+}
+
+/* Stage sequences of a batch with the drop-path factors that belong to them. */
+static up_status stage(up_target_set *s, const up_set_encoders *how, up_encoder *encoder, const up_batch *b) {
+    if (how->drop_path <= 0) return up_encoder_stage(encoder, b, NULL);
+    int layers = up_model_config(s->model)->layers;
+    size_t wanted = 2 * (size_t)layers * (size_t)b->sequences;
+    if (wanted > s->drop_room) {
+        float *grown = realloc(s->drop, wanted * sizeof *grown);
+        if (!grown) return up_fail(UP_ERR_MEMORY, "drop path", "%zu factors wanted", wanted);
+        s->drop = grown;
+        s->drop_room = wanted;
+    }
+    up_drop_path(how->drop_path, layers, how->seed, how->step, b, s->drop);
+    return up_encoder_stage(encoder, b, s->drop);
+}
+
+static up_status encode_part(up_target_set *s, const up_set_encoders *how, up_encoder *encoder,
+                             const up_batch *b, int first) {
+    UP_TRY(stage(s, how, encoder, b));
+    s->encoded += b->tokens;
+    return up_encoder_forward(encoder, up_view_rows(s->features.raw, first, b->sequences));
+}
+
+/* Sequences first..first+count-1 as a batch of their own. */
+static up_status take_part(up_target_set *s, int first, int count) {
+    UP_TRY(up_batch_begin(&s->part, &s->sequences.config));
+    return up_batch_append(&s->part, &s->sequences, first, count);
+}
+
+static up_status encode_all(up_target_set *s, const up_set_encoders *how) {
+    s->holder = NULL;
+    if (how->whole && s->sequences.tokens <= budget_of(how)) {
+        UP_TRY(encode_part(s, how, how->whole, &s->sequences, 0));
+        s->holder = how->whole;
+        s->pass = up_encoder_pass(how->whole);
+        return UP_OK;
+    }
+    if (!how->scout) return up_fail(UP_ERR_ARGUMENT, "target set", "no encoder for chunks");
+    for (int first = 0, count; first < s->sequences.sequences; first += count) {
+        count = chunk_count(s, how, first);
+        UP_TRY(take_part(s, first, count));
+        UP_TRY(encode_part(s, how, how->scout, &s->part, first));
+    }
+    return UP_OK;
+}
+
+up_status up_target_set_encode(up_target_set *s, const up_set_encoders *how) {
+    uint64_t version = up_model_version(s->model);
+    if (!s->sequences.sequences) return up_fail(UP_ERR_ARGUMENT, "target set", "empty");
+    if (s->fresh && s->version == version && (how->drop_path <= 0 || s->step == how->step)) return UP_OK;
+    if (up_target_set_owes(s))
+        return up_fail(UP_ERR_ARGUMENT, "target set",
+                       "its gradients have not gone back yet, the weights have changed");
+    s->fresh = 0;
+    UP_TRY(up_features_resize(&s->features, s->sequences.sequences));
+    UP_TRY(encode_all(s, how));
+    UP_TRY(up_features_normalize(&s->features));
+    s->version = version;
+    s->step = how->step;
+    s->fresh = 1;
+    return UP_OK;
+}
+
+/* Every chunk again, with activations, and back. */
+static up_status chunks_backward(up_target_set *s, const up_set_encoders *how, up_bucket_done done,
+                                 void *context) {
+    if (!how->chunk) return up_fail(UP_ERR_ARGUMENT, "target set", "no encoder to go back through");
+    for (int first = 0, count; first < s->sequences.sequences; first += count) {
+        count = chunk_count(s, how, first);
+        int last = first + count == s->sequences.sequences;
+        UP_TRY(take_part(s, first, count));
+        UP_TRY(encode_part(s, how, how->chunk, &s->part, first));
+        UP_TRY(up_encoder_backward(how->chunk, up_view_rows(s->features.draw, first, count),
+                                   last ? done : NULL, context));
+    }
+    return UP_OK;
+}
+
+up_status up_target_set_backward(up_target_set *s, const up_set_encoders *how, up_bucket_done done,
+                                 void *context) {
+    if (!s->fresh || s->version != up_model_version(s->model))
+        return up_fail(UP_ERR_ARGUMENT, "target set", "its features are stale: nothing to go back through");
+    if (!s->features.with_gradients)
+        return up_fail(UP_ERR_ARGUMENT, "target set", "it was made without gradients");
+    UP_TRY(up_features_back(&s->features));
+    int held = s->holder && s->holder == how->whole && s->pass == up_encoder_pass(how->whole);
+    s->holder = NULL;
+    if (held) return up_encoder_backward(how->whole, s->features.draw, done, context);
+    return chunks_backward(s, how, done, context);
+}
