@@ -78,7 +78,7 @@ int up_cmd_params(int argc, char **argv) {
     if (prompt_tuning) config.prompts = PAPER_PROMPTS;
     config.classes = (int)classes;
     UP_GO(up_params_build(&config, &params));
-    up_params_count(&config, &params, counts);
+    up_params_count(&params, counts);
     for (int i = 0; i < n; i++) {
         groups[i] = prompt_tuning ? learned[i] : (up_param_group)i;
         total += counts[groups[i]];
