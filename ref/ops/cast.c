@@ -31,10 +31,11 @@ uint16_t up_ref_to_bf16(float x) {
 
 float up_ref_from_f16(uint16_t h) {
     uint32_t sign = (uint32_t)(h & 0x8000) << 16, exponent = h >> 10 & 31, fraction = h & 1023;
-    if (exponent == 31) return float_of(sign | 0x7f800000 | fraction << 13);
-    float magnitude =
-        exponent ? ldexpf((float)(1024 + fraction), (int)exponent - 25) : ldexpf((float)fraction, -24);
-    return sign ? -magnitude : magnitude;
+    if (!exponent) { /* subnormal: a count of the smallest step, exact in f32 */
+        float magnitude = (float)fraction * 0x1p-24f;
+        return sign ? -magnitude : magnitude;
+    }
+    return float_of(sign | (exponent == 31 ? 255 : exponent + 127 - 15) << 23 | fraction << 13);
 }
 
 uint16_t up_ref_to_f16(float x) {

@@ -3,6 +3,7 @@
  * struct is filled. Aliases are expanded into the tree, under a limit on its nodes and depth. */
 #include "files/config.h"
 #include "files/file.h"
+#include "files/number.h"
 
 #include <errno.h>
 #include <math.h>
@@ -352,10 +353,10 @@ static up_status read_number(const reader *r, const node *n, const place *at, co
     bool whole = row->type == UP_CONFIG_INT;
     char *end;
     errno = 0;
-    /* strtoll and strtod take more than YAML's decimal numbers: spaces, hexadecimal, inf, nan */
+    /* strtoll and up_number_read take more than YAML's decimal numbers: spaces, hexadecimal, inf, nan */
     bool sound = n->plain && n->text[strspn(n->text, whole ? "+-0123456789" : "+-.eE0123456789")] == 0;
     long long integer = whole && sound ? strtoll(n->text, &end, 10) : 0;
-    double real = sound && !whole ? strtod(n->text, &end) : (double)integer;
+    double real = sound && !whole ? up_number_read(n->text, &end) : (double)integer;
     if (!sound || *end || end == n->text)
         return wrong(r, n->line, at, "\"%.80s\" is not %s", n->text, up_config_wanted(row));
     if ((whole && errno == ERANGE) || !isfinite(real))

@@ -1,11 +1,12 @@
 /* weights.c - models as safetensors files: one tensor for each row of the parameter table
  * (ref/model/params.c), the configuration and the target set as JSON in the metadata. */
 #include "files/weights.h"
+#include "files/json.h"
 #include "files/safetensors.h"
 #include "ref/model/run.h"
 
-#include <jansson.h>
 #include <limits.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -77,16 +78,26 @@ up_status up_config_to_json(const up_config *config, char **text) {
     for (int i = 0; i < config->tasks; i++)
         failed |= json_array_append_new(tasks, json_string(config->task_names[i]));
     failed |= json_object_set_new(object, task_key, tasks);
-    *text = failed ? NULL : json_dumps(object, JSON_COMPACT);
+    *text = NULL;
+    size_t length;
+    up_status status =
+        failed ? up_fail(UP_ERR_MEMORY, "configuration", "no memory for its text, or a name is not UTF-8")
+               : up_json_write("configuration", object, JSON_COMPACT, text, &length);
     json_decref(object);
-    return *text ? UP_OK
-                 : up_fail(UP_ERR_MEMORY, "configuration", "no memory for its text, or a name is not UTF-8");
+    return status;
+}
+
+/* Names are shown: what would steer a terminal is no part of one. */
+static int is_plain(const char *name) {
+    char shown[4 * UP_NAME_SIZE];
+    return up_printable(name, strlen(name), shown, sizeof shown) == strlen(name) && !strcmp(shown, name);
 }
 
 static up_status read_name(const char *what, const char *key, const json_t *value, char *out) {
     const char *name = json_string_value(value);
     if (!name || !*name || strlen(name) >= UP_NAME_SIZE)
         return up_fail(UP_ERR_FORMAT, what, "%s: wanted a name of 1 to %d bytes", key, UP_NAME_SIZE - 1);
+    if (!is_plain(name)) return up_fail(UP_ERR_FORMAT, what, "%s: a control character in \"%s\"", key, name);
     strcpy(out, name);
     return UP_OK;
 }
@@ -146,12 +157,11 @@ static void fill_in(up_config *config) {
 up_status up_config_from_json(const char *name, const char *text, up_config *out) {
     up_status status = UP_OK;
     char what[512];
-    json_error_t error;
-    json_t *object = json_loads(text, JSON_REJECT_DUPLICATES, &error);
+    json_t *object;
     snprintf(what, sizeof what, "%s: configuration", name);
     memset(out, 0, sizeof *out);
-    if (!json_is_object(object))
-        UP_GO(up_fail(UP_ERR_FORMAT, what, "%s", object ? "wanted an object" : error.text));
+    UP_TRY(up_json_read(what, text, strlen(text), JSON_REJECT_DUPLICATES, &object));
+    if (!json_is_object(object)) UP_GO(up_fail(UP_ERR_FORMAT, what, "wanted an object"));
     UP_GO(refuse_unknown(what, object));
     for (int i = 0; i < FIELDS; i++) UP_GO(read_field(what, object, &fields[i], out));
     UP_GO(read_tasks(what, json_object_get(object, task_key), out));
@@ -169,18 +179,22 @@ static up_status targets_to_json(const up_model *model, char **text) {
     json_t *list = json_array();
     for (int i = 0; i < model->target_count; i++)
         failed |= json_array_append_new(list, json_integer(model->targets[i]));
-    *text = failed ? NULL : json_dumps(list, JSON_COMPACT);
+    *text = NULL;
+    size_t length;
+    up_status status = failed ? up_fail(UP_ERR_MEMORY, "target set", "no memory for its text")
+                              : up_json_write("target set", list, JSON_COMPACT, text, &length);
     json_decref(list);
-    return *text ? UP_OK : up_fail(UP_ERR_MEMORY, "target set", "no memory for its text");
+    return status;
 }
 
 static up_status read_targets(const char *path, const char *text, up_model *model) {
     up_status status = UP_OK;
     char what[512];
     int32_t *ids = NULL;
-    json_t *list = json_loads(text, 0, NULL);
-    size_t count = json_array_size(list);
+    json_t *list;
     snprintf(what, sizeof what, "%s: target set", path);
+    UP_TRY(up_json_read(what, text, strlen(text), 0, &list));
+    size_t count = json_array_size(list);
     if (!json_is_array(list) || !count || count > (size_t)model->config.vocabulary)
         UP_GO(up_fail(UP_ERR_FORMAT, what, "wanted a list of 1 to %d ids", model->config.vocabulary));
     ids = malloc(count * sizeof *ids);
@@ -190,7 +204,8 @@ static up_status read_targets(const char *path, const char *text, up_model *mode
             json_is_integer(json_array_get(list, i)) ? json_integer_value(json_array_get(list, i)) : -1;
         ids[i] = id < 0 || id >= model->config.vocabulary ? -1 : (int32_t)id; /* -1 is refused below */
     }
-    if (up_model_set_targets(model, ids, (int)count) != UP_OK)
+    status = up_model_set_targets(model, ids, (int)count);
+    if (status == UP_ERR_ARGUMENT) /* it is the file that is wrong, not the caller */
         UP_GO(up_fail(UP_ERR_FORMAT, path, "%s", up_last_error()));
 done:
     free(ids);
@@ -247,14 +262,26 @@ static int64_t largest(const up_params *params) {
     return most;
 }
 
+/* ln(1 / tau): tau must be a number above 0 and below infinity, or every answer is NaN. */
+static up_status check_temperature(const char *path, const up_param *p, const up_safetensor *t) {
+    char what[512];
+    float value;
+    UP_TRY(up_safetensor_to_f32(t, &value));
+    snprintf(what, sizeof what, "%s: %s", path, p->name);
+    if (isfinite(value)) return UP_OK;
+    return up_fail(UP_ERR_FORMAT, what, "is %f; wanted a finite ln(1 / temperature)", (double)value);
+}
+
 /* From the map to the backend: f32 directly, other types through `room`, memory for one tensor. */
-static up_status upload_tensors(up_model *model, const up_safetensors *file) {
+static up_status upload_tensors(const char *path, up_model *model, const up_safetensors *file) {
     up_status status = UP_OK;
     up_backend *b = model->backend;
     float *room = NULL;
     for (int i = 0; i < model->params.count; i++) {
         const up_safetensor *t = up_safetensors_find(file, model->params.list[i].name);
         const void *data = t->data;
+        if (model->params.list[i].group == UP_GROUP_TEMPERATURE)
+            UP_GO(check_temperature(path, &model->params.list[i], t));
         if (t->type != UP_ST_F32 || (uintptr_t)data % sizeof(float)) {
             if (!room) room = malloc((size_t)largest(&model->params) * sizeof *room);
             if (!room) UP_GO(up_fail(UP_ERR_MEMORY, t->name, "%zu bytes wanted to convert it", t->bytes));
@@ -294,7 +321,7 @@ up_status up_model_read_with(up_backend *backend, const char *path, const up_con
     UP_GO(backend->ops->alloc(backend, (size_t)model->params.total * sizeof(float), &model->weights));
     UP_GO(backend->ops->fill(backend, up_view_at(model->weights, UP_F32, 0, 1, model->params.total),
                              0)); /* padding */
-    UP_GO(upload_tensors(model, file));
+    UP_GO(upload_tensors(path, model, file));
     const char *targets = up_safetensors_metadata(file, "targets");
     if (targets) UP_GO(read_targets(path, targets, model));
     *out = model;

@@ -8,14 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
-#include <time.h>
 #include <unistd.h>
-
-double up_now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 static up_status open_sources(up_trainer *t) {
     const up_settings *s = &t->settings;
@@ -91,10 +84,19 @@ static up_status build(void *context, int64_t iteration, void *slot) {
 }
 
 static up_status start_loader(up_trainer *t) {
-    void *slots[UP_LOADER_SLOTS];
-    for (int i = 0; i < UP_LOADER_SLOTS; i++) slots[i] = &t->work[i];
-    return up_loader_create(build, t, slots, UP_LOADER_SLOTS, (int)t->settings.workers,
-                            t->step * t->settings.accumulate, &t->loader);
+    int workers = (int)t->settings.workers, count = up_loader_slots(workers);
+    void **slots = malloc((size_t)count * sizeof *slots);
+    t->work = calloc((size_t)count, sizeof *t->work);
+    if (!slots || !t->work) {
+        free(slots);
+        return up_fail(UP_ERR_MEMORY, "loader", "%d slots wanted", count);
+    }
+    t->slots = count;
+    for (int i = 0; i < count; i++) slots[i] = &t->work[i];
+    up_status status =
+        up_loader_create(build, t, slots, count, workers, t->step * t->settings.accumulate, &t->loader);
+    free(slots);
+    return status;
 }
 
 up_status up_trainer_open(const char *config_path, const char *const *overrides, size_t count,
@@ -119,7 +121,8 @@ done:
 
 void up_trainer_close(up_trainer *t) {
     up_loader_free(t->loader);
-    for (int i = 0; i < UP_LOADER_SLOTS; i++) up_work_free(&t->work[i]);
+    for (int i = 0; i < t->slots; i++) up_work_free(&t->work[i]);
+    free(t->work);
     if (t->metrics_open) up_jsonl_close(&t->metrics);
     if (t->folder) close(t->folder);
     up_run_free(t->run);

@@ -5,14 +5,13 @@
 #define UP_TRAIN_TRAINER_H
 
 #include "data/loader.h"
+#include "files/clock.h"
 #include "files/jsonl.h"
 #include "tasks/source.h"
 #include "train/settings.h"
 #include "uniperceiver/comm.h"
 #include "uniperceiver/run.h"
 #include "uniperceiver/train.h"
-
-enum { UP_LOADER_SLOTS = 6 };
 
 /* What iteration i works on: fixed by the seed before training starts. */
 typedef struct up_order_entry {
@@ -38,7 +37,8 @@ typedef struct up_trainer {
     up_source *sources;    /* [settings.task_count] */
     up_order_entry *order; /* [steps * accumulate] */
     up_loader *loader;
-    up_work work[UP_LOADER_SLOTS];
+    up_work *work; /* [slots] */
+    int slots;
     up_jsonl metrics;
     int metrics_open;
 
@@ -74,6 +74,5 @@ up_status up_checkpoint_load(up_trainer *t, int *found);
 up_status up_checkpoint_refuse_existing(const up_trainer *t);
 
 void up_progress(up_trainer *t, const up_step_value *step, double lr, int last);
-double up_now(void); /* seconds of a monotonic clock */
 
 #endif
