@@ -65,7 +65,12 @@ typedef void (*up_cpu_body)(const void *context, int64_t piece, int thread);
 void up_cpu_for(const up_cpu *cpu, int64_t pieces, up_cpu_body body, const void *context);
 up_status up_cpu_pool_start(int threads, up_cpu_pool **out);
 void up_cpu_pool_stop(up_cpu_pool *pool); /* NULL is fine */
-int up_cpu_threads(int wanted);           /* of this machine; 0 = all */
+
+/* quota.c: threads to use; wanted 0 = the processors that this process may use and has a quota for. */
+int up_cpu_threads(int wanted);
+/* Processors that the control groups listed in `groups` (as /proc/self/cgroup), whose trees lie under
+ * `mount`, leave to this process, rounded up; 0 = no limit. */
+int up_cpu_quota(const char *groups, const char *mount);
 
 /* A product in one piece; a refusal is counted and reported at the operation's end. */
 void up_cpu_product(up_cpu *cpu, int thread, int ta, int tb, int64_t m, int64_t n, int64_t k, float alpha,

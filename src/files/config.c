@@ -385,6 +385,14 @@ static up_status read_choice(const reader *r, const node *n, const place *at, co
     return wrong(r, n->line, at, "\"%.80s\" is not one of %s", n->text, names);
 }
 
+/* Texts are shown as they are, and go into names of files: nothing in them may steer a terminal. Line breaks
+ * and tabs may stand in a long text. (libyaml lets nothing pass that is not UTF-8.) */
+static bool steers(const char *text) {
+    for (const unsigned char *c = (const unsigned char *)text; *c; c++)
+        if ((*c < ' ' && *c != '\n' && *c != '\t') || *c == 0x7f || (*c == 0xc2 && c[1] < 0xa0)) return true;
+    return false;
+}
+
 static up_status read_one(reader *r, const node *n, const place *at, const up_config_row *row, void *out) {
     if (row->type == UP_CONFIG_MAP) return read_map(r, at, n, n->line, row->map, out);
     if (n->kind != YAML_SCALAR_NODE || (n->plain && !*n->text)) return not_a(r, n, at, up_config_wanted(row));
@@ -400,6 +408,7 @@ static up_status read_one(reader *r, const node *n, const place *at, const up_co
         *(bool *)out = n->text[0] == 't';
         return UP_OK;
     case UP_CONFIG_STRING:
+        if (steers(n->text)) return wrong(r, n->line, at, "a control character in \"%.80s\"", n->text);
         *(char **)out = strdup(n->text);
         return *(char **)out ? UP_OK : no_memory(r);
     case UP_CONFIG_MAP:
