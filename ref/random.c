@@ -31,9 +31,8 @@ up_rng up_rng_make(uint64_t seed, uint64_t a, uint64_t b, uint64_t c) {
 }
 
 uint32_t up_rng_u32(up_rng *rng) {
-    uint32_t w[4]; /* one block serves four draws; the counter's low bits choose the word */
-    up_philox(rng->key, rng->counter >> 2, rng->stream, w);
-    return w[rng->counter++ & 3];
+    if ((rng->counter & 3) == 0) up_philox(rng->key, rng->counter >> 2, rng->stream, rng->words);
+    return rng->words[rng->counter++ & 3];
 }
 
 uint32_t up_rng_below(up_rng *rng, uint32_t n) {

@@ -17,9 +17,11 @@ extern "C" {
 /* Four 32-bit words for (key, counter, stream). */
 UP_API void up_philox(uint64_t key, uint64_t counter, uint64_t stream, uint32_t out[4]);
 
-/* A convenience cursor over one stream; copy it to fork it, store it to resume it. */
+/* A convenience cursor over one stream; copy it to fork it, store it to resume it. `words` is the block of
+ * four draws that `counter` stands in, made when its first is drawn. */
 typedef struct up_rng {
     uint64_t key, stream, counter;
+    uint32_t words[4];
 } up_rng;
 
 /* A stream from a seed and up to three numbers that say what it is for, e.g. (seed, epoch, index, purpose).
