@@ -755,7 +755,8 @@ static void test_tokens(void) {
              "  - {name: classes, kind: image_classification, data: %1$s, text_limit: 12}\n"
              "  - {name: again, kind: image_classification, data: %1$s, text_limit: 12, limit: 9}\n"
              "  - {name: words, kind: image_mlm, data: %1$s, text: name, text_limit: 12, mask: 0.5}\n"
-             "  - {name: names, kind: image_text_retrieval, data: %1$s, target: name, text_limit: 12}\n",
+             "  - {name: names, kind: image_text_retrieval, data: %1$s, target: name, text_limit: 12}\n"
+             "  - {name: say, kind: caption, data: %1$s, text: name, text_limit: 4, limit: 2}\n",
              up_lab_path("pictures.tsv"));
     evaluate(&v, lines);
     classes += text_tokens(&v, "photograph") + text_tokens(&v, "drawing") + text_tokens(&v, "chart");
@@ -769,6 +770,8 @@ static void test_tokens(void) {
     CU_ASSERT_EQUAL(t->inputs, labelled * (1 + 4)); /* <SPE> and four patches */
     CU_ASSERT_EQUAL(score_of(&v, "again", "accuracy")->tokens.targets, 0);
     CU_ASSERT_EQUAL(score_of(&v, "words", "word accuracy")->tokens.targets, 3 * vocabulary);
+    CU_ASSERT_EQUAL(score_of(&v, "say", "word F1")->tokens.targets, 0); /* the same words */
+    CU_ASSERT(score_of(&v, "say", "word F1")->tokens.inputs > 2 * (1 + 4));
     t = &score_of(&v, "names", "R@5 text to input")->tokens; /* once for four numbers and the examples */
     CU_ASSERT_EQUAL(t->targets, names);
     CU_ASSERT_EQUAL(t->inputs, MANY * (1 + 4));
