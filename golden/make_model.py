@@ -1,5 +1,5 @@
-"""The model fixtures of golden/model: a second implementation, PyTorch at float64, written from the paper and from the
-text of include/uniperceiver/*.h. It is slow and plain: every sequence runs alone with a dense mask, autograd gives the
+"""The model fixtures of golden/model: a second implementation, PyTorch at float64, written from the paper and the text
+of include/uniperceiver/*.h. It is slow and plain: every sequence runs alone with a dense mask, autograd gives the
 gradients, torch.optim.AdamW the steps. Run: /usr/bin/python3 golden/make_model.py   (Debian: python3-torch)
 
 Every configuration is also run at float32, and with its activations stored as bfloat16 and as float16: what these
@@ -31,8 +31,8 @@ FULL, DOUBLED = 0, 1
 
 # ---- configurations: the fields of up_config; FLAGS are the paper's ----
 
-FLAGS = dict(frames_as_images=0, shared_norm=0, image_time=0, visual_type=1, fixed_space=0, output_head=0, layer_scale=0,
-             layer_scale_init=1e-3, drop_path=0.1, prompts=0, prompt_sides=2, classes=0, initial_temperature=0.07)
+FLAGS = dict(frames_as_images=0, shared_norm=0, image_time=0, visual_type=1, fixed_space=0, output_head=0,
+             layer_scale=0, layer_scale_init=1e-3, drop_path=0.1, prompts=0, prompt_sides=2, classes=0, initial_temperature=0.07)
 RELEASED = dict(shared_norm=1, image_time=1, visual_type=0, fixed_space=1, output_head=1, layer_scale=1)
 
 
@@ -86,7 +86,7 @@ def loss(task, labels=None, soft=0, symmetric=0, smoothing=0.0, weight=1.0, shar
 
 
 def batch(name, sequences, loss, drop="", set_of=-1):
-    """drop: the sides whose sequences drop branches. set_of: the batch that has the same target set; -1: none before."""
+    """drop: the sides whose sequences drop branches. set_of: the batch with the same target set; -1: none before."""
     return {"name": name, "sequences": sequences, "drop": drop, "set_of": set_of, "loss": loss}
 
 
@@ -107,7 +107,8 @@ def paper_batches():
         batch("image-text retrieval", [x(image()), x(image()), x(image()), y(text([1, 2, 48])), y(text([3, 48])),
                                        y(text([4, 5, 6, 7, 8, 9, 48]))],
               loss("retrieve", [0, 1, 2], symmetric=1, smoothing=0.1, weight=0.5), drop="xy"),
-        batch("video, soft targets", [x(video(2)), x(video(1, first=1)), *CLASSES], loss("video_cls", soft=1), set_of=0),
+        batch("video, soft targets", [x(video(2)), x(video(1, first=1)), *CLASSES],
+              loss("video_cls", soft=1), set_of=0),
     ]
 
 
@@ -154,7 +155,8 @@ def mixed_batches():
         batch("video-text retrieval", [x(video(2)), x(video(2)), y(text([1, 48])), y(text([2, 3, 48]))],
               loss("retrieve", [0, 1], symmetric=1, smoothing=0.1)),
         batch("masked words beside a clip", [x(video(1), text([4, SPE, 48], read=[0, 1, 0]), read=0),
-                                             *vocabulary([4, 5, 48])], loss("mlm", [1], smoothing=0.1, weight=0.02), drop="x"),
+                                             *vocabulary([4, 5, 48])],
+              loss("mlm", [1], smoothing=0.1, weight=0.02), drop="x"),
     ]
 
 
@@ -162,13 +164,15 @@ def loss_batches():
     """Each way to say what is true: pairs with shares, groups, biases; a set of all words, and one used twice."""
     texts = [y(text([1, 2, 48])), y(text([3, 48])), y(text([1, 2, 48])), y(text([4, 5, 6, 48])), y(text([3, 48]))]
     return [
-        batch("mixed pictures", [x(pixels(image())), x(pixels(image())), x(pixels(image())), x(pixels(image())), *CLASSES],
+        batch("mixed pictures", [*(x(pixels(image())) for _ in range(4)), *CLASSES],
               loss("img_cls", [[0, 2], [1, 1], [-1, -1], [3, 0]], shares=1, smoothing=0.1), drop="x"),
         batch("mixed clips, a bias a target, the classes again", [x(pixels(video(1))), x(pixels(video(2))), *CLASSES],
               loss("img_cls", [[2, 3], [3, 0]], shares=1, bias=1, weight=0.5), set_of=0),
-        batch("equal texts are no negatives", [x(image()), x(image()), x(text([9])), x(image()), *texts, y(text([7, 48]))],
+        batch("equal texts are no negatives", [x(image()), x(image()), x(text([9])), x(image()), *texts,
+                                              y(text([7, 48]))],
               loss("retrieve", [0, 4, 5, -1], smoothing=0.1, groups=[[0, 1, -1, 0], [0, 1, 0, -1, 1, 2]])),
-        batch("both directions, with groups", [x(video(1)), x(image()), x(image()), x(text([8, 9])), x(image()), *texts],
+        batch("both directions, with groups", [x(video(1)), x(image()), x(image()), x(text([8, 9])), x(image()),
+                                               *texts],
               loss("retrieve", [0, 1, 2, 3, 4], symmetric=1, smoothing=0.1, weight=0.5,
                    groups=[[0, 1, 0, -1, 1], [0, 1, 0, -1, 1]]), drop="xy"),
         batch("several captions of a picture: pairs and groups", [x(image()), x(image()), x(image()), *texts],
@@ -202,7 +206,8 @@ def tuned_batches(classes):
               loss("img_cls", [1, 2, 0], head=1, smoothing=0.1), drop="x"),
         batch("captions", [x(image(), words([30, 31, 48]), read=0), *vocabulary([30, 31, 32, 33, 48])],
               loss("caption", [0, 1, 4], smoothing=0.1)),
-        batch("retrieval, text and pictures on both sides", [x(image()), x(text([3, 4, 48])), y(text([1, SPE, 48])), y(image())],
+        batch("retrieval, text and pictures on both sides", [x(image()), x(text([3, 4, 48])), y(text([1, SPE, 48])),
+                                                           y(image())],
               loss("retrieve", [0, 1], symmetric=1)),
     ]
 
@@ -382,7 +387,7 @@ class Store(torch.autograd.Function):
 
 
 class StoredGelu(torch.autograd.Function):
-    """GELU where the value before it is kept for the way back as `half`; `early`: it is rounded on the way forth too."""
+    """GELU where the value before it is kept as `half` for the way back; `early`: it is rounded on the way forth too."""
 
     @staticmethod
     def forward(ctx, v, half, early):
@@ -786,11 +791,14 @@ def errors(kind, batches, exact, runs):
     """What `kind` loses, the worst of some runs, as a relative error in norm: of a tensor on the way forth; of the
     gradient of one parameter, of all parameters together, and, batch by batch, of features and of losses. A loss is one
     number, right by luck now and then; its yardstick is what the logits lose, twice the largest error of one. The
-    gradients of temperatures and of alpha, sums of terms that cancel, are left out: theirs are the terms."""
+    gradients of temperatures and of alpha are sums of terms that cancel: their errors are parts of the terms."""
     keys = list(runs[0])
     values = [k for k in keys if re.search(r"^batch\d+\.([xy]\.(?!dunit|dfeatures)|logits)", k)]
     learned = [k for k in keys if re.search(r"\.gradient\.(?!logit_scale|head\.alpha)", k)]
-    joined = lambda run: np.concatenate([run[k].ravel() for k in learned if k.startswith("step0.")])
+    factors = [(k, k.replace("gradient.logit_scale", "terms").replace("gradient.head", "terms.head")) for k in keys
+               if re.search(r"\.gradient\.(logit_scale|head\.alpha)", k)]
+    steps = sorted({k.split(".")[0] for k in learned})
+    joined = lambda run, step: np.concatenate([run[k].ravel() for k in learned if k.startswith(step + ".")])
     features, losses = np.zeros(len(batches)), np.zeros(len(batches))
     for run, (i, b) in itertools.product(runs, enumerate(batches)):
         for k in (f"batch{i}.{side}.{what}" for side in "xy" for what in ("dunit", "dfeatures")):
@@ -801,7 +809,9 @@ def errors(kind, batches, exact, runs):
                         off * math.sqrt(len(rows)) / np.linalg.norm(rows))
     return {f"{kind}.forward": np.array([max(relative(run[k], exact[k]) for run in runs for k in values)]),
             f"{kind}.gradient": np.array([max(relative(run[k], exact[k]) for run in runs for k in learned)]),
-            f"{kind}.all": np.array([max(relative(joined(run), joined(exact)) for run in runs)]),
+            f"{kind}.all": np.array([max(relative(joined(run, t), joined(exact, t)) for run in runs for t in steps)]),
+            f"{kind}.factor": np.array([max(float(abs(run[k] - exact[k])[0]) / max(exact[terms][0], 1e-300)
+                                            for run in runs for k, terms in factors)] if factors else [0.0]),
             f"{kind}.features": features, f"{kind}.loss": losses}
 
 
@@ -810,7 +820,8 @@ def errors(kind, batches, exact, runs):
 def write_safetensors(path, tensors, metadata):
     header, offset = {"__metadata__": metadata} if metadata else {}, 0
     for name, v in tensors.items():
-        header[name] = {"dtype": TYPES[str(v.dtype)], "shape": list(v.shape), "data_offsets": [offset, offset + v.nbytes]}
+        header[name] = {"dtype": TYPES[str(v.dtype)], "shape": list(v.shape),
+                        "data_offsets": [offset, offset + v.nbytes]}
         offset += v.nbytes
     head = json.dumps(header, separators=(",", ":")).encode()
     head += b" " * (-len(head) % 8)
@@ -850,7 +861,8 @@ def write_case(name, c, w, own, case, batches, optimizer, learns, rng):
           + " ".join(f"{exact[f'batch{i}.loss'][0]:.3f}" for i in range(len(batches))))
     for kind in ("f32", *HALF):
         list_of = lambda what: " ".join(f"{v:.1e}" for v in lost[f"{kind}.{what}"])
-        print(f"    {kind} loses {list_of('forward')} forward, {list_of('gradient')} in a gradient, {list_of('all')} in all, "
+        print(f"    {kind} loses {list_of('forward')} forward, {list_of('gradient')} in a gradient, "
+              f"{list_of('all')} in all, {list_of('factor')} of terms, "
               f"{list_of('features')} in those of features, {list_of('loss')} in losses")
     return files
 
@@ -861,7 +873,8 @@ def main():
     def note(name, made):
         for path, tensors in made.items():
             data = open(os.path.join(HERE, name, path), "rb").read()
-            files[f"{name}/{path}"] = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data), "tensors": tensors}
+            files[f"{name}/{path}"] = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data),
+                                       "tensors": tensors}
 
     for seed, (name, (c, scales, batches, optimizer)) in enumerate(CASES.items()):
         rng = np.random.RandomState(1000 + seed)

@@ -179,6 +179,19 @@ static void build_rows(up_lab *lab, const up_source *source, const size_t *rows,
 
 static const size_t six_rows[6] = {0, 1, 2, 3, 4, 5};
 
+/* Away from the start, where all features are alike. */
+static void disturb(up_lab *lab) {
+    const up_params *p = up_model_params(lab->model);
+    float *w = up_lab_download(lab, UP_LAB_WEIGHTS);
+    up_rng rng = up_rng_make(up_test_seed(), 3, 3, 3);
+    for (int i = 0; i < p->count; i++)
+        for (int64_t k = 0; p->list[i].group != UP_GROUP_TEMPERATURE && k < p->list[i].rows * p->list[i].cols;
+             k++)
+            w[p->list[i].offset + k] += (float)(0.2 * up_rng_normal(&rng));
+    up_lab_upload_weights(lab, w);
+    free(w);
+}
+
 static double loss_at(up_lab *lab, const up_source *source, const float *weights) {
     up_lab_upload_weights(lab, weights);
     build_rows(lab, source, six_rows, 3, 0); /* anew: a batch's own targets were taken */
@@ -230,12 +243,8 @@ static void test_gradient_is_the_slope(void) {
     double worst = 0;
     up_lab_open(&lab, backend_of("ref"), more, 2);
     const up_params *p = up_model_params(lab.model);
+    disturb(&lab);
     float *w = up_lab_download(&lab, UP_LAB_WEIGHTS);
-    up_rng rng = up_rng_make(up_test_seed(), 3, 3, 3); /* away from the start, where all features are alike */
-    for (int i = 0; i < p->count; i++)
-        for (int64_t k = 0; p->list[i].group != UP_GROUP_TEMPERATURE && k < p->list[i].rows * p->list[i].cols;
-             k++)
-            w[p->list[i].offset + k] += (float)(0.2 * up_rng_normal(&rng));
     for (size_t s = 0; s < lab.settings.task_count; s++) {
         build_rows(&lab, &lab.sources[s], six_rows, 3, 0);
         up_lab_upload_weights(&lab, w);
@@ -313,6 +322,101 @@ static void test_halves_make_the_whole(void) {
     up_lab_close(&lab);
 }
 
+/* Target sets in chunks, each encoded a second time on the way back, against whole ones: the same numbers go
+ * through the same operations row by row, and the same draws of drop path; only the order differs in which
+ * the f32 gradients of the parameters are added up. */
+static void chunks_make_the_whole(const char *precision) {
+    const char *whole_more[] = {precision, "model.drop_path=0.3", "set_tokens=1000000"};
+    const char *chunk_more[] = {precision, "model.drop_path=0.3", "set_tokens=9"};
+    up_lab whole, chunk;
+    double worst = 0;
+    up_lab_open(&whole, backend_of("ref"), whole_more, 3);
+    up_lab_open(&chunk, backend_of("ref"), chunk_more, 3);
+    disturb(&whole);
+    disturb(&chunk);
+    int64_t n = up_model_params(whole.model)->total;
+    for (size_t i = 0; i < whole.settings.task_count; i++) {
+        float *g[2];
+        up_lab *labs[2] = {&whole, &chunk};
+        double losses[2];
+        for (int k = 0; k < 2; k++) {
+            build_rows(labs[k], &labs[k]->sources[i], six_rows, 3, 40);
+            up_lab_zero(labs[k]);
+            losses[k] = up_lab_gradients(labs[k], 1).loss;
+            g[k] = up_lab_download(labs[k], UP_LAB_GRADIENTS);
+        }
+        CU_ASSERT(isfinite(losses[0]) && losses[0] > 0);
+        CU_ASSERT_EQUAL(losses[0], losses[1]);
+        /* 60 chunks at most add to each gradient: a rounding each, of what the parts are in sum */
+        double off = distance(g[0], g[1], n), size = norm(g[0], n);
+        if (!(off <= 60 * 0x1p-24 * size))
+            fprintf(stderr, "%s: off %.2e of %.2e\n", whole.sources[i].task->name, off, size);
+        CU_ASSERT(size > 0 && off <= 60 * 0x1p-24 * size);
+        worst = fmax(worst, off / size);
+        free(g[0]);
+        free(g[1]);
+    }
+    CU_ASSERT(up_stepper_set_tokens(&chunk.stepper) > 3 * up_stepper_set_tokens(&whole.stepper) / 2);
+    printf("[worst %.1e] ", worst);
+    up_lab_close(&whole);
+    up_lab_close(&chunk);
+}
+
+static void test_chunks_f32(void) {
+    chunks_make_the_whole("precision=f32");
+}
+static void test_chunks_bf16(void) {
+    chunks_make_the_whole("precision=bf16");
+}
+static void test_chunks_f16(void) {
+    chunks_make_the_whole("precision=f16");
+}
+
+/* Equal target texts are no negatives of each other: where all are equal there is nothing to learn. */
+static void test_equal_texts(void) {
+    char data[600];
+    up_lab lab;
+    up_lab_config(); /* makes the folder */
+    snprintf(data, sizeof data, "tasks.%d.data=%s", up_lab_clips() ? 7 : 6,
+             up_lab_text("same.tsv", "text\tword\na cat\tyes\na dog\tyes\na tree\tyes\na house\tYES\n"));
+    const char *more[] = {data};
+    up_lab_open(&lab, backend_of("ref"), more, 1);
+    up_source *s = up_lab_source(&lab, "text_retrieval");
+    build_rows(&lab, s, six_rows, 4, 0);
+    up_loss_value value = up_lab_gradients(&lab, 1);
+    float *g = up_lab_download(&lab, UP_LAB_GRADIENTS);
+    CU_ASSERT(fabs(value.loss) < 1e-6 && value.rows == 4 && value.accuracy == 1);
+    CU_ASSERT(norm(g, up_model_params(lab.model)->total) < 1e-5);
+    free(g);
+    up_lab_close(&lab);
+}
+
+/* A sample as large as the vocabulary is the vocabulary. */
+static void test_sampled_targets(void) {
+    char all[64], few[64];
+    int task = up_lab_clips() ? 2 : 1;
+    snprintf(all, sizeof all, "tasks.%d.sampled_targets=1000000", task);
+    snprintf(few, sizeof few, "tasks.%d.sampled_targets=7", task);
+    const char *more[3][1] = {{"seed=11"}, {all}, {few}};
+    up_loss_value values[3];
+    for (int i = 0; i < 3; i++) {
+        up_lab lab;
+        up_lab_open(&lab, backend_of("ref"), more[i], 1);
+        up_source *s = up_lab_source(&lab, "mlm");
+        disturb(&lab);
+        build_rows(&lab, s, six_rows, 3, 0);
+        int own = lab.work.batch.readouts;
+        values[i] = up_lab_gradients(&lab, 1);
+        int64_t targets = up_target_set_count(s->set);
+        if (i < 2) CU_ASSERT_EQUAL(targets, lab.world.vocabulary_count);
+        if (i == 2) CU_ASSERT(targets > 7 && targets <= 7 + own);
+        CU_ASSERT(values[i].rows > 0 && values[i].loss > 0);
+        up_lab_close(&lab);
+    }
+    CU_ASSERT_EQUAL(values[0].loss, values[1].loss);
+    CU_ASSERT_NOT_EQUAL(values[0].loss, values[2].loss);
+}
+
 static double logit_gradient(up_lab *lab, const up_source *source, float log_scale, double *loss) {
     float gradient;
     up_backend *b = lab->backend;
@@ -348,6 +452,237 @@ static void test_temperature_clamp(void) {
     temperature_is_clamped("cpu");
 }
 
+/* ---- what learns ---- */
+
+/* Steps with the groups of the paper's Table 9: every other weight keeps its bits, and has no moments. */
+static void test_groups_that_learn(void) {
+    static const char *const more[] = {"learn=[spe, norm, prompt, head]", "model.prompts=2",
+                                       "model.prompt_sides=2"};
+    const unsigned groups =
+        1u << UP_GROUP_SPE | 1u << UP_GROUP_NORM | 1u << UP_GROUP_PROMPT | 1u << UP_GROUP_LINEAR_HEAD;
+    up_lab lab;
+    int moved = 0, kept = 0;
+    int64_t wanted[UP_GROUP_COUNT] = {0}, counts[UP_GROUP_COUNT];
+    up_lab_open(&lab, backend_of("ref"), more, 3);
+    const up_params *p = up_model_params(lab.model);
+    float *before = up_lab_download(&lab, UP_LAB_WEIGHTS);
+    for (int i = 0; i < 3; i++) CU_ASSERT(!up_lab_step(&lab).skipped);
+    float *after = up_lab_download(&lab, UP_LAB_WEIGHTS);
+    for (int i = 0; i < p->count; i++) {
+        const up_param *q = &p->list[i];
+        int64_t n = q->rows * q->cols;
+        int same = !memcmp(before + q->offset, after + q->offset, (size_t)n * sizeof *after);
+        int learns = (groups >> q->group & 1) != 0;
+        CU_ASSERT_EQUAL(up_learns(lab.stepper.gradients, i), learns);
+        for (int order = 1; order <= 2; order++)
+            CU_ASSERT_EQUAL(up_view_present(up_optimizer_moment(lab.stepper.optimizer, order, i)), learns);
+        if (learns) wanted[q->group] += n;
+        moved += learns && !same;
+        kept += !learns && same;
+        CU_ASSERT(learns || same);
+    }
+    CU_ASSERT(moved >= 1 + 2 * 2 * 2 + 2 && kept > 10); /* <SPE>, norms of 2 layers, their prompts */
+    up_optimizer_count(lab.stepper.optimizer, counts);
+    for (int g = 0; g < UP_GROUP_COUNT; g++) CU_ASSERT_EQUAL(counts[g], wanted[g]);
+    free(before);
+    free(after);
+    up_lab_close(&lab);
+    static const char *const nothing[] = {"learn=[head]"}; /* which this model does not have */
+    up_lab_config();
+    up_settings settings;
+    up_stepper stepper;
+    up_backend *b = backend_of("ref");
+    up_config config;
+    up_model *model;
+    up_comm *comm;
+    UP_ASSERT_OK(up_settings_read(up_lab_config(), nothing, 1, &settings));
+    UP_ASSERT_OK(up_settings_model(&settings, &config));
+    UP_ASSERT_OK(up_model_create(b, &config, 1, &model));
+    UP_ASSERT_OK(up_comm_none(&comm));
+    CU_ASSERT_EQUAL(up_stepper_open(&settings, model, comm, &stepper), UP_ERR_ARGUMENT);
+    CU_ASSERT_PTR_NOT_NULL(strstr(up_last_error(), "learn"));
+    up_comm_free(comm);
+    up_model_destroy(model);
+    up_backend_free(b);
+    up_settings_free(&settings);
+}
+
+static void test_two_runs_on_one_backend(void) {
+    static const char *const other[] = {"seed=12", "set_tokens=20"};
+    up_lab alone, a, b;
+    up_lab_open(&alone, backend_of("cpu"), NULL, 0);
+    up_lab_open(&a, backend_of("cpu"), NULL, 0);
+    up_lab_open(&b, a.backend, other, 2);
+    b.shared = 1;
+    for (int i = 0; i < 4; i++) {
+        up_lab_step(&alone);
+        up_lab_step(&a);
+        up_lab_step(&b);
+    }
+    state want = state_of(&alone);
+    CU_ASSERT(same_state(&a, &want));
+    CU_ASSERT(!same_state(&b, &want));
+    state_free(&want);
+    up_lab_close(&alone);
+    up_lab_close(&b);
+    up_lab_close(&a);
+}
+
+/* ---- buckets and communicators ---- */
+
+/* A communicator that writes down what it is given; of two ranks that have the same gradients where `twice`.
+ */
+typedef struct recorder {
+    up_comm comm;
+    up_comm_ops ops;
+    up_lab *lab;
+    int next; /* the lowest bucket that may come now */
+    int calls, wrong, waits;
+    float *seen; /* what each bucket held when it came */
+} recorder;
+
+static up_status record(up_comm *comm, up_backend *backend, up_view gradients) {
+    recorder *r = comm->state;
+    const up_gradients *all = r->lab->stepper.gradients;
+    int bucket = r->next;
+    while (bucket < up_gradients_buckets(all) && !up_gradients_bucket(all, bucket).cols) bucket++;
+    up_view wanted = up_gradients_bucket(all, bucket < up_gradients_buckets(all) ? bucket : 0);
+    r->wrong += bucket == up_gradients_buckets(all) || wanted.offset != gradients.offset ||
+                wanted.cols != gradients.cols;
+    r->next = bucket + 1;
+    r->calls++;
+    float *values = r->seen + (gradients.offset - up_gradients_all(all).offset);
+    UP_TRY(backend->ops->download(backend, values, gradients));
+    if (comm->ranks == 1) return UP_OK;
+    for (int64_t i = 0; i < gradients.cols; i++) values[i] *= 2;
+    return backend->ops->upload(backend, gradients, values);
+}
+
+static up_status count_wait(up_comm *comm) {
+    recorder *r = comm->state;
+    r->waits++;
+    return UP_OK;
+}
+
+static void keep(up_comm *comm) {
+    (void)comm;
+}
+
+static void recorder_open(recorder *r, up_lab *lab, int ranks) {
+    *r = (recorder){.lab = lab, .ops = *lab->comm->ops};
+    r->ops.allreduce = record;
+    r->ops.wait = count_wait;
+    r->ops.destroy = keep;
+    r->comm = (up_comm){.ops = &r->ops, .ranks = ranks, .state = r};
+    r->seen = calloc((size_t)up_gradients_all(lab->stepper.gradients).cols, sizeof *r->seen);
+    up_comm_free(lab->comm);
+    lab->comm = lab->stepper.comm = &r->comm;
+}
+
+static void buckets_are_complete(const char *const *more, size_t count) {
+    up_lab lab;
+    recorder r;
+    up_lab_open(&lab, backend_of("ref"), more, count);
+    recorder_open(&r, &lab, 1);
+    up_view all = up_gradients_all(lab.stepper.gradients);
+    float *now = calloc((size_t)all.cols, sizeof *now);
+    for (int step = 0; step < 3; step++) {
+        r.next = r.calls = r.waits = 0;
+        up_stepper_begin(&lab.stepper, step);
+        for (int i = 0; i < 2; i++) {
+            up_lab_build(&lab, 2 * step + i);
+            up_lab_iterate(&lab, 0.5);
+            CU_ASSERT_EQUAL(r.calls, 0); /* nothing is final before the last pass of the step */
+        }
+        UP_ASSERT_OK(up_stepper_gather(&lab.stepper));
+        int buckets = 0;
+        for (int b = 0; b < up_gradients_buckets(lab.stepper.gradients); b++)
+            buckets += up_gradients_bucket(lab.stepper.gradients, b).cols > 0;
+        CU_ASSERT(r.calls == buckets && r.wrong == 0 && r.waits == 1);
+        UP_ASSERT_OK(lab.backend->ops->download(lab.backend, now, all));
+        CU_ASSERT(!memcmp(now, r.seen, (size_t)all.cols * sizeof *now)); /* nothing came after the report */
+        UP_ASSERT_OK(up_optimizer_step(lab.stepper.optimizer, 1e-3));
+    }
+    free(now);
+    free(r.seen);
+    up_lab_close(&lab);
+}
+
+static void test_buckets(void) {
+    static const char *const chunked[] = {"set_tokens=9"}, *const frozen[] = {"learn=[spe, norm]"},
+                             *const deep[] = {"learn=[temperature, output]"};
+    buckets_are_complete(NULL, 0);
+    buckets_are_complete(chunked, 1);
+    buckets_are_complete(frozen, 1);
+    buckets_are_complete(deep, 1);
+}
+
+/* Two ranks of the same samples are one rank: halves and doubles are exact. */
+static void test_two_ranks(void) {
+    up_lab one, two;
+    recorder r;
+    up_lab_open(&one, backend_of("ref"), NULL, 0);
+    up_lab_open(&two, backend_of("ref"), NULL, 0);
+    recorder_open(&r, &two, 2);
+    for (int i = 0; i < 3; i++) {
+        r.next = 0;
+        up_step_value a = up_lab_step(&one), b = up_lab_step(&two);
+        CU_ASSERT(a.gradient_norm > 0 && a.gradient_norm == b.gradient_norm);
+        CU_ASSERT(one.losses[0] == two.losses[0] && one.losses[1] == two.losses[1]);
+    }
+    state want = state_of(&one);
+    CU_ASSERT(same_state(&two, &want));
+    state_free(&want);
+    free(r.seen);
+    up_lab_close(&one);
+    up_lab_close(&two);
+}
+
+/* ---- the loss scale ---- */
+
+static void test_loss_scale(void) {
+    static const char *const more[] = {"precision=f16", "optimizer.loss_scale=1099511627776",
+                                       "optimizer.scale_steps=3", "optimizer.min_scale=16777216", "steps=60"};
+    up_lab lab;
+    double scale = 0x1p40;
+    int skipped = 0, doubled = 0, good = 0;
+    up_lab_open(&lab, backend_of("ref"), more, 5);
+    for (int i = 0; i < 40; i++) {
+        state before = state_of(&lab);
+        up_step_value value = up_lab_step(&lab);
+        good = value.skipped ? 0 : good + 1;
+        if (value.skipped) {
+            CU_ASSERT(same_state(&lab, &before));
+            scale = fmax(scale / 2, 0x1p24);
+            skipped++;
+        } else {
+            CU_ASSERT(isfinite(value.gradient_norm) && value.gradient_norm < 1e4);
+            if (good == 3) {
+                scale *= 2;
+                doubled++;
+                good = 0;
+            }
+        }
+        CU_ASSERT_EQUAL(value.loss_scale, scale);
+        state_free(&before);
+    }
+    printf("[%d skipped, %d times doubled] ", skipped, doubled);
+    CU_ASSERT(skipped > 5);
+    up_lab_close(&lab);
+    /* what the settings say of a scale, by precision */
+    up_settings s = {.optimizer = {.scale_steps = 200, .min_scale = 2048}};
+    up_adamw a = up_settings_adamw(&s);
+    CU_ASSERT(a.loss_scale == 0 && a.good_steps == 0);
+    s.precision = 1;
+    CU_ASSERT_EQUAL(up_settings_dtype(&s), UP_BF16);
+    a = up_settings_adamw(&s);
+    CU_ASSERT(a.loss_scale == 0 && a.good_steps == 0);
+    s.precision = 2;
+    CU_ASSERT_EQUAL(up_settings_dtype(&s), UP_F16);
+    a = up_settings_adamw(&s);
+    CU_ASSERT(a.loss_scale == 65536 && a.good_steps == 200 && a.min_scale == 2048);
+}
+
 const up_test up_tests[] = {
     {"gradient is the slope", test_gradient_is_the_slope},
     {"halves make the whole", test_halves_make_the_whole},
@@ -356,5 +691,15 @@ const up_test up_tests[] = {
     {"cpu follows ref", test_cpu_follows_ref},
     {"not finite: ref", test_not_finite_ref},
     {"not finite: cpu", test_not_finite_cpu},
+    {"chunks make the whole: f32", test_chunks_f32},
+    {"chunks make the whole: bf16", test_chunks_bf16},
+    {"chunks make the whole: f16", test_chunks_f16},
+    {"equal texts", test_equal_texts},
+    {"sampled targets", test_sampled_targets},
+    {"groups that learn", test_groups_that_learn},
+    {"two runs on one backend", test_two_runs_on_one_backend},
+    {"buckets", test_buckets},
+    {"two ranks", test_two_ranks},
+    {"loss scale", test_loss_scale},
     {NULL, NULL},
 };

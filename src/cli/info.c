@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 static void print_config(const up_config *c) {
     printf("preset: %s\n", c->preset);
@@ -106,14 +107,15 @@ static up_status info(const char *path) {
     unsigned char start[16] = {0};
     struct stat about;
     if (!stat(path, &about) && S_ISDIR(about.st_mode)) return checkpoint_info(path);
-    FILE *stream = fopen(path, "rbe");
-    if (!stream) return up_fail(UP_ERR_IO, path, "cannot open: %s", strerror(errno));
-    size_t size = fread(start, 1, sizeof start, stream);
-    int failed = ferror(stream) ? errno : 0;
-    fclose(stream);
+    int file;
+    int64_t bytes;
+    UP_TRY(up_file_open(path, &file, &bytes));
+    ssize_t size = read(file, start, sizeof start);
+    int failed = size < 0 ? errno : 0;
+    close(file);
     if (failed) return up_fail(UP_ERR_IO, path, "cannot read: %s", strerror(failed));
     if (!size) return up_fail(UP_ERR_FORMAT, path, "is empty");
-    switch (up_cli_kind_of(path, start, size)) {
+    switch (up_cli_kind_of(path, start, (size_t)size)) {
     case UP_FILE_MODEL:
         return model_info(path);
     case UP_FILE_IMAGE:
