@@ -4,6 +4,7 @@
 #ifndef UP_TASKS_TASKS_H
 #define UP_TASKS_TASKS_H
 
+#include "tasks/temperature.h"
 #include "uniperceiver/model.h"
 
 /* How the text of a sample enters its input sequence; build.c has the four ways. */
@@ -26,7 +27,7 @@ typedef enum up_targets {
     UP_TARGETS_TEXTS    /* the texts of the batch's own samples: another set each time */
 } up_targets;
 
-enum { UP_TASK_NEAREST = 4 };
+enum { UP_TASK_NEAREST = 3 };
 
 typedef struct up_task {
     const char *name;
@@ -36,9 +37,9 @@ typedef struct up_task {
     int both;         /* 1: targets are compared with the inputs too: retrieval in both directions */
     double smoothing; /* default label smoothing (appendix E: 0.1 except for language modelling) */
     int novel;        /* 1: can only be evaluated so far */
-    const char
-        *nearest[UP_TASK_NEAREST]; /* whose temperature it takes in a model that has none of its name:
-                                      of this project's names or of the released models', nearest first */
+    /* Whose temperature it takes in a model that has none of its name, nearest first: the released models'
+     * names, and other tasks'. */
+    const char *nearest[UP_TASK_NEAREST];
 } up_task;
 
 extern const up_task up_tasks_table[]; /* ended by a row without a name */
@@ -50,10 +51,6 @@ const up_task *up_task_find(const char *name);
 static inline int up_task_leads(const up_task *task) {
     return !task->text || task->text->leading;
 }
-
-/* Index among a model's temperatures for a task by name: of a row of the table as its `nearest` says, the
- * first one where the model has none of these; of another name its own. -1: unknown. */
-int up_task_temperature(const up_config *config, const char *name);
 
 /* The target text of a class or cell: `form` with every {} replaced by it; NULL counts as "{}". malloc'ed. */
 up_status up_task_target_text(const char *form, const char *cell, char **text);
