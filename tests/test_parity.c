@@ -51,6 +51,26 @@ static int may_refuse(const up_backend *b, const up_case *c, const char *why) {
     return 0;
 }
 
+/* A path of the cpu backend that UP_CPU_ISA or UP_CPU_GEMM ask for and that this processor or this build does
+ * not have. What a backend says in any other case is for the tests to judge. */
+const char *up_suite_lacks(void) {
+    static const char *const paths[][2] = {{"UP_CPU_ISA", "avx2"},
+                                           {"UP_CPU_ISA", "avx512"},
+                                           {"UP_CPU_GEMM", "openblas"},
+                                           {"UP_CPU_GEMM", "dnnl"}};
+    up_backend *b = NULL;
+    up_status status = up_backend_create("cpu", 1, &b);
+    up_backend_free(b);
+    if (status != UP_ERR_UNSUPPORTED && status != UP_ERR_ARGUMENT) return NULL;
+    for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) {
+        const char *wanted = getenv(paths[i][0]);
+        if (wanted && !strcmp(wanted, paths[i][1]) &&
+            !strncmp(up_last_error(), paths[i][0], strlen(paths[i][0])))
+            return up_last_error();
+    }
+    return NULL;
+}
+
 static up_backend *make_backend(const tested *t) {
     up_backend *b = NULL;
     UP_ASSERT_OK(t->name ? up_backend_create(t->name, t->threads, &b) : up_backend_guard(&b));
