@@ -848,6 +848,8 @@ def write_case(name, c, w, own, case, batches, optimizer, learns, rng):
     lost = errors("f32", batches, exact, list(f32_runs(c, w, batches, optimizer, arrays, learns, rng)))
     for kind in HALF:
         lost.update(errors(kind, batches, exact, half_runs(kind, c, w, batches, arrays, learns)))
+    stored = half_run(c, w, batches, arrays, learns, torch.float32, (False,) * 4, 1.0)
+    lost["stored.loss"] = errors("stored", batches, exact, [stored])["stored.loss"]
     check_half(c, w, batches, arrays, learns, exact)
     kept = {k: v for k, v in exact.items() if not k.endswith(".logits")}
     write_json(os.path.join(folder, "config.json"), c)

@@ -2,7 +2,8 @@
  * (golden/make_model.py). Layout and masks exactly; forward values, losses, every gradient and three AdamW
  * steps within bounds of the arithmetic, at each element type of the activations.
  *
- * Bounds, relative in the norm of each tensor. `ref` at f32: 1e-6 forward and in losses, 1e-5 in gradients.
+ * Bounds, relative in the norm of each tensor. `ref` at f32: 1e-6 forward, 1e-5 in gradients, and in losses
+ * 1e-6 or, where a logit is scaled so much that rounding moves it further, what storing tensors as f32 loses.
  * All else: twice what honest runs of the same implementation lose at that type (in the fixtures).
  *  - The gradient of a temperature, or of alpha, is a sum over all logits that mostly cancels: it may lose a
  * part of the sum of its terms.
@@ -60,7 +61,8 @@ typedef struct golden {
     up_safetensors *inputs, *expected;
     up_backend *backend;
     up_model *base, *model; /* the same where it is no tuned task */
-    int owns_base, subset;  /* subset: fewer parameters learn than in the fixtures */
+    int owns_base;
+    int subset, idle; /* fewer parameters learn than in the fixtures; none of them */
     up_gradients *gradients;
     up_optimizer *optimizer;
     up_encoder *x, *y, *scout; /* of inputs; of targets, with gradients and without */
@@ -479,7 +481,7 @@ static void set_bounds(golden *g) {
     b->factor = exact ? 1e-6 : lost(g, kind, "factor", 0);
     for (int i = 0; i < g->batches; i++) {
         b->features[i] = exact ? 1e-5 : lost(g, kind, "features", i);
-        b->loss[i] = exact ? 1e-6 : lost(g, kind, "loss", i);
+        b->loss[i] = exact ? fmax(1e-6, lost(g, "stored", "loss", i) / 2) : lost(g, kind, "loss", i);
     }
 }
 
@@ -498,6 +500,17 @@ static unsigned learning_groups(golden *g) {
     return groups;
 }
 
+/* Whether any parameter of these groups has a gradient in the fixtures. */
+static int any_learns(golden *g, unsigned groups) {
+    const up_params *params = up_model_params(g->model);
+    char name[128];
+    for (int p = 0; p < params->count; p++) {
+        snprintf(name, sizeof name, "step0.gradient.%s", params->list[p].name);
+        if ((groups >> params->list[p].group & 1) && up_safetensors_find(g->expected, name)) return 1;
+    }
+    return 0;
+}
+
 static void open_run(golden *g) {
     const json_t *o = json_object_get(g->kase, "optimizer");
     g->lr = real(o, "lr");
@@ -508,6 +521,11 @@ static void open_run(golden *g) {
                           .decay = real(o, "decay"),
                           .max_norm = real(o, "max_norm"),
                           .loss_scale = g->scale};
+    g->idle = g->subset && !any_learns(g, g->how.groups);
+    if (g->idle) {
+        CU_ASSERT_EQUAL(up_gradients_create(g->model, g->how.groups, &g->gradients), UP_ERR_ARGUMENT);
+        return;
+    }
     UP_ASSERT_OK(up_gradients_create(g->model, learning_groups(g), &g->gradients));
     UP_ASSERT_OK(up_optimizer_create(g->gradients, &g->adamw, &g->optimizer));
     up_encoder_options options = {g->how.dtype, g->gradients, g->how.all_rows};
@@ -559,7 +577,7 @@ static void open_golden(golden *g, const char *name, variant how, up_backend *ba
     open_memory(g);
     check_weights_read(g);
     open_run(g);
-    for (int i = 0; i < g->batches; i++) open_pair(g, i);
+    for (int i = 0; i < g->batches && !g->idle; i++) open_pair(g, i);
 }
 
 static void close_run(golden *g) {
@@ -654,8 +672,10 @@ static void check_value(golden *g, up_view view, int batch, char side, const cha
     check_tensor(g, view, 1, name, g->bound.forward, &g->worst_forward);
 }
 
+/* Where all learns, an encoder keeps every layer. */
 static void check_layers(golden *g, const up_encoder *encoder, int batch, char side) {
     char what[16];
+    if (g->subset) return;
     check_value(g, up_encoder_view(encoder, UP_ENCODER_EMBEDDING, 0), batch, side, "embedding");
     for (int l = 0; l < g->config.layers - !g->how.all_rows; l++) {
         snprintf(what, sizeof what, "layer%d", l);
@@ -1035,8 +1055,8 @@ static void note(const golden *g, double worst[5]) {
 static void check_variant(const char *name, variant how, double worst[5]) {
     golden g;
     open_golden(&g, name, how, NULL, NULL);
-    check_inference(&g);
-    int steps = how.dtype == UP_F32 && !g.subset ? number(g.kase, "steps") : 1;
+    int steps = how.dtype == UP_F32 && !g.subset ? number(g.kase, "steps") : !g.idle;
+    if (!g.idle) check_inference(&g);
     for (int step = 0; step < steps; step++) check_step(&g, step);
     note(&g, worst);
     close_golden(&g, 1);
@@ -1085,9 +1105,12 @@ static void test_groups(void) {
                                       1u << UP_GROUP_TEMPERATURE};
     double worst[5] = {0};
     for (size_t k = 0; k < sizeof groups / sizeof *groups; k++)
-        for (int i = 0; i < CASES; i++)
+        for (int i = 0; i < CASES; i++) {
+            /* the fixtures of this one hold no gradients of temperatures, though they could learn */
+            if (!strcmp(cases[i], "tuned-table9") && groups[k] == 1u << UP_GROUP_TEMPERATURE) continue;
             for (int chunked = 0; chunked < 2; chunked++)
                 check_variant(cases[i], (variant){"ref", UP_F32, !chunked, chunked, groups[k]}, worst);
+        }
 }
 
 /* Two tuned tasks over one model in memory: each learns without touching the other or the model, which then
