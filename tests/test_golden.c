@@ -43,14 +43,15 @@ typedef struct bounds {
     double features[MAX_BATCHES], loss[MAX_BATCHES];
 } bounds;
 
-/* One batch of a case: inputs, and the target set that it is compared with. */
+/* One batch of a case: inputs, and the target set that it is compared with. Both may be those of an earlier
+ * batch, the owner. */
 typedef struct pair {
     const json_t *description;
     up_batch x, y;
     float *x_drop, *y_drop;    /* factors of drop path, or NULL */
     up_features inputs, drawn; /* `drawn`: features of targets with given drop factors */
-    up_target_set *set;        /* NULL: that of batch `owner`, or the targets have drop factors */
-    int owner;                 /* the batch whose set this one uses */
+    up_target_set *set;        /* NULL: that of batch y_owner, or the targets have drop factors */
+    int x_owner, y_owner;
 } pair;
 
 typedef struct golden {
@@ -68,7 +69,7 @@ typedef struct golden {
     up_encoder *x, *y, *scout; /* of inputs; of targets, with gradients and without */
     up_criterion *criterion;
     up_set_encoders sets;
-    int batches, late; /* late: sets go back at the end of a step, else after each batch */
+    int batches, late; /* late: sets go back at the end of a step, else after the inputs */
     pair pairs[MAX_BATCHES];
     up_adamw adamw;
     double lr, scale; /* scale: of the loss */
@@ -550,10 +551,11 @@ static void open_pair(golden *g, int index) {
     p->y_drop = drop_factors(g, p->description, 1);
     UP_ASSERT_OK(up_features_create(g->model, 1, &p->inputs));
     UP_ASSERT_OK(up_features_create(g->model, 1, &p->drawn));
-    int set_of = number(p->description, "set_of");
-    CU_ASSERT_FATAL(set_of < index);
-    p->owner = set_of < 0 ? index : set_of;
-    if (p->y_drop || p->owner != index) return;
+    int set_of = number(p->description, "set_of"), x_of = number(p->description, "x_of");
+    CU_ASSERT_FATAL(set_of < index && x_of < index);
+    p->y_owner = set_of < 0 ? index : set_of;
+    p->x_owner = x_of < 0 ? index : x_of;
+    if (p->y_drop || p->y_owner != index) return;
     UP_ASSERT_OK(up_target_set_create(g->model, (uint64_t)index, 1, &p->set));
     fill_set(g, p->set, p->description, !g->how.all_rows);
     CU_ASSERT_EQUAL(up_target_set_count(p->set), p->y.sequences);
@@ -698,7 +700,7 @@ static void encode(up_encoder *encoder, const up_batch *batch, const float *drop
 }
 
 static up_target_set *set_of(golden *g, int batch) { /* NULL: the targets have drop factors */
-    return g->pairs[g->pairs[batch].owner].set;
+    return g->pairs[g->pairs[batch].y_owner].set;
 }
 
 /* Features of a batch's targets. Where a set is fresh, making it so again costs nothing. */
@@ -712,7 +714,7 @@ static up_features *encode_targets(golden *g, int batch) {
     int64_t before = up_target_set_encoded(set);
     UP_ASSERT_OK(up_target_set_encode(set, &g->sets));
     int64_t after = up_target_set_encoded(set);
-    CU_ASSERT(after == before + (p->owner == batch ? up_target_set_tokens(set) : 0));
+    CU_ASSERT(after == before + (p->y_owner == batch ? up_target_set_tokens(set) : 0));
     UP_ASSERT_OK(up_target_set_encode(set, &g->sets));
     CU_ASSERT_EQUAL(up_target_set_encoded(set), after);
     return up_target_set_features(set);
@@ -779,86 +781,100 @@ static void check_loss(golden *g, int batch, int step, const up_loss *loss) {
         CU_ASSERT_DOUBLE_EQUAL(got.accuracy, value(accuracy, 0), 1e-6);
 }
 
-static void check_feature_gradient(golden *g, up_view view, int batch, char side, const char *what) {
-    char name[64];
-    snprintf(name, sizeof name, "batch%d.%c.%s", batch, side, what);
-    check_tensor(g, view, g->scale, name, g->bound.features[batch], &g->worst_gradient);
-}
-
-/* What the losses since a set last went back have sent to it: their sum. */
-static void check_sum(golden *g, up_view view, int batch) {
-    int owner = g->pairs[batch].owner;
-    double *got = download(g, view, g->scale), bound = 0;
-    const up_safetensor *last = find(g->expected, UP_ST_F64, "batch%d.y.dunit", batch);
+/* The gradient of features: what the losses have sent since it last went back, from batch `first` on. */
+static void check_feature_gradient(golden *g, up_view view, int first, int batch, char side,
+                                   const char *what) {
+    const up_safetensor *last = find(g->expected, UP_ST_F64, "batch%d.%c.%s", batch, side, what);
     CU_ASSERT_EQUAL_FATAL(view.rows * view.cols, last->count);
-    for (int b = g->late ? owner : batch; b <= batch; b++) {
-        if (g->pairs[b].owner != owner) continue;
-        const up_safetensor *part = find(g->expected, UP_ST_F64, "batch%d.y.dunit", b);
+    double *got = download(g, view, g->scale), bound = 0;
+    for (int b = first; b <= batch; b++) {
+        const pair *one = &g->pairs[b], *all = &g->pairs[batch];
+        if (side == 'x' ? one->x_owner != all->x_owner : one->y_owner != all->y_owner) continue;
+        const up_safetensor *part = find(g->expected, UP_ST_F64, "batch%d.%c.%s", b, side, what);
         bound += g->bound.features[b] * norm_of(part);
         for (int64_t i = 0; i < part->count && b != batch; i++) got[i] -= value(part, i);
     }
-    double error = distance(got, last, 0);
+    double error = distance(got, last, first == batch);
     keep_worst(&g->worst_gradient, error / bound);
-    within(g, error, bound, "the gradient of a set's features", 0);
+    within(g, error, bound, what, 0);
     free(got);
 }
 
-static void compare(golden *g, int batch, int step, up_features *y) {
+/* The batch whose losses are the first that have not gone back yet. */
+static int first_unsent(golden *g, int batch) {
+    return g->late ? 0 : g->pairs[batch].x_owner;
+}
+
+static void compare(golden *g, int batch, int step, up_features *x, up_features *y) {
     pair *p = &g->pairs[batch];
     up_loss loss = describe_loss(g, json_object_get(p->description, "loss"));
-    UP_ASSERT_OK(up_criterion_compare(g->criterion, &p->inputs, y, &loss));
+    UP_ASSERT_OK(up_criterion_compare(g->criterion, x, y, &loss));
+    CU_ASSERT(!set_of(g, batch) || up_target_set_owes(set_of(g, batch)));
     check_loss(g, batch, step, &loss);
     if (!step) {
-        check_feature_gradient(g, p->inputs.dunit, batch, 'x', "dunit");
-        check_sum(g, y->dunit, batch);
+        check_feature_gradient(g, x->dunit, p->x_owner, batch, 'x', "dunit");
+        check_feature_gradient(g, y->dunit, first_unsent(g, batch), batch, 'y', "dunit");
     }
     forget_loss(&loss);
 }
 
-/* From the gradient of features to that of the parameters. */
-static void go_back(golden *g, up_encoder *encoder, up_features *f, int batch, int step, char side) {
+/* From the gradient of features, sent by batches first..batch, to that of the parameters. */
+static void go_back(golden *g, up_encoder *encoder, up_features *f, int first, int batch, int step,
+                    char side) {
     UP_ASSERT_OK(up_features_back(f));
-    if (!step) check_feature_gradient(g, f->draw, batch, side, "dfeatures");
+    if (!step) check_feature_gradient(g, f->draw, first, batch, side, "dfeatures");
     UP_ASSERT_OK(up_encoder_backward(encoder, f->draw, NULL, NULL));
 }
 
-static void set_back(golden *g, up_target_set *set, int last) {
-    CU_ASSERT(up_target_set_owes(set));
-    UP_ASSERT_OK(up_target_set_backward(set, &g->sets, last ? up_optimizer_bucket_done : NULL, g->optimizer));
-    CU_ASSERT(!up_target_set_owes(set));
+/* All sets that owe. `last`: nothing follows in this step, so that buckets are complete. */
+static void sets_back(golden *g, int last) {
+    int final = -1;
+    for (int b = 0; b < g->batches; b++)
+        if (g->pairs[b].set && up_target_set_owes(g->pairs[b].set)) final = b;
+    for (int b = 0; b <= final; b++) {
+        up_target_set *set = g->pairs[b].set;
+        if (!set || !up_target_set_owes(set)) continue;
+        up_bucket_done done = last && b == final ? up_optimizer_bucket_done : NULL;
+        UP_ASSERT_OK(up_target_set_backward(set, &g->sets, done, g->optimizer));
+        CU_ASSERT(!up_target_set_owes(set));
+    }
 }
 
-/* The gradients add up. Values are looked at in the first step. */
+/* Values of targets, encoded with their drop factors. */
+static void check_targets(golden *g, int batch) {
+    pair *p = &g->pairs[batch];
+    encode(g->y, &p->y, p->y_drop, &p->drawn);
+    check_layers(g, g->y, batch, 'y');
+    check_features(g, &p->drawn, batch, 'y');
+}
+
+static up_features *encode_inputs(golden *g, int batch, int step) {
+    pair *p = &g->pairs[batch];
+    up_features *x = &g->pairs[p->x_owner].inputs;
+    if (p->x_owner == batch) encode(g->x, &p->x, p->x_drop, x);
+    if (step) return x;
+    check_layers(g, g->x, batch, 'x');
+    check_features(g, x, batch, 'x');
+    return x;
+}
+
+/* The gradients add up. Values are looked at in the first step. Inputs go back after their last loss. */
 static void run_batch(golden *g, int batch, int step) {
     pair *p = &g->pairs[batch];
-    if (!step) {
-        encode(g->y, &p->y, p->y_drop, &p->drawn);
-        check_layers(g, g->y, batch, 'y');
-        check_features(g, &p->drawn, batch, 'y');
-    }
-    encode(g->x, &p->x, p->x_drop, &p->inputs);
-    up_features *y = encode_targets(g, batch);
-    if (!step) {
-        check_layers(g, g->x, batch, 'x');
-        check_features(g, &p->inputs, batch, 'x');
-        check_features(g, y, batch, 'y');
-    }
-    compare(g, batch, step, y);
-    go_back(g, g->x, &p->inputs, batch, step, 'x');
-    if (!set_of(g, batch))
-        go_back(g, g->y, y, batch, step, 'y');
-    else if (!g->late)
-        set_back(g, set_of(g, batch), 0);
+    int more = batch + 1 < g->batches && g->pairs[batch + 1].x_owner == p->x_owner;
+    if (!step) check_targets(g, batch);
+    up_features *x = encode_inputs(g, batch, step), *y = encode_targets(g, batch);
+    if (!step) check_features(g, y, batch, 'y');
+    compare(g, batch, step, x, y);
+    if (!more) go_back(g, g->x, x, p->x_owner, batch, step, 'x');
+    if (!set_of(g, batch)) go_back(g, g->y, y, batch, batch, step, 'y');
+    if (!g->late && !more) sets_back(g, batch + 1 == g->batches);
 }
 
 static void run_batches(golden *g, int step) {
-    int last = -1;
-    for (int b = 0; b < g->batches; b++) {
-        run_batch(g, b, step);
-        if (g->pairs[b].set) last = b;
-    }
-    for (int b = 0; b < g->batches && g->late; b++)
-        if (g->pairs[b].set) set_back(g, g->pairs[b].set, b == last);
+    for (int b = 0; b < g->batches; b++) run_batch(g, b, step);
+    if (g->late) sets_back(g, 1);
+    for (int b = 0; b < g->batches; b++) CU_ASSERT(!g->pairs[b].set || !up_target_set_owes(g->pairs[b].set));
 }
 
 /* ---- gradients and steps ---- */
