@@ -82,7 +82,12 @@ typedef void (*up_cpu_body)(const void *context, int64_t piece, int thread);
 void up_cpu_for(const up_cpu *cpu, int64_t pieces, up_cpu_body body, const void *context);
 up_status up_cpu_pool_start(int threads, up_cpu_pool **out);
 void up_cpu_pool_stop(up_cpu_pool *pool); /* NULL is fine */
-int up_cpu_threads(int wanted);           /* of this machine; 0 = all */
+
+/* quota.c: threads to use; wanted 0 = the processors that this process may use and has a quota for. */
+int up_cpu_threads(int wanted);
+/* Processors that the control groups listed in `groups` (as /proc/self/cgroup), whose trees lie under
+ * `mount`, leave to this process, rounded up; 0 = no limit. */
+int up_cpu_quota(const char *groups, const char *mount);
 
 /* The context of a body that needs no more. */
 typedef struct up_cpu_call {

@@ -6,7 +6,6 @@
 #include "backend_cpu/cpu.h"
 
 #include <pthread.h>
-#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #ifdef _OPENMP
@@ -141,16 +140,6 @@ void up_cpu_for(const up_cpu *cpu, int64_t pieces, up_cpu_body body, const void 
 #ifdef _OPENMP
     omp_set_num_threads(before);
 #endif
-}
-
-/* 0: the cores that this process may use, or fewer where OMP_NUM_THREADS says so. */
-int up_cpu_threads(int wanted) {
-    enum { MOST = 1024 };
-    cpu_set_t set;
-    const char *limit = getenv("OMP_NUM_THREADS");
-    int cores = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
-    if (wanted == 0) wanted = limit && atoi(limit) > 0 && atoi(limit) < cores ? atoi(limit) : cores;
-    return wanted < MOST ? wanted : MOST;
 }
 
 /* Four pieces a thread even out what else runs on the machine; at least a few rows each, at most what a cache

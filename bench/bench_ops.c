@@ -1,7 +1,7 @@
 /* bench_ops.c - time, GFLOP/s and GB/s of each operation of a backend, forward and backward, at the shapes of
  * the demo (width 128) and of Base (width 768): medians by the clock, and of all cores together, which other
  * work on the machine disturbs less. The rows whose name holds one of the words: bench_ops [--json]
- * [--backend B] [--threads T] [--seconds S] [WORD...] */
+ * [--backend B] [--threads T] [--seconds S] [--dtype f32|bf16|f16] [WORD...] */
 #include "uniperceiver/backend.h"
 #include "uniperceiver/random.h"
 
@@ -18,6 +18,9 @@ typedef struct state {
     const row *row;
     up_buffer *buffer[TENSORS + 1];
     up_view t[TENSORS], scratch;
+    up_dtype dtype;      /* of the activations */
+    up_buffer *prepared; /* of a weight, where the backend has such */
+    up_view prepared_view;
     int used, max_keys;
     double flop, bytes; /* of one call, set by prepare */
 } state;
@@ -63,6 +66,20 @@ static up_view random_tensor(state *s, int64_t rows, int64_t cols, double scale)
     return v;
 }
 
+/* The same as activations: in the type that is measured. */
+static up_view activation(state *s, int64_t rows, int64_t cols, double scale) {
+    up_view x = random_tensor(s, rows, cols, scale);
+    if (s->dtype == UP_F32) return x;
+    up_buffer *half;
+    check(s->b->ops->alloc(s->b, (size_t)(rows * cols) * up_dtype_size(s->dtype), &half));
+    up_view y = up_view_at(half, s->dtype, 0, rows, cols);
+    check(s->b->ops->cast(s->b, &(up_cast_args){x, y}));
+    check(s->b->ops->sync(s->b));
+    s->b->ops->release(s->b, x.buffer);
+    s->buffer[s->used - 1] = half;
+    return s->t[s->used - 1] = y;
+}
+
 static up_view random_index(state *s, int64_t rows, int64_t below) {
     up_rng rng = up_rng_make(8, (uint64_t)s->used, 0, 0);
     int32_t *x = malloc((size_t)rows * sizeof *x + 1);
@@ -75,38 +92,71 @@ static up_view random_index(state *s, int64_t rows, int64_t below) {
 
 /* ---- linear: x w bias pre y dy dx dw db ---- */
 static void linear_tensors(state *s, int64_t n, int64_t i, int64_t o) {
-    random_tensor(s, n, i, 1);
+    activation(s, n, i, 1);
     random_tensor(s, o, i, 0.1);
     random_tensor(s, 1, o, 0.1);
-    random_tensor(s, n, o, 1);
-    random_tensor(s, n, o, 1);
-    random_tensor(s, n, o, 1);
-    random_tensor(s, n, i, 1);
+    activation(s, n, o, 1);
+    activation(s, n, o, 1);
+    activation(s, n, o, 1);
+    activation(s, n, i, 1);
     random_tensor(s, o, i, 0);
     random_tensor(s, 1, o, 0);
+    double size = (double)up_dtype_size(s->dtype);
     s->flop = 2.0 * (double)(n * i * o);
-    s->bytes = 4.0 * (double)(n * i + n * o + i * o);
+    s->bytes = size * (double)(n * i + n * o) + 4.0 * (double)(i * o);
 }
 static void linear_bwd_tensors(state *s, int64_t n, int64_t i, int64_t o) {
     linear_tensors(s, n, i, o);
     s->flop *= 2;
     s->bytes *= 2;
 }
+
+/* The weight in the form that the backend likes, where it has one: made once, as before a step. */
+static up_view prepared(state *s, int backward) {
+    up_op_dims dims = {.dtype = s->dtype, .rows = s->row->n, .in = s->row->i, .out = s->row->o};
+    if (s->prepared || !s->b->ops->prepare) return s->prepared_view;
+    size_t size = s->b->ops->prepared_size(s->b, &dims, backward);
+    if (size == 0) return s->prepared_view;
+    check(s->b->ops->alloc(s->b, size, &s->prepared));
+    s->prepared_view = up_view_at(s->prepared, UP_U8, 0, 1, (int64_t)size);
+    check(s->b->ops->prepare(s->b, &(up_prepare_args){s->t[1], s->dtype, backward, s->prepared_view}));
+    return s->prepared_view;
+}
+static up_status linear(state *s, up_activation activation) {
+    up_linear_args a = {.x = s->t[0],
+                        .weight = s->t[1],
+                        .bias = s->t[2],
+                        .prepared = prepared(s, 0),
+                        .activation = activation,
+                        .pre = activation == UP_ACT_GELU ? s->t[3] : (up_view){0},
+                        .y = s->t[4],
+                        .scratch = s->scratch};
+    return s->b->ops->linear(s->b, &a);
+}
+static up_status linear_bwd(state *s, up_activation activation) {
+    up_linear_grad g = {.x = s->t[0],
+                        .weight = s->t[1],
+                        .prepared = prepared(s, 1),
+                        .activation = activation,
+                        .pre = activation == UP_ACT_GELU ? s->t[3] : (up_view){0},
+                        .dy = s->t[5],
+                        .dx = s->t[6],
+                        .dweight = s->t[7],
+                        .dbias = s->t[8],
+                        .scratch = s->scratch};
+    return s->b->ops->linear_bwd(s->b, &g);
+}
 static up_status run_linear(state *s) {
-    return s->b->ops->linear(s->b, &(up_linear_args){s->t[0], s->t[1], s->t[2], UP_ACT_NONE, {0}, s->t[4]});
+    return linear(s, UP_ACT_NONE);
 }
 static up_status run_linear_gelu(state *s) {
-    return s->b->ops->linear(s->b,
-                             &(up_linear_args){s->t[0], s->t[1], s->t[2], UP_ACT_GELU, s->t[3], s->t[4]});
+    return linear(s, UP_ACT_GELU);
 }
 static up_status run_linear_bwd(state *s) {
-    return s->b->ops->linear_bwd(
-        s->b, &(up_linear_grad){
-                  s->t[0], s->t[1], UP_ACT_NONE, {0}, s->t[5], s->t[6], s->t[7], s->t[8], s->scratch});
+    return linear_bwd(s, UP_ACT_NONE);
 }
 static up_status run_linear_gelu_bwd(state *s) {
-    return s->b->ops->linear_bwd(s->b, &(up_linear_grad){s->t[0], s->t[1], UP_ACT_GELU, s->t[3], s->t[5],
-                                                         s->t[6], s->t[7], s->t[8], s->scratch});
+    return linear_bwd(s, UP_ACT_GELU);
 }
 
 /* ---- attention: sequences of i tokens, 32 or 64 columns a head; qkv out lse dout dqkv ---- */
@@ -121,14 +171,14 @@ static void attention_tensors(state *s, int64_t n, int64_t i, int64_t o) {
     }
     tensor(s, UP_I32, count, UP_SEQ_FIELDS, f);
     free(f);
-    random_tensor(s, count * i, 3 * o, 1);
-    random_tensor(s, count * i, o, 1);
+    activation(s, count * i, 3 * o, 1);
+    activation(s, count * i, o, 1);
     random_tensor(s, count * i, o / (o >= 768 ? 64 : 32), 1);
-    random_tensor(s, count * i, o, 1);
-    random_tensor(s, count * i, 3 * o, 1);
+    activation(s, count * i, o, 1);
+    activation(s, count * i, 3 * o, 1);
     s->max_keys = (int)i;
     s->flop = 4.0 * (double)(count * i * i * o);
-    s->bytes = 4.0 * (double)(count * i * 4 * o);
+    s->bytes = (double)up_dtype_size(s->dtype) * (double)(count * i * 4 * o);
 }
 static void attention_bwd_tensors(state *s, int64_t n, int64_t i, int64_t o) {
     attention_tensors(s, n, i, o);
@@ -165,18 +215,18 @@ static up_status run_attention_bwd(state *s) {
 /* ---- rows: x w b y stats dy residual dx dw db ---- */
 static void rows_tensors(state *s, int64_t n, int64_t i, int64_t o) {
     (void)o;
-    random_tensor(s, n, i, 1);
+    activation(s, n, i, 1);
     random_tensor(s, 1, i, 1);
     random_tensor(s, 1, i, 1);
-    random_tensor(s, n, i, 1);
+    activation(s, n, i, 1);
     random_tensor(s, n, 2, 1);
-    random_tensor(s, n, i, 1);
-    random_tensor(s, n, i, 1);
-    random_tensor(s, n, i, 1);
+    activation(s, n, i, 1);
+    activation(s, n, i, 1);
+    activation(s, n, i, 1);
     random_tensor(s, 1, i, 0);
     random_tensor(s, 1, i, 0);
     s->flop = 8.0 * (double)(n * i);
-    s->bytes = 8.0 * (double)(n * i);
+    s->bytes = 2.0 * (double)up_dtype_size(s->dtype) * (double)(n * i);
 }
 static void rows_bwd_tensors(state *s, int64_t n, int64_t i, int64_t o) {
     rows_tensors(s, n, i, o);
@@ -192,28 +242,39 @@ static up_status run_layernorm_bwd(state *s) {
                                                                s->t[7], s->t[8], s->t[9], s->scratch});
 }
 static up_status run_residual(state *s) {
-    return s->b->ops->residual(s->b, &(up_residual_args){s->t[0], s->t[3], {0}, {0}, s->t[0]});
+    return s->b->ops->residual(s->b, &(up_residual_args){.x = s->t[0], .branch = s->t[3], .y = s->t[0]});
 }
 
 /* ---- tables of o rows: table y ids dtable ---- */
 static void table_tensors(state *s, int64_t n, int64_t i, int64_t o) {
     random_tensor(s, o, i, 1);
-    random_tensor(s, n, i, 1);
+    activation(s, n, i, 1);
     random_index(s, n, o);
     random_tensor(s, o, i, 0);
     random_index(s, n, 80);
     s->flop = (double)(n * i);
-    s->bytes = 8.0 * (double)(n * i);
+    s->bytes = (4.0 + (double)up_dtype_size(s->dtype)) * (double)(n * i);
 }
 static up_status run_embed(state *s) {
-    return s->b->ops->embed(s->b, &(up_embed_args){s->t[2], s->t[4], s->t[0], s->t[0], {0}, s->t[1]});
+    up_embed_args a = {.ids = s->t[2],
+                       .positions = s->t[4],
+                       .token = s->t[0],
+                       .spe = s->t[0],
+                       .position = s->t[0],
+                       .y = s->t[1]};
+    return s->b->ops->embed(s->b, &a);
 }
 static up_status run_embed_bwd(state *s) {
-    return s->b->ops->embed_bwd(
-        s->b, &(up_embed_grad){s->t[2], s->t[4], s->t[1], s->t[3], s->t[3], {0}, s->scratch});
+    up_embed_grad g = {.ids = s->t[2],
+                       .positions = s->t[4],
+                       .dy = s->t[1],
+                       .dtoken = s->t[3],
+                       .dposition = s->t[3],
+                       .scratch = s->scratch};
+    return s->b->ops->embed_bwd(s->b, &g);
 }
 
-/* ---- losses: a b scale z targets loss lse correct da db dscale; n rows, o targets ---- */
+/* ---- losses: a b scale z index loss lse correct da db dscale state; n rows, o targets ---- */
 static void loss_tensors(state *s, int64_t n, int64_t i, int64_t o) {
     random_tensor(s, n, i, 0.1);
     random_tensor(s, o, i, 0.1);
@@ -226,6 +287,7 @@ static void loss_tensors(state *s, int64_t n, int64_t i, int64_t o) {
     random_tensor(s, n, i, 1);
     random_tensor(s, o, i, 1);
     random_tensor(s, 1, 1, 0);
+    random_tensor(s, n, UP_XENT_FIELDS, 0);
     s->flop = 2.0 * (double)(n * i * o);
     s->bytes = 4.0 * (double)(n * o);
 }
@@ -235,32 +297,79 @@ static void loss_bwd_tensors(state *s, int64_t n, int64_t i, int64_t o) {
     s->bytes *= 2;
 }
 static up_status run_logits(state *s) {
-    return s->b->ops->logits(s->b, &(up_logits_args){s->t[0], s->t[1], s->t[2], s->t[3]});
+    return s->b->ops->logits(
+        s->b, &(up_logits_args){.a = s->t[0], .b = s->t[1], .log_scale = s->t[2], .z = s->t[3]});
 }
 static up_status run_logits_bwd(state *s) {
-    return s->b->ops->logits_bwd(
-        s->b, &(up_logits_grad){s->t[0], s->t[1], s->t[2], s->t[3], s->t[8], s->t[9], s->t[10], s->scratch});
+    up_logits_grad g = {.a = s->t[0],
+                        .b = s->t[1],
+                        .log_scale = s->t[2],
+                        .dz = s->t[3],
+                        .da = s->t[8],
+                        .db = s->t[9],
+                        .scratch = s->scratch};
+    return s->b->ops->logits_bwd(s->b, &g);
 }
 static up_status run_xent(state *s) {
-    return s->b->ops->xent(s->b, &(up_xent_args){s->t[3], s->t[4], {0}, 0.1f, s->t[5], s->t[6], s->t[7]});
+    up_xent_args a = {.z = s->t[3],
+                      .begin = 1,
+                      .end = 1,
+                      .truth = {.index = s->t[4], .smoothing = 0.1f},
+                      .state = s->t[11],
+                      .loss = s->t[5],
+                      .lse = s->t[6],
+                      .correct = s->t[7]};
+    return s->b->ops->xent(s->b, &a);
+}
+static up_status run_xent_bwd(state *s) { /* in place: what z becomes does not change the time */
+    up_xent_grad g = {.z = s->t[3],
+                      .truth = {.index = s->t[4], .smoothing = 0.1f},
+                      .state = s->t[11],
+                      .lse = s->t[6],
+                      .weight = 1,
+                      .dz = s->t[3]};
+    return s->b->ops->xent_bwd(s->b, &g);
 }
 
-/* ---- updates of n parameters of which the first i have a gradient: p g m v norm ---- */
+/* ---- updates of n parameters, with a gradient of 0 as every call leaves it: w g m v norm control
+ * segments ---- */
 static void update_tensors(state *s, int64_t n, int64_t i, int64_t o) {
+    (void)i;
     (void)o;
-    random_tensor(s, n, 1, 1);
-    for (int k = 0; k < 3; k++) random_tensor(s, n, 1, 0);
+    const float control[UP_STEP_FIELDS] = {
+        [UP_STEP_LR] = 1e-4f, [UP_STEP_SCALE] = 1, [UP_STEP_COUNT] = 3, [UP_STEP_FACTOR] = 1};
+    const int32_t segment[UP_SEGMENT_FIELDS] = {
+        [UP_SEGMENT_COUNT] = (int32_t)(n / UP_SEGMENT_UNIT), [UP_SEGMENT_DECAY] = 1};
+    random_tensor(s, 1, n, 1);
+    for (int k = 0; k < 3; k++) random_tensor(s, 1, n, 0);
     random_tensor(s, 1, 1, 1);
-    if (i) check(s->b->ops->copy(s->b, up_view_rows(s->t[1], 0, i), up_view_rows(s->t[0], 0, i)));
+    tensor(s, UP_F32, 1, UP_STEP_FIELDS, control);
+    tensor(s, UP_I32, 1, UP_SEGMENT_FIELDS, segment);
+    check(s->b->ops->fill(s->b, s->t[2], 1e-3)); /* moments of use, no denormals */
+    check(s->b->ops->fill(s->b, s->t[3], 1e-3));
     s->flop = 12.0 * (double)n;
+    s->bytes = 4.0 * 8 * (double)n; /* w, g, m and v, read and written */
+}
+static void read_tensors(state *s, int64_t n, int64_t i, int64_t o) {
+    update_tensors(s, n, i, o);
+    s->flop = 2.0 * (double)n;
     s->bytes = 4.0 * (double)n;
 }
 static up_status run_adamw(state *s) {
-    return s->b->ops->adamw(s->b, &(up_adamw_args){s->t[0], s->t[1], s->t[2], s->t[3], 1e-4f, 0.9f, 0.95f,
-                                                   1e-6f, 0, 0.1f, 0.05f, s->t[4], 1});
+    up_adamw_args a = {.segments = s->t[6],
+                       .weights = s->t[0],
+                       .grad = s->t[1],
+                       .m = s->t[2],
+                       .v = s->t[3],
+                       .control = s->t[5],
+                       .beta1 = 0.9,
+                       .beta2 = 0.95,
+                       .eps = 1e-6,
+                       .decay = 0.05};
+    return s->b->ops->adamw(s->b, &a);
 }
 static up_status run_sqnorm(state *s) {
-    return s->b->ops->sqnorm(s->b, &(up_sqnorm_args){s->t[1], s->t[4], s->scratch});
+    return s->b->ops->sqnorm(s->b, &(up_sqnorm_args){s->t[0], s->t[4], s->scratch});
 }
 static up_status run_zero(state *s) {
     return s->b->ops->fill(s->b, s->t[1], 0);
@@ -289,10 +398,10 @@ static const row rows[] = {
     {"demo logits", UP_OP_LOGITS, loss_tensors, run_logits, 256, 128, 4000},
     {"demo logits bwd", UP_OP_LOGITS, loss_bwd_tensors, run_logits_bwd, 256, 128, 4000},
     {"demo xent", UP_OP_XENT, loss_tensors, run_xent, 256, 128, 4000},
-    {"demo adamw 7M idle", UP_OP_ADAMW, update_tensors, run_adamw, 7000000, 0, 0},
-    {"demo adamw 1M", UP_OP_ADAMW, update_tensors, run_adamw, 1000000, 1000000, 0},
-    {"demo sqnorm 7M", UP_OP_SQNORM, update_tensors, run_sqnorm, 7000000, 0, 0},
-    {"demo zero 7M", UP_OP_SQNORM, update_tensors, run_zero, 7000000, 0, 0},
+    {"demo xent bwd", UP_OP_XENT, loss_tensors, run_xent_bwd, 256, 128, 4000},
+    {"demo adamw 7M", UP_OP_ADAMW, update_tensors, run_adamw, 7000000, 0, 0},
+    {"demo sqnorm 7M", UP_OP_SQNORM, read_tensors, run_sqnorm, 7000000, 0, 0},
+    {"demo zero 7M", UP_OP_SQNORM, read_tensors, run_zero, 7000000, 0, 0},
     {"base qkv", UP_OP_LINEAR, linear_tensors, run_linear, 1576, 768, 2304},
     {"base qkv bwd", UP_OP_LINEAR, linear_bwd_tensors, run_linear_bwd, 1576, 768, 2304},
     {"base ffn1 gelu", UP_OP_LINEAR, linear_tensors, run_linear_gelu, 1576, 768, 3072},
@@ -308,7 +417,7 @@ static const row rows[] = {
     {"base layernorm", UP_OP_LAYERNORM, rows_tensors, run_layernorm, 1576, 768, 0},
     {"base layernorm bwd", UP_OP_LAYERNORM, rows_bwd_tensors, run_layernorm_bwd, 1576, 768, 0},
     {"base residual", UP_OP_RESIDUAL, rows_tensors, run_residual, 1576, 768, 0},
-    {"base adamw 20M", UP_OP_ADAMW, update_tensors, run_adamw, 20000000, 20000000, 0},
+    {"base adamw 20M", UP_OP_ADAMW, update_tensors, run_adamw, 20000000, 0, 0},
 };
 
 static int ascending(const void *a, const void *b) {
@@ -326,11 +435,12 @@ typedef struct times {
 } times;
 
 /* Median seconds of one call by the clock, and of all cores together. */
-static times measure(up_backend *b, const row *r, double seconds, state *s) {
+static times measure(up_backend *b, const row *r, up_dtype dtype, double seconds, state *s) {
     static double wall[REPETITIONS], cores[REPETITIONS];
-    *s = (state){.b = b, .row = r};
+    *s = (state){.b = b, .row = r, .dtype = dtype};
     r->prepare(s, r->n, r->i, r->o);
-    up_op_dims dims = {.rows = r->n,
+    up_op_dims dims = {.dtype = dtype,
+                       .rows = r->n,
                        .in = r->op == UP_OP_ATTENTION ? r->o : r->i,
                        .out = r->o ? r->o : r->i,
                        .keys = s->max_keys,
@@ -350,6 +460,7 @@ static times measure(up_backend *b, const row *r, double seconds, state *s) {
         cores[count] = now(CLOCK_PROCESS_CPUTIME_ID) - used;
     }
     for (int k = 0; k <= s->used; k++) b->ops->release(b, s->buffer[k]);
+    b->ops->release(b, s->prepared);
     return (times){median(wall, count), median(cores, count)};
 }
 
@@ -359,8 +470,17 @@ static int wanted(const char *name, char **words, int count) {
     return count == 0;
 }
 
+static up_dtype type_named(const char *name) {
+    static const char *const names[] = {"f32", "f16", "bf16"};
+    for (int i = 0; i < 3; i++)
+        if (!strcmp(name, names[i])) return (up_dtype)i;
+    fprintf(stderr, "bench_ops: --dtype %s: wanted f32, bf16 or f16\n", name);
+    exit(2);
+}
+
 int main(int argc, char **argv) {
     const char *backend = "cpu";
+    up_dtype dtype = UP_F32;
     int json = 0, threads = 0, k = 1;
     double seconds = 0.3;
     for (; k < argc && !strncmp(argv[k], "--", 2); k++) {
@@ -372,6 +492,8 @@ int main(int argc, char **argv) {
             threads = atoi(argv[++k]);
         else if (k + 1 < argc && !strcmp(argv[k], "--seconds"))
             seconds = atof(argv[++k]);
+        else if (k + 1 < argc && !strcmp(argv[k], "--dtype"))
+            dtype = type_named(argv[++k]);
         else {
             fprintf(stderr, "bench_ops: %s: unknown option\n", argv[k]);
             return 2;
@@ -385,7 +507,7 @@ int main(int argc, char **argv) {
     for (size_t r = 0; r < sizeof rows / sizeof *rows; r++) {
         state s;
         if (!wanted(rows[r].name, argv + k, argc - k)) continue;
-        times t = measure(b, &rows[r], seconds, &s);
+        times t = measure(b, &rows[r], dtype, seconds, &s);
         printf(json ? "{\"operation\": \"%s\", \"ms\": %.4f, \"gflops\": %.2f, \"gbps\": %.2f, \"core_ms\": "
                       "%.4f, "
                       "\"core_gflops\": %.2f}\n"

@@ -1,21 +1,58 @@
 /* status.c - the message behind an up_status: one fixed buffer for each thread, so that reporting an error
- * never allocates. Part of ref/ because the definition must stand alone. */
+ * never allocates; what it quotes of files and names cannot steer a terminal. Part of ref/ because the
+ * definition must stand alone. */
 #include "uniperceiver/status.h"
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
 static _Thread_local char last_error[1024];
 
+/* Bytes of the character that begins `text`, 0 where there is no sound UTF-8 or it would steer a terminal. */
+static size_t shown(const unsigned char *text, size_t size) {
+    unsigned char first = text[0];
+    size_t length = first < 0x80   ? 1
+                    : first < 0xc2 ? 0
+                    : first < 0xe0 ? 2
+                    : first < 0xf0 ? 3
+                    : first < 0xf5 ? 4
+                                   : 0;
+    if (!length || length > size || first < 0x20 || first == 0x7f) return 0;
+    for (size_t i = 1; i < length; i++)
+        if ((text[i] & 0xc0) != 0x80) return 0;
+    unsigned char second = length > 1 ? text[1] : 0;
+    if (first == 0xc2 && second < 0xa0) return 0; /* U+0080 to U+009F: controls */
+    if ((first == 0xe0 && second < 0xa0) || (first == 0xf0 && second < 0x90)) return 0; /* too long a form */
+    if ((first == 0xed && second >= 0xa0) || (first == 0xf4 && second >= 0x90)) return 0; /* no character */
+    return length;
+}
+
+size_t up_printable(const char *text, size_t size, char *out, size_t room) {
+    static const char digits[] = "0123456789abcdef";
+    size_t used = 0;
+    for (size_t i = 0; i < size;) {
+        const unsigned char *at = (const unsigned char *)text + i;
+        int space = *at == '\n' || *at == '\r' || *at == '\t';
+        size_t length = space ? 1 : shown(at, size - i);
+        if (used + (length ? length : 4) >= room) break;
+        const char escaped[4] = {'\\', 'x', digits[*at >> 4], digits[*at & 15]};
+        memcpy(out + used, space ? " " : length ? text + i : escaped, length ? length : 4);
+        used += length ? length : 4;
+        i += length ? length : 1;
+    }
+    if (room) out[used] = 0;
+    return used;
+}
+
 up_status up_fail(up_status code, const char *what, const char *why_format, ...) {
-    char why[768];
+    char why[768], line[sizeof last_error];
     va_list args;
     va_start(args, why_format);
     vsnprintf(why, sizeof why, why_format, args);
     va_end(args);
-    snprintf(last_error, sizeof last_error, "%s: %s", what, why);
-    for (char *c = last_error; *c; c++) /* one failure is one line, whatever a file name holds */
-        if (*c == '\n' || *c == '\r') *c = ' ';
+    snprintf(line, sizeof line, "%s: %s", what, why);
+    up_printable(line, strlen(line), last_error, sizeof last_error);
     return code;
 }
 

@@ -3,6 +3,9 @@
  * backward on any backend, and knows the exact result with the error that an honest computation makes
  * (running.h).
  *
+ * Every case draws the element type of its activations: f32, bf16 or f16 (UP_CASE_DTYPE in the environment
+ * chooses one for all). Half-sized inputs hold values that exist in their type.
+ *
  * To add a case: a row in up_case_kinds (cases.c) with its `make`, `launch` and `oracle`. */
 #ifndef UP_TESTS_CASES_H
 #define UP_TESTS_CASES_H
@@ -31,8 +34,9 @@ typedef struct up_case_tensor {
     int grad;            /* the tensor that holds the gradient of this one, or -1 */
     int upstream;        /* the tensor that holds dL/d(this), or -1 */
     double upstream_all; /* without it: the same dL/d(this) for every element */
-    void *data;          /* [rows, cols] dense content before; NULL for UP_ROLE_OUT */
-    up_num *num;         /* [rows, cols] what the oracle computes */
+    void *data;          /* [rows, cols] dense content before, floats where the type is f32, f16 or bf16;
+                            NULL for UP_ROLE_OUT */
+    up_num *num;         /* [rows, cols] what the oracle computes, of the float types */
 } up_case_tensor;
 
 typedef struct up_case up_case;
@@ -52,8 +56,10 @@ struct up_case {
     uint64_t seed;
     up_rng rng;
     int64_t limit;
-    int smooth; /* leave out points where the operation has no derivative */
-    int exact;  /* small integers: every honest result is equal, whatever the order of the sums */
+    int smooth;       /* leave out points where the operation has no derivative */
+    int exact;        /* small integers: every honest result is equal, whatever the order of the sums */
+    up_dtype dtype;   /* of the activations */
+    int half_weights; /* the oracle's computation rounds weights to that type first */
     up_op_dims dims;
     char shape[160];
     up_case_tensor t[UP_CASE_TENSORS];
@@ -65,7 +71,8 @@ struct up_case {
 up_case *up_case_make(const up_case_kind *kind, uint64_t seed, int64_t limit, int smooth);
 void up_case_free(up_case *c);
 
-/* Compute num of every tensor, in an arithmetic whose rounding unit is `unit`. */
+/* Compute num of every tensor, in an arithmetic whose rounding unit is `unit`; 2^-53 is the reference's,
+ * which takes weights as they are. */
 void up_case_solve(up_case *c, double unit);
 
 /* A case on a backend: buffers placed and filled; launched as often as wanted; results fetched. */
@@ -77,8 +84,8 @@ typedef struct up_placed {
 
 up_status up_case_place(const up_case *c, up_backend *b, up_placed *p);
 up_status up_case_launch(const up_case *c, const up_placed *p);
-/* Dense contents of all tensors that are not inputs; fails where anything beside them was written. Freed by
- * up_case_drop. */
+/* Dense contents of all tensors that are not inputs, halves as floats; fails where anything beside them was
+ * written. Freed by up_case_drop. */
 up_status up_case_fetch(const up_case *c, const up_placed *p, void *result[UP_CASE_TENSORS]);
 void up_case_remove(up_placed *p);
 void up_case_drop(void *result[UP_CASE_TENSORS]);
@@ -95,6 +102,9 @@ up_status up_case_check(const up_case *c, void *const *got, void *const *want, d
 /* Prints what failed and the one command that shows it again. */
 void up_case_report(const up_case *c, const char *program, const char *backend, const char *why);
 
+/* NULL, or what is wrong with a backend's table as a driver finds it that was built with this header. */
+const char *up_table_fault(const up_backend_ops *ops);
+
 extern const up_case_kind up_case_kinds[]; /* ended by a row without a name */
 const up_case_kind *up_case_kind_named(const char *name);
 
@@ -106,6 +116,10 @@ void up_case_in(up_case *c, int t, const char *name, int64_t rows,
 void up_case_change(up_case *c, int t, const char *name, int64_t rows, int64_t cols); /* likewise, += */
 void up_case_out(up_case *c, int t, const char *name, int64_t rows, int64_t cols);
 int32_t *up_case_index(up_case *c, int t, const char *name, int64_t rows, int64_t cols, int64_t below);
-float *up_case_f32(up_case *c, int t);
+uint8_t *up_case_bytes(up_case *c, int t, const char *name, int64_t rows, int64_t cols); /* drawn */
+float *up_case_floats(up_case *c, int t);
+/* Gives a tensor another float type; what it holds is rounded to it. Absent tensors stay absent. */
+void up_case_retype(up_case *c, int t, up_dtype dtype);
+double up_case_round(up_dtype dtype, double x); /* the nearest value of a float type */
 
 #endif

@@ -152,20 +152,27 @@ void up_lab_open(up_lab *lab, up_backend *backend, const char *const *overrides,
     lab->world.config = &lab->config;
     UP_ASSERT_OK(up_tokenizer_create(NULL, &lab->world.tokenizer));
     lab->sources = calloc(lab->settings.task_count, sizeof *lab->sources);
-    for (size_t i = 0; i < lab->settings.task_count; i++)
+    for (size_t i = 0; i < lab->settings.task_count; i++) {
         UP_ASSERT_OK(up_source_open(&lab->settings.tasks[i], &lab->world, &lab->sources[i]));
+        lab->sources[i].number = i;
+    }
     UP_ASSERT_OK(up_world_collect(&lab->world, lab->sources, lab->settings.task_count));
-    UP_ASSERT_OK(up_order_make(&lab->settings, &lab->order));
+    int64_t iterations = lab->settings.steps * lab->settings.accumulate;
+    UP_ASSERT_OK(up_order_make(&lab->settings, 0, iterations, NULL, &lab->order));
     UP_ASSERT_OK(up_model_create(backend, &lab->config, (uint64_t)lab->settings.seed, &lab->model));
     UP_ASSERT_OK(up_model_set_targets(lab->model, lab->world.vocabulary, lab->world.vocabulary_count));
-    UP_ASSERT_OK(up_run_create(lab->model, 1, &lab->run));
+    UP_ASSERT_OK(up_comm_none(&lab->comm));
+    UP_ASSERT_OK(up_stepper_open(&lab->settings, lab->model, lab->comm, &lab->stepper));
+    for (size_t i = 0; i < lab->settings.task_count; i++)
+        UP_ASSERT_OK(up_sets_bind(&lab->stepper.sets, &lab->sources[i]));
 }
 
 void up_lab_close(up_lab *lab) {
     up_work_free(&lab->work);
-    up_run_free(lab->run);
+    up_stepper_close(&lab->stepper);
     up_model_destroy(lab->model);
-    up_backend_free(lab->backend);
+    up_comm_free(lab->comm);
+    if (!lab->shared) up_backend_free(lab->backend);
     for (size_t i = 0; i < lab->settings.task_count; i++) up_source_close(&lab->sources[i]);
     free(lab->sources);
     free(lab->order);
@@ -189,35 +196,56 @@ void up_lab_build(up_lab *lab, int64_t iteration) {
     uint64_t seed = (uint64_t)lab->settings.seed;
     for (int i = 0; i < count; i++)
         rows[i] = up_order_row(seed, entry->source, s->table.rows, entry->first + i);
-    const up_build_options options = {1, seed, (uint64_t)iteration};
+    const up_build_options options = {.training = 1, .seed = seed, .first = (uint64_t)entry->first};
     UP_ASSERT_OK(up_source_build(s, &options, rows, count, &lab->work));
 }
 
-up_loss_value up_lab_gradients(up_lab *lab, double weight) {
-    up_work *w = &lab->work;
-    up_loss loss = w->loss;
+up_loss_value up_lab_iterate(up_lab *lab, double share) {
     up_loss_value value = {0};
-    loss.weight *= (float)weight;
-    UP_ASSERT_OK(up_run_forward(lab->run, &w->batch, w->dropping ? w->drop : NULL));
-    UP_ASSERT_OK(up_run_loss(lab->run, &loss, &value));
-    UP_ASSERT_OK(up_run_backward(lab->run, NULL, NULL));
+    UP_ASSERT_OK(up_stepper_iterate(&lab->stepper, &lab->work, share));
+    if (lab->work.batch.readouts) UP_ASSERT_OK(up_criterion_value(lab->stepper.criterion, &value));
     return value;
 }
 
+up_loss_value up_lab_gradients(up_lab *lab, double share) {
+    up_stepper_begin(&lab->stepper, lab->step);
+    up_loss_value value = up_lab_iterate(lab, share);
+    UP_ASSERT_OK(up_stepper_gather(&lab->stepper));
+    return value;
+}
+
+void up_lab_zero(up_lab *lab) {
+    UP_ASSERT_OK(lab->backend->ops->fill(lab->backend, up_gradients_all(lab->stepper.gradients), 0));
+}
+
 up_step_value up_lab_step(up_lab *lab) {
-    const up_optimizer_settings *o = &lab->settings.optimizer;
     int64_t accumulate = lab->settings.accumulate;
+    double share = 1 / ((double)accumulate * lab->comm->ranks);
     up_step_value value;
-    UP_ASSERT_OK(up_run_zero_gradients(lab->run));
+    int known;
+    up_stepper_begin(&lab->stepper, lab->step);
     for (int64_t i = 0; i < accumulate; i++) {
         up_lab_build(lab, lab->step * accumulate + i);
-        lab->losses[i] = up_lab_gradients(lab, 1.0 / (double)accumulate).loss * (double)accumulate;
+        lab->losses[i] = up_lab_iterate(lab, share).loss / share;
     }
-    const up_adamw adamw = {
-        up_learning_rate(o, lab->step, lab->settings.steps), o->beta1, o->beta2, o->eps, o->decay, o->clip};
-    UP_ASSERT_OK(up_run_step(lab->run, &adamw, &value));
+    double lr = up_learning_rate(&lab->settings.optimizer, lab->step, lab->settings.steps);
+    UP_ASSERT_OK(up_stepper_finish(&lab->stepper, lr));
+    UP_ASSERT_OK(up_optimizer_value(lab->stepper.optimizer, 0, &value, &known));
+    CU_ASSERT(known);
     lab->step++;
     return value;
+}
+
+int64_t up_lab_updates(up_lab *lab) {
+    up_optimizer_state state;
+    UP_ASSERT_OK(up_optimizer_get(lab->stepper.optimizer, &state));
+    return state.steps;
+}
+
+static up_view view_of(const up_lab *lab, up_lab_state state, int param) {
+    if (state == UP_LAB_WEIGHTS) return up_model_weight(lab->model, param);
+    if (state == UP_LAB_GRADIENTS) return up_gradient(lab->stepper.gradients, param);
+    return up_optimizer_moment(lab->stepper.optimizer, state == UP_LAB_MEANS ? 1 : 2, param);
 }
 
 float *up_lab_download(up_lab *lab, up_lab_state state) {
@@ -225,9 +253,7 @@ float *up_lab_download(up_lab *lab, up_lab_state state) {
     float *values = calloc((size_t)p->total, sizeof *values);
     CU_ASSERT_PTR_NOT_NULL_FATAL(values);
     for (int i = 0; i < p->count; i++) {
-        up_view v = state == UP_LAB_WEIGHTS     ? up_model_weight(lab->model, i)
-                    : state == UP_LAB_GRADIENTS ? up_run_gradient(lab->run, i)
-                                                : up_run_moment(lab->run, state == UP_LAB_MEANS ? 1 : 2, i);
+        up_view v = view_of(lab, state, i);
         if (up_view_present(v))
             UP_ASSERT_OK(lab->backend->ops->download(lab->backend, values + p->list[i].offset, v));
     }
@@ -239,4 +265,5 @@ void up_lab_upload_weights(up_lab *lab, const float *weights) {
     for (int i = 0; i < p->count; i++)
         UP_ASSERT_OK(lab->backend->ops->upload(lab->backend, up_model_weight(lab->model, i),
                                                weights + p->list[i].offset));
+    up_model_changed(lab->model);
 }

@@ -29,26 +29,33 @@ typedef struct up_lab {
     up_source *sources; /* [settings.task_count] */
     up_order_entry *order;
     up_backend *backend;
+    int shared; /* 1: the backend is another's too, and stays */
+    up_comm *comm;
     up_model *model;
-    up_run *run;
+    up_stepper stepper;
     up_work work;
     int64_t step;
     double losses[64]; /* of the iterations of the last step, as the metrics count them */
 } up_lab;
 
-/* `backend` becomes the lab's own. */
+/* `backend` becomes the lab's own, unless lab->shared is set before it is closed. */
 void up_lab_open(up_lab *lab, up_backend *backend, const char *const *overrides, size_t count);
 void up_lab_close(up_lab *lab);
 up_source *up_lab_source(up_lab *lab, const char *kind);
 
-/* The batch of iteration i, as the loader makes it, in lab->work. */
+/* The work of iteration i, as the loader makes it, in lab->work. */
 void up_lab_build(up_lab *lab, int64_t iteration);
-/* Forward, loss and backward of lab->work; `weight` multiplies the loss. */
-up_loss_value up_lab_gradients(up_lab *lab, double weight);
+/* Forward, loss and backward of lab->work, up to and without its target set; `share` multiplies the loss. */
+up_loss_value up_lab_iterate(up_lab *lab, double share);
+/* The same and back through the target sets: all gradients, in addition to what there was. */
+up_loss_value up_lab_gradients(up_lab *lab, double share);
+void up_lab_zero(up_lab *lab); /* all gradients */
 /* One whole optimiser step. */
 up_step_value up_lab_step(up_lab *lab);
+int64_t up_lab_updates(up_lab *lab); /* steps that changed the weights */
 
-/* All weights, all gradients or one of the moments on the host: [params.total], malloc'ed, padding 0. */
+/* All weights, all gradients or one of the moments on the host: [params.total], malloc'ed, 0 in the padding
+ * and where a tensor does not learn. */
 typedef enum up_lab_state { UP_LAB_WEIGHTS, UP_LAB_GRADIENTS, UP_LAB_MEANS, UP_LAB_SQUARES } up_lab_state;
 float *up_lab_download(up_lab *lab, up_lab_state state);
 void up_lab_upload_weights(up_lab *lab, const float *weights);

@@ -8,6 +8,8 @@
 #ifndef UP_TESTS_RUNNING_H
 #define UP_TESTS_RUNNING_H
 
+#include "uniperceiver/tensor.h"
+
 #include <math.h>
 
 typedef struct up_num {
@@ -28,10 +30,22 @@ static inline up_num up_num_exact(double v) {
     return (up_num){v, 0, 0, fabs(v)};
 }
 
-/* Stored as f32: the reference does this too. 2^-150 is the rounding among the subnormals. */
+/* Half the spacing of a type's numbers at 1, and among its subnormals. */
+static inline double up_type_unit(up_dtype dtype) {
+    return dtype == UP_F32 ? 0x1p-24 : dtype == UP_F16 ? 0x1p-11 : 0x1p-8;
+}
+static inline double up_type_tiny(up_dtype dtype) {
+    return dtype == UP_F32 ? 0x1p-150 : dtype == UP_F16 ? 0x1p-25 : 0x1p-134;
+}
+
+/* Stored in a type: the reference does this too. */
+static inline up_num up_store_as(up_num a, up_dtype dtype) {
+    double r = fmax(up_type_unit(dtype) * (fabs(a.v) + a.e), up_type_tiny(dtype));
+    return (up_num){a.v, a.e + r, a.s + r * r, fabs(a.v)};
+}
+
 static inline up_num up_store(up_num a) {
-    up_num r = up_num_rounded(a.v, a.e + 0x1p-150, a.s, 0x1p-24);
-    return r;
+    return up_store_as(a, UP_F32);
 }
 
 static inline up_num up_add(up_num a, up_num b) {
@@ -58,25 +72,31 @@ static inline up_num up_mul(up_num a, up_num b) {
                           a.v * a.v * b.s + b.v * b.v * a.s, up_num_unit);
 }
 
-/* A function of the mathematical library: f(a) with slope f'(a), correct to one unit in the last place. */
-static inline up_num up_apply(up_num a, double f, double slope) {
-    return up_num_rounded(f, fabs(slope) * a.e, slope * slope * a.s, 2 * up_num_unit);
+/* A function of the mathematical library, monotonous and correct to one unit in the last place; `slope` is
+ * its derivative at a. An error may be large enough to leave the tangent, so the ends count too. */
+static inline up_num up_apply(up_num a, double (*f)(double), double slope) {
+    double v = f(a.v), e = fabs(slope) * a.e;
+    if (a.e > 0) e = fmax(e, fmax(fabs(f(a.v + a.e) - v), fabs(f(a.v - a.e) - v)));
+    return up_num_rounded(v, e, slope * slope * a.s, 2 * up_num_unit);
 }
 
+static inline double up_reciprocal(double x) {
+    return 1 / x;
+}
 static inline up_num up_inverse(up_num a) {
-    return up_apply(a, 1 / a.v, 1 / (a.v * a.v));
+    return up_apply(a, up_reciprocal, 1 / (a.v * a.v));
 }
 static inline up_num up_sqrt(up_num a) {
-    return up_apply(a, sqrt(a.v), a.v > 0 ? 0.5 / sqrt(a.v) : 0);
+    return up_apply(a, sqrt, a.v > 0 ? 0.5 / sqrt(a.v) : 0);
 }
 static inline up_num up_exp(up_num a) {
-    return up_apply(a, exp(a.v), exp(a.v));
+    return up_apply(a, exp, exp(a.v));
 }
 static inline up_num up_log(up_num a) {
-    return up_apply(a, log(a.v), 1 / a.v);
+    return up_apply(a, log, 1 / a.v);
 }
 static inline up_num up_erf(up_num a) {
-    return up_apply(a, erf(a.v), 1.1283791670955126 * exp(-a.v * a.v));
+    return up_apply(a, erf, 1.1283791670955126 * exp(-a.v * a.v));
 }
 
 #endif

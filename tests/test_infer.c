@@ -19,17 +19,16 @@ static const char *const model_path = "test_infer.safetensors";
 /* A small model with every weight shaken, so that features differ and no flag is without effect. */
 typedef struct variant {
     const char *preset;
-    int prompts, prompt_sides, layer_scale, output_head;
+    int prompts, prompt_sides, layer_scale, output_head, classes;
 } variant;
-static const variant variants[] = {
-    {"tiny", 0, 2, 0, 0}, {"tiny", 3, 2, 1, 0}, {"tiny", 0, 1, 0, 1}, {"released-base", 2, 1, 1, 1}};
+static const variant variants[] = {{"tiny", 0, 2, 0, 0, 0},
+                                   {"tiny", 3, 2, 1, 0, 0},
+                                   {"tiny", 0, 1, 0, 1, 0},
+                                   {"released-base", 2, 1, 1, 1, 0}};
 enum { VARIANTS = sizeof variants / sizeof variants[0] };
 
-static up_session *open_variant(const variant *v, const char *backend_name) {
+static up_config variant_config(const variant *v) {
     up_config c;
-    up_backend *backend;
-    up_model *model;
-    up_session *session;
     UP_ASSERT_OK(up_config_preset(v->preset, &c));
     c.layers = 2;
     c.width = 16;
@@ -46,12 +45,17 @@ static up_session *open_variant(const variant *v, const char *backend_name) {
     c.prompt_sides = v->prompt_sides;
     c.layer_scale = v->layer_scale;
     c.output_head = v->output_head;
-    UP_ASSERT_OK(up_backend_create("ref", 1, &backend));
-    UP_ASSERT_OK(up_model_create(backend, &c, up_test_seed(), &model));
+    c.classes = v->classes;
+    return c;
+}
+
+/* Every weight that the model owns but temperatures and words. */
+static void shake(up_model *model, uint64_t key) {
     const up_params *p = up_model_params(model);
-    up_rng rng = up_rng_make(up_test_seed(), 1, 2, 3);
+    up_backend *backend = up_model_backend(model);
+    up_rng rng = up_rng_make(up_test_seed(), key, 2, 3);
     for (int i = 0; i < p->count; i++) {
-        if (p->list[i].group == UP_GROUP_TEMPERATURE || i == p->token) continue;
+        if (p->list[i].group == UP_GROUP_TEMPERATURE || i == p->token || !up_model_owns(model, i)) continue;
         size_t n = (size_t)(p->list[i].rows * p->list[i].cols);
         float *values = malloc(n * sizeof *values);
         UP_ASSERT_OK(backend->ops->download(backend, values, up_model_weight(model, i)));
@@ -59,13 +63,44 @@ static up_session *open_variant(const variant *v, const char *backend_name) {
         UP_ASSERT_OK(backend->ops->upload(backend, up_model_weight(model, i), values));
         free(values);
     }
-    UP_ASSERT_OK(up_model_write(model, model_path));
+    up_model_changed(model);
+}
+
+static void write_variant(const variant *v, const char *path) {
+    up_config c = variant_config(v);
+    up_backend *backend;
+    up_model *model;
+    UP_ASSERT_OK(up_backend_create("ref", 1, &backend));
+    UP_ASSERT_OK(up_model_create(backend, &c, up_test_seed(), &model));
+    shake(model, 1);
+    UP_ASSERT_OK(up_model_write(model, path));
     up_model_destroy(model);
     up_backend_free(backend);
+}
+
+static up_session *open_variant(const variant *v, const char *backend_name) {
+    up_session *session;
+    write_variant(v, model_path);
     UP_ASSERT_OK(
         up_model_load(model_path, &(up_load_options){.backend = backend_name, .threads = 1}, &session));
     unlink(model_path);
     return session;
+}
+
+/* Features [R, D] of length 1 of a batch, by an encoder of its own. */
+static void encode_batch(up_session *s, const up_batch *b, float *out) {
+    up_model *model = up_session_model(s);
+    up_encoder *encoder;
+    up_features features;
+    UP_ASSERT_OK(up_encoder_create(model, NULL, &encoder));
+    UP_ASSERT_OK(up_features_create(model, 0, &features));
+    UP_ASSERT_OK(up_encoder_stage(encoder, b, NULL));
+    UP_ASSERT_OK(up_features_resize(&features, b->readouts));
+    UP_ASSERT_OK(up_encoder_forward(encoder, features.raw));
+    UP_ASSERT_OK(up_features_normalize(&features));
+    UP_ASSERT_OK(up_features_read(&features, out));
+    up_features_free(&features);
+    up_encoder_free(encoder);
 }
 
 enum { PIXELS = 3 * 16 * 16 };
@@ -97,21 +132,17 @@ static void test_encode_is_the_batch(void) {
     for (int slot = 0; slot < 2; slot++)
         for (int side = 0; side < 2; side++) {
             up_batch b = {0};
-            up_run *run;
             UP_ASSERT_OK(up_batch_begin(&b, c));
             UP_ASSERT_OK(up_batch_open(&b, (up_side)side, !slot));
             UP_ASSERT_OK(up_batch_text(&b, ids, 3, 0, NULL));
-            UP_ASSERT_OK(up_batch_image(&b, c, patches, 4));
+            UP_ASSERT_OK(up_batch_image_values(&b, patches, 4));
             UP_ASSERT_OK(up_batch_text(&b, more, 2, 3, NULL)); /* positions go on */
-            UP_ASSERT_OK(up_batch_video(&b, c, patches, 2, 4, 0));
-            if (slot) UP_ASSERT_OK(up_batch_text(&b, (int32_t[]){-1}, 1, 0, (uint8_t[]){1}));
+            UP_ASSERT_OK(up_batch_video_values(&b, patches, 2, 4, 0));
+            if (slot) UP_ASSERT_OK(up_batch_text(&b, (int32_t[]){UP_ID_SPE}, 1, 0, (uint8_t[]){1}));
             UP_ASSERT_OK(up_batch_close(&b));
-            UP_ASSERT_OK(up_run_create(up_session_model(s), 0, &run));
-            UP_ASSERT_OK(up_run_forward(run, &b, NULL));
-            UP_ASSERT_OK(up_run_features(run, want));
+            encode_batch(s, &b, want);
             UP_ASSERT_OK(up_encode(s, &(up_input){parts, 4, slot}, 1, (up_side)side, got));
             CU_ASSERT(!memcmp(got, want, sizeof want));
-            up_run_free(run);
             up_batch_free(&b);
         }
     up_session_close(s);
@@ -266,7 +297,7 @@ static void test_default_tasks(void) {
         {"released-base", UP_PART_IDS, 0, 1, "text_mlm"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        const variant v = {cases[i].preset, 0, 1, 0, 0};
+        const variant v = {cases[i].preset, 0, 1, 0, 0, 0};
         up_session *s = open_variant(&v, "ref");
         const up_config *c = up_model_config(s->model);
         const up_part part = {.kind = cases[i].kind, .frames = cases[i].frames};
@@ -276,13 +307,17 @@ static void test_default_tasks(void) {
             up_view view = up_model_weight(s->model, up_model_params(s->model)->temperature[t]);
             UP_ASSERT_OK(s->backend->ops->upload(s->backend, view, &log_scale));
         }
-        UP_ASSERT_OK(up_input_scale(s, NULL, &(up_input){&part, 1, cases[i].slot}, &scale));
+        UP_ASSERT_OK(up_task_scale(s, up_input_kind(&(up_input){&part, 1, cases[i].slot}), &scale));
         CU_ASSERT(fabs(scale - 2.0 - up_config_task(c, cases[i].task)) < 1e-4);
         float beyond = 50; /* clamped */
         up_view view = up_model_weight(s->model, up_model_params(s->model)->temperature[0]);
         UP_ASSERT_OK(s->backend->ops->upload(s->backend, view, &beyond));
-        UP_ASSERT_OK(up_input_scale(s, c->task_names[0], &(up_input){&part, 1, 0}, &scale));
+        UP_ASSERT_OK(up_task_scale(s, c->task_names[0], &scale));
         CU_ASSERT_EQUAL(scale, UP_MAX_LOGIT_SCALE);
+        for (int t = 0; t < c->tasks; t++) { /* each name of the model's own is that one */
+            UP_ASSERT_OK(up_task_scale(s, c->task_names[t], &scale));
+            CU_ASSERT(t == 0 || fabs(scale - 2.0 - t) < 1e-4);
+        }
         up_session_close(s);
     }
 }
@@ -354,7 +389,6 @@ static void next_word(up_session *s, const float *pixels, const int32_t *words, 
                       double log_p[WORDS]) {
     const up_config *c = up_model_config(s->model);
     up_batch b = {0};
-    up_run *run;
     int32_t said[STEPS + 1] = {0};
     float patches[PIXELS], features[STEPS + 1 + WORDS][16];
     double sum = 0;
@@ -362,7 +396,7 @@ static void next_word(up_session *s, const float *pixels, const int32_t *words, 
     UP_ASSERT_OK(up_image_patches(pixels, 16, 16, 8, patches));
     UP_ASSERT_OK(up_batch_begin(&b, c));
     UP_ASSERT_OK(up_batch_open(&b, UP_SIDE_INPUT, 0));
-    UP_ASSERT_OK(up_batch_image(&b, c, patches, 4));
+    UP_ASSERT_OK(up_batch_image_values(&b, patches, 4));
     UP_ASSERT_OK(up_batch_words_and_slots(&b, said, count + 1));
     UP_ASSERT_OK(up_batch_close(&b));
     for (int v = 0; v < WORDS; v++) {
@@ -370,9 +404,7 @@ static void next_word(up_session *s, const float *pixels, const int32_t *words, 
         UP_ASSERT_OK(up_batch_text(&b, (int32_t[]){vocabulary[v], UP_TOKEN_END}, 2, 0, NULL));
         UP_ASSERT_OK(up_batch_close(&b));
     }
-    UP_ASSERT_OK(up_run_create(s->model, 0, &run));
-    UP_ASSERT_OK(up_run_forward(run, &b, NULL));
-    UP_ASSERT_OK(up_run_features(run, features[0]));
+    encode_batch(s, &b, features[0]);
     for (int v = 0; v < WORDS; v++) {
         log_p[v] = 0;
         for (int k = 0; k < 16; k++)
@@ -380,7 +412,6 @@ static void next_word(up_session *s, const float *pixels, const int32_t *words, 
         sum += exp(log_p[v]);
     }
     for (int v = 0; v < WORDS; v++) log_p[v] -= log(sum);
-    up_run_free(run);
     up_batch_free(&b);
 }
 
@@ -462,7 +493,9 @@ static void test_caption_limits(void) {
     UP_ASSERT_OK(
         up_model_set_targets(s->model, vocabulary, WORDS)); /* the model's own set, and no parts at all */
     UP_ASSERT_OK(up_caption_input(s, &(up_input){NULL, 0, 0}, NULL, &c));
-    CU_ASSERT_EQUAL(s->vocabulary_count, WORDS);
+    up_target_set *words;
+    UP_ASSERT_OK(up_session_words(s, NULL, 0, &words));
+    CU_ASSERT_EQUAL(up_target_set_count(words), WORDS);
     up_caption_free(&c);
     up_session_close(s);
 }
@@ -477,6 +510,262 @@ static void test_load_errors(void) {
     CU_ASSERT(strlen(up_version()) >= 5);
 }
 
+/* --- candidates that are kept --- */
+
+static int64_t target_tokens(const up_session *s) {
+    int64_t inputs, targets;
+    up_session_tokens(s, &inputs, &targets);
+    return targets;
+}
+
+/* Picture, clip, text and joined parts as classes: what up_encode says of them, compared by hand; encoded
+ * once until the weights change. */
+static void test_candidates(void) {
+    enum { N = 4, Q = 3 };
+    up_session *s = open_variant(&variants[1], "ref");
+    float pixels[2 * PIXELS], x[Q][16], y[N][16], p[Q][N], again[Q][N];
+    static const int32_t ids[] = {320, 500, 1000};
+    random_pixels(7, 2 * PIXELS, pixels);
+    const up_part parts[] = {{UP_PART_PIXELS, pixels, PIXELS, 0, NULL},
+                             {UP_PART_PIXELS, pixels, 2 * PIXELS, 2, NULL},
+                             {UP_PART_IDS, ids, 3, 0, NULL},
+                             {UP_PART_PIXELS, pixels + PIXELS, PIXELS, 0, NULL},
+                             {UP_PART_TEXT, "dog", 3, 0, NULL}};
+    const up_input inputs[N] = {{&parts[0], 1, 0}, {&parts[1], 1, 0}, {&parts[2], 1, 0}, {&parts[3], 2, 0}};
+    up_candidates *c;
+    UP_ASSERT_OK(up_encode(s, inputs, Q, UP_SIDE_INPUT, x[0]));
+    UP_ASSERT_OK(up_encode(s, inputs, N, UP_SIDE_TARGET, y[0]));
+    UP_ASSERT_OK(up_candidates_create(s, inputs, N, &c));
+    CU_ASSERT_EQUAL(up_candidates_count(c), N);
+    int64_t before = target_tokens(s);
+    UP_ASSERT_OK(up_candidates_compare(c, NULL, inputs, Q, p[0]));
+    int64_t once = target_tokens(s) - before;
+    CU_ASSERT_EQUAL(once,
+                    (1 + 4) + (1 + 8) + (1 + 3) + (1 + 4 + 2)); /* <SPE>, patches, words and their end */
+    for (int i = 0; i < Q; i++) {
+        double z[N], sum = 0;
+        for (int j = 0; j < N; j++) {
+            double dot = 0;
+            for (int k = 0; k < 16; k++) dot += (double)x[i][k] * (double)y[j][k];
+            z[j] = exp(dot / 0.07);
+            sum += z[j];
+        }
+        for (int j = 0; j < N; j++) CU_ASSERT(fabs((double)p[i][j] - z[j] / sum) < 1e-5);
+    }
+    UP_ASSERT_OK(up_candidates_compare(c, "image_text_retrieval", inputs, Q, again[0]));
+    CU_ASSERT(!memcmp(p, again, sizeof p));
+    CU_ASSERT_EQUAL(target_tokens(s) - before, once); /* a second use costs nothing */
+    shake(up_session_model(s), 9);
+    UP_ASSERT_OK(up_candidates_compare(c, NULL, inputs, Q, again[0]));
+    CU_ASSERT_EQUAL(target_tokens(s) - before, 2 * once); /* other weights: made fresh */
+    CU_ASSERT(memcmp(p, again, sizeof p));
+    UP_ASSERT_OK(up_compare(s, NULL, &inputs[1], inputs, N, p[0]));
+    CU_ASSERT(close_to(p[0], again[1], N, 1e-6));
+    up_candidates_free(c);
+    up_session_close(s);
+}
+
+/* Features that were kept are the same candidates. */
+static void test_candidates_of_features(void) {
+    const char *const labels[] = {"cat", "dog", "a red car"};
+    up_session *s = open_variant(&variants[1], "ref");
+    float y[3][16], p[3], q[3];
+    up_part parts[3];
+    up_input inputs[3];
+    up_candidates *kept, *texts;
+    for (int i = 0; i < 3; i++) {
+        parts[i] = (up_part){.kind = UP_PART_TEXT, .data = labels[i], .size = strlen(labels[i])};
+        inputs[i] = (up_input){&parts[i], 1, 0};
+    }
+    UP_ASSERT_OK(up_encode(s, inputs, 3, UP_SIDE_TARGET, y[0]));
+    UP_ASSERT_OK(up_candidates_create_features(s, y[0], 3, &kept));
+    UP_ASSERT_OK(up_candidates_create_texts(s, labels, 3, &texts));
+    UP_ASSERT_OK(up_candidates_compare(kept, NULL, inputs, 1, p));
+    UP_ASSERT_OK(up_candidates_compare(texts, NULL, inputs, 1, q));
+    CU_ASSERT(close_to(p, q, 3, 1e-6));
+    y[1][3] = NAN;
+    up_candidates_free(kept);
+    CU_ASSERT_EQUAL(up_candidates_create_features(s, y[0], 3, &kept), UP_ERR_NUMERIC);
+    CU_ASSERT_PTR_NULL(kept);
+    up_candidates_free(texts);
+    up_session_close(s);
+}
+
+/* Equation 4: alpha cos / tau + w f(x) + b, where f is not scaled to length 1. */
+static void test_candidates_with_head(void) {
+    enum { N = 3 };
+    static const int32_t ids[N][2] = {{320, 500}, {1000, 2000}, {3000, 4000}};
+    const variant v = {"tiny", 0, 2, 0, 0, N};
+    up_session *s = open_variant(&v, "ref");
+    up_model *model = up_session_model(s);
+    const up_params *params = up_model_params(model);
+    up_backend *b = up_model_backend(model);
+    float x[16], y[N][16], raw[16], w[N][16], bias[N], alpha, p[N], pixels[PIXELS];
+    double z[N], sum = 0;
+    random_pixels(8, PIXELS, pixels);
+    const up_part picture = {.kind = UP_PART_PIXELS, .data = pixels, .size = PIXELS};
+    const up_input input = {&picture, 1, 0};
+    up_part parts[N];
+    up_input inputs[N];
+    up_candidates *c;
+    for (int i = 0; i < N; i++) {
+        parts[i] = (up_part){.kind = UP_PART_IDS, .data = ids[i], .size = 2};
+        inputs[i] = (up_input){&parts[i], 1, 0};
+    }
+    UP_ASSERT_OK(up_encode(s, inputs, N, UP_SIDE_TARGET, y[0]));
+    UP_ASSERT_OK(up_encode(s, &input, 1, UP_SIDE_INPUT, x));
+    UP_ASSERT_OK(b->ops->download(b, raw, s->features.raw));
+    UP_ASSERT_OK(b->ops->download(b, w, up_model_weight(model, params->head_weight)));
+    UP_ASSERT_OK(b->ops->download(b, bias, up_model_weight(model, params->head_bias)));
+    UP_ASSERT_OK(b->ops->download(b, &alpha, up_model_weight(model, params->head_alpha)));
+    for (int i = 0; i < N; i++) {
+        double dot = 0, head = (double)bias[i];
+        for (int k = 0; k < 16; k++) {
+            dot += (double)x[k] * (double)y[i][k];
+            head += (double)raw[k] * (double)w[i][k];
+        }
+        z[i] = exp((double)alpha * dot / 0.07 + head);
+        sum += z[i];
+    }
+    UP_ASSERT_OK(up_candidates_create(s, inputs, N, &c));
+    UP_ASSERT_OK(up_candidates_use_head(c, 1));
+    UP_ASSERT_OK(up_candidates_compare(c, NULL, &input, 1, p));
+    for (int i = 0; i < N; i++) CU_ASSERT(fabs((double)p[i] - z[i] / sum) < 1e-5);
+    up_candidates_free(c);
+    UP_ASSERT_OK(up_candidates_create(s, inputs, 2, &c));
+    CU_ASSERT_EQUAL(up_candidates_use_head(c, 1), UP_ERR_ARGUMENT);
+    CU_ASSERT_PTR_NOT_NULL(strstr(up_last_error(), "3 classes"));
+    up_candidates_free(c);
+    up_session_close(s);
+}
+
+/* A tuned task over a model, from their two files. */
+static void test_overlay_session(void) {
+    static const char *const overlay_path = "test_infer_overlay.safetensors";
+    static const int32_t ids[] = {320, 500};
+    const up_part part = {.kind = UP_PART_IDS, .data = ids, .size = 2};
+    const up_input input = {&part, 1, 0};
+    const up_load_options alone = {.backend = "ref"}, over = {.backend = "ref", .overlay = overlay_path};
+    up_session *base, *tuned;
+    up_model *overlay;
+    float x[16], y[16], z[16];
+    write_variant(&variants[0], model_path);
+    UP_ASSERT_OK(up_model_load(model_path, &alone, &base));
+    UP_ASSERT_OK(up_overlay_create(up_session_model(base), 3, 2, 0, up_test_seed(), &overlay));
+    shake(overlay, 5);
+    UP_ASSERT_OK(up_model_write(overlay, overlay_path));
+    up_model_destroy(overlay);
+    UP_ASSERT_OK(up_model_load(model_path, &over, &tuned));
+    UP_ASSERT_OK(up_encode(base, &input, 1, UP_SIDE_INPUT, x));
+    UP_ASSERT_OK(up_encode(tuned, &input, 1, UP_SIDE_INPUT, y));
+    UP_ASSERT_OK(up_encode(tuned, &input, 1, UP_SIDE_TARGET, z));
+    CU_ASSERT(memcmp(x, y, sizeof x)); /* its own norms and prompts */
+    CU_ASSERT(memcmp(y, z, sizeof x)); /* prompts of each side */
+    CU_ASSERT_EQUAL(up_model_config(up_session_model(tuned))->prompts, 3);
+    up_session_close(tuned);
+    up_session_close(base);
+    write_variant(&variants[1], model_path); /* another model */
+    CU_ASSERT_EQUAL(up_model_load(model_path, &over, &tuned), UP_ERR_ARGUMENT);
+    CU_ASSERT_PTR_NOT_NULL(strstr(up_last_error(), "belongs to another model"));
+    CU_ASSERT_PTR_NULL(tuned);
+    unlink(model_path);
+    unlink(overlay_path);
+}
+
+/* Activations of 16 bits: the same answer but for their rounding, and not the same bits. */
+static void test_precision(void) {
+    static const struct {
+        up_dtype dtype;
+        double unit; /* half the spacing of numbers at 1 */
+    } types[] = {{UP_BF16, 0x1p-9}, {UP_F16, 0x1p-12}};
+    static const char *const backends[] = {"ref", "cpu"};
+    float pixels[PIXELS], want[16], got[16];
+    random_pixels(9, PIXELS, pixels);
+    const up_part picture = {.kind = UP_PART_PIXELS, .data = pixels, .size = PIXELS};
+    const up_input input = {&picture, 1, 0};
+    up_session *s = open_variant(&variants[0], "ref");
+    UP_ASSERT_OK(up_encode(s, &input, 1, UP_SIDE_INPUT, want));
+    up_session_close(s);
+    write_variant(&variants[0], model_path);
+    for (int b = 0; b < 2; b++)
+        for (int i = 0; i < 2; i++) {
+            const up_load_options o = {.backend = backends[b], .threads = 1, .precision = types[i].dtype};
+            UP_ASSERT_OK(up_model_load(model_path, &o, &s));
+            UP_ASSERT_OK(up_encode(s, &input, 1, UP_SIDE_INPUT, got));
+            CU_ASSERT(close_to(got, want, 16, 32 * types[i].unit)); /* some thirty roundings on the way */
+            CU_ASSERT(memcmp(got, want, sizeof want));
+            up_session_close(s);
+        }
+    CU_ASSERT_EQUAL(up_model_load(model_path, &(up_load_options){.precision = UP_I32}, &s), UP_ERR_ARGUMENT);
+    unlink(model_path);
+}
+
+/* --- what a caller may do wrong --- */
+
+static int refused(up_status status, const char *says) {
+    int right = status == UP_ERR_ARGUMENT && strstr(up_last_error(), says);
+    if (!right) fprintf(stderr, "status %d, wanted \"%s\": %s\n", (int)status, says, up_last_error());
+    return right;
+}
+
+static void test_null_and_negative(void) {
+    static const int32_t ids[] = {320};
+    const up_part part = {.kind = UP_PART_IDS, .data = ids, .size = 1};
+    const up_input input = {&part, 1, 0}, negative = {&part, -1, 0}, none = {NULL, 1, 0};
+    const char *const labels[] = {"a", NULL};
+    float out[2 * 16];
+    up_caption caption;
+    up_candidates *c;
+    up_target_set *set;
+    up_session *s;
+    CU_ASSERT(refused(up_model_load(NULL, NULL, &s), "model: is NULL"));
+    CU_ASSERT_PTR_NULL(s);
+    CU_ASSERT(refused(up_model_load("x", NULL, NULL), "session: is NULL"));
+    s = open_variant(&variants[0], "ref");
+    CU_ASSERT(refused(up_encode(NULL, &input, 1, UP_SIDE_INPUT, out), "session: is NULL"));
+    CU_ASSERT(refused(up_encode(s, NULL, 1, UP_SIDE_INPUT, out), "inputs: is NULL"));
+    CU_ASSERT(refused(up_encode(s, &input, 1, UP_SIDE_INPUT, NULL), "features: is NULL"));
+    CU_ASSERT(refused(up_encode(s, &input, -1, UP_SIDE_INPUT, out), "inputs: -1 of them"));
+    CU_ASSERT(refused(up_encode(s, &input, 1, (up_side)2, out), "side: 2"));
+    CU_ASSERT(refused(up_encode(s, &negative, 1, UP_SIDE_INPUT, out), "input: -1 parts"));
+    CU_ASSERT(refused(up_encode(s, &none, 1, UP_SIDE_INPUT, out), "input: 1 parts and no list"));
+    CU_ASSERT(refused(up_compare(NULL, NULL, &input, &input, 1, out), "session: is NULL"));
+    CU_ASSERT(refused(up_compare(s, NULL, NULL, &input, 1, out), "input: is NULL"));
+    CU_ASSERT(refused(up_compare(s, NULL, &input, NULL, 1, out), "candidates: is NULL"));
+    CU_ASSERT(refused(up_compare(s, NULL, &input, &input, -1, out), "candidates: -1 of them"));
+    CU_ASSERT(refused(up_compare(s, NULL, &input, &input, 1, NULL), "probabilities: is NULL"));
+    CU_ASSERT(refused(up_compare(s, NULL, &negative, &input, 1, out), "input: -1 parts"));
+    CU_ASSERT(refused(up_classify(s, &input, NULL, 1, out), "texts: is NULL"));
+    CU_ASSERT(refused(up_classify(s, &input, labels, 2, out), "texts: number 1 is NULL"));
+    CU_ASSERT(refused(up_classify(s, &input, labels, -1, out), "candidates: -1 of them"));
+    CU_ASSERT(refused(up_classify(NULL, &input, labels, 1, out), "session: is NULL"));
+    CU_ASSERT(refused(up_candidates_create(s, &input, 1, NULL), "candidates: is NULL"));
+    CU_ASSERT(refused(up_candidates_create_features(s, NULL, 1, &c), "features: is NULL"));
+    CU_ASSERT_PTR_NULL(c);
+    UP_ASSERT_OK(up_candidates_create(s, &input, 1, &c));
+    CU_ASSERT(refused(up_candidates_compare(NULL, NULL, &input, 1, out), "candidates: is NULL"));
+    CU_ASSERT(refused(up_candidates_compare(c, NULL, NULL, 1, out), "inputs: is NULL"));
+    CU_ASSERT(refused(up_candidates_compare(c, NULL, &input, -2, out), "inputs: -2 of them"));
+    UP_ASSERT_OK(up_candidates_compare(c, NULL, NULL, 0, NULL));
+    CU_ASSERT(refused(up_candidates_use_head(NULL, 1), "candidates: is NULL"));
+    up_candidates_free(c);
+    CU_ASSERT(refused(up_caption_input(NULL, &input, NULL, &caption), "session: is NULL"));
+    CU_ASSERT(refused(up_caption_input(s, NULL, NULL, &caption), "input: is NULL"));
+    CU_ASSERT(refused(up_caption_input(s, &input, NULL, NULL), "caption: is NULL"));
+    CU_ASSERT(refused(up_caption_input(s, &negative, NULL, &caption), "input: -1 parts"));
+    CU_ASSERT(refused(up_session_words(s, ids, -1, &set), "vocabulary: -1 words"));
+    CU_ASSERT(refused(up_session_words(s, ids, 1, NULL), "words: is NULL"));
+    CU_ASSERT(refused(up_session_words(NULL, ids, 1, &set), "session: is NULL"));
+    CU_ASSERT_PTR_NULL(up_session_model(NULL));
+    CU_ASSERT_PTR_NULL(up_session_tokenizer(NULL));
+    CU_ASSERT_EQUAL(up_session_width(NULL), 0);
+    CU_ASSERT_EQUAL(up_candidates_count(NULL), 0);
+    up_caption_free(NULL);
+    up_candidates_free(NULL);
+    UP_ASSERT_OK(up_encode(s, &input, 1, UP_SIDE_INPUT, out)); /* the session goes on */
+    up_session_close(s);
+}
+
 const up_test up_tests[] = {{"encode_is_the_batch", test_encode_is_the_batch},
                             {"many_inputs", test_many_inputs},
                             {"text_and_picture_files", test_text_and_picture_files},
@@ -487,5 +776,11 @@ const up_test up_tests[] = {{"encode_is_the_batch", test_encode_is_the_batch},
                             {"greedy_is_beam_one", test_greedy_is_beam_one},
                             {"wide_beam_is_exhaustive", test_wide_beam_is_exhaustive},
                             {"caption_limits", test_caption_limits},
+                            {"candidates", test_candidates},
+                            {"candidates_of_features", test_candidates_of_features},
+                            {"candidates_with_head", test_candidates_with_head},
+                            {"overlay_session", test_overlay_session},
+                            {"precision", test_precision},
+                            {"null_and_negative", test_null_and_negative},
                             {"load_errors", test_load_errors},
                             {NULL, NULL}};

@@ -36,7 +36,7 @@ static double largest_input(const up_case *c) {
     double largest = 0;
     for (int i = 0; i < UP_CASE_TENSORS; i++) {
         const up_case_tensor *t = &c->t[i];
-        const float *x = t->role == UP_ROLE_IN && t->dtype == UP_F32 ? t->data : NULL;
+        const float *x = t->role >= UP_ROLE_IN && t->dtype == UP_F32 ? t->data : NULL;
         for (int64_t k = 0; x && k < t->rows * t->cols; k++) largest = fmax(largest, fabsf(x[k]));
     }
     return largest;
@@ -148,6 +148,9 @@ static void test_xent(void) {
 static void test_sqnorm(void) {
     all_of("sqnorm");
 }
+static void test_step(void) {
+    all_of("step");
+}
 static void test_adamw(void) {
     all_of("adamw");
 }
@@ -250,11 +253,13 @@ static void gelu_by_hand(void) { /* Phi(1) = 0.8413447460685429 */
 
 /* Four equal logits: loss log 4; smoothing moves the target to 0.9 + 0.1 / 4. */
 static void xent_by_hand(void) {
-    float z[8] = {0}, loss[2], lse[2], correct[2], dz[8];
+    float z[8] = {0}, loss[2], lse[2], correct[2], dz[8], state[2 * UP_XENT_FIELDS];
     int32_t targets[2] = {2, -1};
     up_xent_args a = {.z = f32(z, 2, 4),
-                      .targets = i32(targets, 2, 1),
-                      .smoothing = 0,
+                      .begin = 1,
+                      .end = 1,
+                      .truth = {.index = i32(targets, 2, 1)},
+                      .state = f32(state, 2, UP_XENT_FIELDS),
                       .loss = f32(loss, 2, 1),
                       .lse = f32(lse, 2, 1),
                       .correct = f32(correct, 2, 1)};
@@ -266,12 +271,13 @@ static void xent_by_hand(void) {
     UP_ASSERT_OK(ref()->ops->xent(ref(), &a));
     CU_ASSERT_EQUAL(correct[0], 1);
     CU_ASSERT_EQUAL(correct[1], 0);
-    UP_ASSERT_OK(ref()->ops->xent_bwd(ref(), &(up_xent_grad){.z = f32(z, 2, 4),
-                                                             .targets = i32(targets, 2, 1),
-                                                             .lse = f32(lse, 2, 1),
-                                                             .smoothing = 0.5f,
-                                                             .weight = 8,
-                                                             .dz = f32(dz, 2, 4)}));
+    UP_ASSERT_OK(
+        ref()->ops->xent_bwd(ref(), &(up_xent_grad){.z = f32(z, 2, 4),
+                                                    .truth = {.index = i32(targets, 2, 1), .smoothing = 0.5f},
+                                                    .state = f32(state, 2, UP_XENT_FIELDS),
+                                                    .lse = f32(lse, 2, 1),
+                                                    .weight = 8,
+                                                    .dz = f32(dz, 2, 4)}));
     const double want[8] = {8 * (0.25 - 0.625), 1, 1, 1};
     for (int i = 0; i < 8; i++) CU_ASSERT(fabs(dz[i] - want[i]) <= 8 * 0x1p-24);
     for (int i = 4; i < 8; i++) CU_ASSERT_EQUAL(dz[i], 0);
@@ -280,30 +286,89 @@ static void xent_by_hand(void) {
     CU_ASSERT_EQUAL(loss[0], (float)log(3));
 }
 
+/* Two captions of one picture, and a place that is not filled: of five targets, three count. */
+static void xent_groups_by_hand(void) {
+    float z[5] = {0, 7, 0, 0, 50}, loss, lse, correct, dz[5], state[UP_XENT_FIELDS];
+    int32_t index = 0, group_x = 3, group_y[5] = {3, 3, -1, 4, -1}, columns = 4;
+    up_xent_args a = {.z = f32(z, 1, 5),
+                      .begin = 1,
+                      .end = 1,
+                      .truth = {.index = i32(&index, 1, 1),
+                                .group_x = i32(&group_x, 1, 1),
+                                .group_y = i32(group_y, 5, 1),
+                                .columns = i32(&columns, 1, 1)},
+                      .state = f32(state, 1, UP_XENT_FIELDS),
+                      .loss = f32(&loss, 1, 1),
+                      .lse = f32(&lse, 1, 1),
+                      .correct = f32(&correct, 1, 1)};
+    UP_ASSERT_OK(ref()->ops->xent(ref(), &a));
+    CU_ASSERT_DOUBLE_EQUAL(loss, log(3), 1e-7);
+    CU_ASSERT_EQUAL(correct, 1);
+    CU_ASSERT_EQUAL(state[UP_XENT_COUNT], 3);
+    UP_ASSERT_OK(ref()->ops->xent_bwd(
+        ref(),
+        &(up_xent_grad){
+            .z = a.z, .truth = a.truth, .state = a.state, .lse = a.lse, .weight = 3, .dz = f32(dz, 1, 5)}));
+    const double want[5] = {-2, 0, 1, 1, 0};
+    for (int i = 0; i < 5; i++) CU_ASSERT_DOUBLE_EQUAL(dz[i], want[i], 1e-6);
+}
+
 /* The first step of Adam moves every weight by lr against the sign of its gradient; decay by lr * decay *
  * weight. */
 static void adamw_first_step(void) {
-    float param[] = {1, 1, 1}, grad[] = {3, -0.5f, 0}, m[3] = {0}, v[3] = {0}, square = NAN;
-    up_adamw_args a = {.param = f32(param, 1, 3),
-                       .grad = f32(grad, 1, 3),
-                       .m = f32(m, 1, 3),
-                       .v = f32(v, 1, 3),
-                       .lr = 0.5f,
-                       .beta1 = 0.9f,
-                       .beta2 = 0.999f,
-                       .eps = 0,
-                       .decay = 0.25f,
-                       .correction1 = 1 - 0.9f,
-                       .correction2 = 1 - 0.999f,
-                       .sqnorm = f32(&square, 1, 1)};
-    UP_ASSERT_OK(ref()->ops->adamw(ref(), &a)); /* the norm is not a number: nothing happens */
-    CU_ASSERT(param[0] == 1 && m[0] == 0 && v[0] == 0);
-    square = 1;
-    a.eps = 1e-30f;
+    enum { N = UP_SEGMENT_UNIT };
+    float weights[N] = {1, 1, 1}, grad[N] = {3, -0.5f, 0}, m[N] = {0}, v[N] = {0};
+    float control[UP_STEP_FIELDS] = {[UP_STEP_LR] = 0.5f, [UP_STEP_COUNT] = 1, [UP_STEP_SKIPPED] = 1};
+    int32_t segment[UP_SEGMENT_FIELDS] = {[UP_SEGMENT_COUNT] = 1, [UP_SEGMENT_DECAY] = 1};
+    up_adamw_args a = {.segments = i32(segment, 1, UP_SEGMENT_FIELDS),
+                       .weights = f32(weights, 1, N),
+                       .grad = f32(grad, 1, N),
+                       .m = f32(m, 1, N),
+                       .v = f32(v, 1, N),
+                       .control = f32(control, 1, UP_STEP_FIELDS),
+                       .beta1 = 0.9,
+                       .beta2 = 0.999,
+                       .eps = 1e-30,
+                       .decay = 0.25};
+    UP_ASSERT_OK(ref()->ops->adamw(ref(), &a)); /* skipped: only the gradient is emptied */
+    CU_ASSERT(weights[0] == 1 && m[0] == 0 && v[0] == 0);
+    CU_ASSERT(grad[0] == 0 && grad[1] == 0);
+    control[UP_STEP_SKIPPED] = 0;
+    control[UP_STEP_FACTOR] = 0.125f; /* of the gradient alone: the step of Adam does not know its size */
+    grad[0] = 3;
+    grad[1] = -0.5f;
     UP_ASSERT_OK(ref()->ops->adamw(ref(), &a));
-    CU_ASSERT_DOUBLE_EQUAL(param[0], 1 - 0.125 - 0.5, 1e-6);
-    CU_ASSERT_DOUBLE_EQUAL(param[1], 1 - 0.125 + 0.5, 1e-6);
-    CU_ASSERT_EQUAL(param[2], 1 - 0.125f);
+    CU_ASSERT_DOUBLE_EQUAL(weights[0], 1 - 0.125 - 0.5, 1e-6);
+    CU_ASSERT_DOUBLE_EQUAL(weights[1], 1 - 0.125 + 0.5, 1e-6);
+    CU_ASSERT_EQUAL(weights[2], 1 - 0.125f);
+    CU_ASSERT(grad[0] == 0 && grad[1] == 0);
+}
+
+/* A scale of 8 that doubles after two good steps, halves after an overflow, and has a floor. */
+static void step_by_hand(void) {
+    float squares[2] = {36 * 64, 64 * 64}, control[UP_STEP_FIELDS] = {[UP_STEP_SCALE] = 8};
+    up_step_args a = {.sqnorms = f32(squares, 1, 2),
+                      .control = f32(control, 1, UP_STEP_FIELDS),
+                      .max_norm = 5,
+                      .good_steps = 2,
+                      .min_scale = 4};
+    UP_ASSERT_OK(ref()->ops->step(ref(), &a));
+    CU_ASSERT_EQUAL(control[UP_STEP_NORM], 10);
+    CU_ASSERT_DOUBLE_EQUAL(control[UP_STEP_FACTOR], 0.5 / 8, 1e-7);
+    CU_ASSERT(control[UP_STEP_COUNT] == 1 && control[UP_STEP_GOOD] == 1 && control[UP_STEP_SCALE] == 8);
+    UP_ASSERT_OK(ref()->ops->step(ref(), &a));
+    CU_ASSERT_DOUBLE_EQUAL(control[UP_STEP_FACTOR], 0.5 / 8, 1e-7); /* by the scale that the gradient has */
+    CU_ASSERT(control[UP_STEP_COUNT] == 2 && control[UP_STEP_GOOD] == 0 && control[UP_STEP_SCALE] == 16);
+    squares[1] = INFINITY;
+    for (int i = 0; i < 3; i++) UP_ASSERT_OK(ref()->ops->step(ref(), &a));
+    CU_ASSERT(control[UP_STEP_COUNT] == 2 && control[UP_STEP_SKIPPED] == 1 && control[UP_STEP_FACTOR] == 0);
+    CU_ASSERT_EQUAL(control[UP_STEP_SCALE], 4);
+    squares[1] = 0;
+    a.max_norm = 0;
+    a.good_steps = 0;
+    UP_ASSERT_OK(ref()->ops->step(ref(), &a));
+    CU_ASSERT(control[UP_STEP_SKIPPED] == 0 && control[UP_STEP_FACTOR] == 0.25f);
+    CU_ASSERT_EQUAL(control[UP_STEP_SCALE], 4);
 }
 
 static void sums_are_double(void) {
@@ -334,6 +399,29 @@ static void sums_are_double(void) {
                                                       .dtoken = f32(&y, 1, 1),
                                                       .scratch = over(scratch, UP_U8, 1, sizeof scratch)}));
     CU_ASSERT_EQUAL(y, (float)(0x1p24 + 4095));
+}
+
+/* A sum that is stored as a half is rounded once: 1 + 2^-11 + 2^-40 lies above the middle of two f16, but in
+ * f32 it is the middle, whose even neighbour is 1. */
+static void sums_are_rounded_once(void) {
+    static const struct {
+        up_dtype dtype;
+        float middle;
+        uint16_t want;
+    } rows[] = {{UP_F16, 0x1p-11f, 0x3c01}, {UP_BF16, 0x1p-8f, 0x3f81}};
+    for (int i = 0; i < 2; i++) {
+        float token = 1, position = rows[i].middle, type = 0x1p-40f;
+        int32_t zero = 0;
+        uint16_t y;
+        up_embed_args a = {.ids = i32(&zero, 1, 1),
+                           .positions = i32(&zero, 1, 1),
+                           .token = f32(&token, 1, 1),
+                           .position = f32(&position, 1, 1),
+                           .type = f32(&type, 1, 1),
+                           .y = over(&y, rows[i].dtype, 1, 1)};
+        UP_ASSERT_OK(ref()->ops->embed(ref(), &a));
+        CU_ASSERT_EQUAL(y, rows[i].want);
+    }
 }
 
 /* ---- halves: all of them, the points between them, and what lies beyond ---- */
@@ -412,39 +500,99 @@ static void memory(void) {
     b->ops->destroy(b);
 }
 
+/* What is begun is what the source held then; it is read whenever, and in any order. */
+static void fetches(void) {
+    float x[6] = {1, 2, 3, 4, 5, 6}, got[4] = {0}, other = 0;
+    up_view part = up_view_cols(f32(x, 2, 3), 1, 2);
+    up_fetch *first = NULL, *second = NULL;
+    UP_ASSERT_OK(ref()->ops->fetch_create(ref(), sizeof got, &first));
+    UP_ASSERT_OK(ref()->ops->fetch_create(ref(), sizeof other, &second));
+    UP_ASSERT_OK(ref()->ops->fetch_begin(ref(), first, part));
+    x[1] = -1;
+    UP_ASSERT_OK(ref()->ops->fetch_begin(ref(), second, up_view_cols(up_view_rows(part, 0, 1), 0, 1)));
+    UP_ASSERT_OK(ref()->ops->fetch_end(ref(), second, &other));
+    UP_ASSERT_OK(ref()->ops->fetch_end(ref(), first, got));
+    const float want[4] = {2, 3, 5, 6};
+    CU_ASSERT(!memcmp(got, want, sizeof want));
+    CU_ASSERT_EQUAL(other, -1);
+    CU_ASSERT_EQUAL(ref()->ops->fetch_begin(ref(), second, part), UP_ERR_ARGUMENT);
+    CU_ASSERT_STRING_EQUAL(up_last_error(), "backend ref: a fetch of 16 bytes was made for 4");
+    ref()->ops->fetch_free(ref(), first);
+    ref()->ops->fetch_free(ref(), second);
+    ref()->ops->fetch_free(ref(), NULL);
+}
+
+/* The table is whole, and a table that is not would be noticed. */
 static void table_is_full(void) {
-    const up_backend_ops *ops = up_ref_ops();
-    CU_ASSERT_EQUAL(ops->version, UP_BACKEND_VERSION);
-    CU_ASSERT_EQUAL(ops->size, sizeof *ops);
-    CU_ASSERT(ops->begin == NULL && ops->end == NULL);
-    void (*slot[sizeof *ops / sizeof(void (*)(void))])(void);
-    size_t first = offsetof(up_backend_ops, destroy), count = (sizeof *ops - first) / sizeof *slot, empty = 0;
-    memcpy(slot, (const char *)ops + first, count * sizeof *slot);
-    for (size_t i = 0; i < count; i++) empty += !slot[i];
-    CU_ASSERT_EQUAL(empty, 2); /* begin and end are the optional ones */
+    up_backend_ops ops = *up_ref_ops();
+    CU_ASSERT_PTR_NULL(up_table_fault(&ops));
+    CU_ASSERT_STRING_EQUAL(ops.name, "ref");
+    CU_ASSERT(!ops.static_shapes && !ops.begin && !ops.end && !ops.prepared_size && !ops.prepare);
+    ops.version = 1;
+    CU_ASSERT_STRING_EQUAL(up_table_fault(&ops), "the version is another one");
+    ops = *up_ref_ops();
+    ops.size -= (uint32_t)sizeof ops.cast;
+    CU_ASSERT_STRING_EQUAL(up_table_fault(&ops), "the size is not that of the header's table");
+    ops = *up_ref_ops();
+    ops.cast = NULL; /* the last one */
+    CU_ASSERT_STRING_EQUAL(up_table_fault(&ops), "a slot that is not optional is empty");
+    ops = *up_ref_ops();
+    ops.destroy = NULL; /* the first one */
+    CU_ASSERT_STRING_EQUAL(up_table_fault(&ops), "a slot that is not optional is empty");
 }
 
 static void refusals_have_reasons(void) {
     const char *why = NULL;
     up_op_dims dims = {.in = 10, .heads = 3};
-    CU_ASSERT_EQUAL(ref()->ops->supports(ref(), UP_OP_LINEAR, UP_F32, &dims, &why), 1);
+    static const up_dtype types[] = {UP_F32, UP_F16, UP_BF16};
+    for (int i = 0; i < 3; i++)
+        for (int op = 0; op < UP_OP_COUNT; op++) {
+            up_op_dims fine = {.dtype = types[i], .in = 12, .heads = 3};
+            CU_ASSERT_EQUAL(ref()->ops->supports(ref(), (up_op)op, &fine, &why), 1);
+        }
     CU_ASSERT_PTR_NULL(why);
-    CU_ASSERT_EQUAL(ref()->ops->supports(ref(), UP_OP_LINEAR, UP_BF16, &dims, &why), 0);
-    CU_ASSERT_STRING_EQUAL(why, "the reference computes in f32 only");
-    CU_ASSERT_EQUAL(ref()->ops->supports(ref(), UP_OP_ATTENTION, UP_F32, &dims, &why), 0);
+    CU_ASSERT_EQUAL(ref()->ops->supports(ref(), UP_OP_ATTENTION, &dims, &why), 0);
     CU_ASSERT_STRING_EQUAL(why, "the width is no multiple of the heads");
-    CU_ASSERT_EQUAL(ref()->ops->supports(ref(), UP_OP_CAST, UP_F16, &dims, NULL), 1);
-    CU_ASSERT_EQUAL(ref()->ops->supports(ref(), UP_OP_COUNT, UP_F32, &dims, &why), 0);
+    CU_ASSERT_EQUAL(ref()->ops->supports(ref(), UP_OP_COUNT, &dims, &why), 0);
+    dims.dtype = UP_I32;
+    CU_ASSERT_EQUAL(ref()->ops->supports(ref(), UP_OP_LINEAR, &dims, &why), 0);
+    CU_ASSERT_STRING_EQUAL(why, "activations are f32, f16 or bf16");
+    CU_ASSERT_EQUAL(ref()->ops->supports(ref(), UP_OP_LINEAR, &dims, NULL), 0);
+}
+
+/* ---- random numbers: the published answers, and a cursor that walks through whole blocks ---- */
+
+static void random_words(void) {
+    uint32_t w[4];
+    static const uint32_t zeros[4] = {0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8};
+    static const uint32_t ones[4] = {0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd};
+    up_philox(0, 0, 0, w);
+    CU_ASSERT(!memcmp(w, zeros, sizeof w));
+    up_philox(UINT64_MAX, UINT64_MAX, UINT64_MAX, w);
+    CU_ASSERT(!memcmp(w, ones, sizeof w));
+    up_rng rng = up_rng_make(up_test_seed(), 1, 2, 3), fork = rng;
+    for (uint64_t i = 0; i < 100; i++) {
+        up_philox(rng.key, i / 4, rng.stream, w);
+        CU_ASSERT_EQUAL(up_rng_u32(&rng), w[i % 4]);
+        if (i == 50) fork = rng; /* in the middle of a block */
+    }
+    for (uint64_t i = 51; i < 100; i++) {
+        up_philox(rng.key, i / 4, rng.stream, w);
+        CU_ASSERT_EQUAL(up_rng_u32(&fork), w[i % 4]);
+    }
 }
 
 const up_test up_tests[] = {
     {"mask", mask_is_figure_4},
+    {"random", random_words},
+    {"fetches", fetches},
     {"memory", memory},
     {"table", table_is_full},
     {"refusals", refusals_have_reasons},
     {"linear_by_hand", linear_by_hand},
     {"gelu_by_hand", gelu_by_hand},
     {"sums_are_double", sums_are_double},
+    {"sums_are_rounded_once", sums_are_rounded_once},
     {"cast", test_cast},
     {"linear", test_linear},
     {"embed", test_embed},
@@ -458,8 +606,11 @@ const up_test up_tests[] = {
     {"l2norm", test_l2norm},
     {"logits", test_logits},
     {"xent_by_hand", xent_by_hand},
+    {"xent_groups_by_hand", xent_groups_by_hand},
     {"xent", test_xent},
     {"sqnorm", test_sqnorm},
+    {"step_by_hand", step_by_hand},
+    {"step", test_step},
     {"adamw_first_step", adamw_first_step},
     {"adamw", test_adamw},
     {NULL, NULL},

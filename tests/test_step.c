@@ -1,12 +1,10 @@
-/* test_step.c - the middle of the program: encoder, target sets, losses, gradients and overlays on small
- * random models. What must not matter does not: chunks, tiles, unused rows, the order of passes, what else
- * learns. */
-#include "ref/model/activations.h"
+/* test_step.c - the step taken apart: gradients against differences, in chunks against whole, accumulated
+ * against one pass; backends against each other; what is not finite, what does not learn, the order of
+ * buckets. */
+#include "tests/guard.h"
+#include "tests/lab.h"
 #include "tests/support.h"
-#include "uniperceiver/loss.h"
-#include "uniperceiver/optimizer.h"
 #include "uniperceiver/random.h"
-#include "uniperceiver/target_set.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -15,769 +13,703 @@
 
 const char *const up_suite_name = "step";
 
-static const char *const backends[] = {"ref", "cpu"};
-static const up_dtype dtypes[] = {UP_F32, UP_BF16, UP_F16};
-
-/* ---- a small model and random batches ---- */
-
-typedef struct world {
-    up_backend *backend;
-    up_config config;
-    up_model *model;
-    up_rng rng;
-} world;
-
-static up_config small_config(uint64_t flags) {
-    up_config c;
-    UP_ASSERT_OK(up_config_preset(flags & 1 ? "released-base" : "base", &c));
-    c.layers = 3;
-    c.width = 32;
-    c.heads = 2;
-    c.ffn = 48;
-    c.vocabulary = 60;
-    c.text_positions = 12;
-    c.image_size = 8;
-    c.patch = 4;
-    c.frames = 2;
-    c.layer_scale_init = 0.5;
-    c.patch_position_init = 0.5;
-    if (flags & 2) c.prompts = 3;
-    if (flags & 4) c.classes = 7;
-    return c;
+static uint32_t below(uint32_t n) { /* of the tests' own random choices */
+    static uint64_t calls;
+    up_rng rng = up_rng_make(up_test_seed(), 17, calls++, 0);
+    return up_rng_below(&rng, n);
 }
 
-static world open_world(const char *backend, uint64_t flags, uint64_t seed) {
-    world w = {.config = small_config(flags), .rng = up_rng_make(seed, flags, 0, 0)};
-    UP_ASSERT_OK(up_backend_create(backend, 2, &w.backend));
-    UP_ASSERT_OK(up_model_create(w.backend, &w.config, seed, &w.model));
-    return w;
+/* ---- what is not finite ---- */
+
+/* Bytes of weights and moments before and after. */
+typedef struct state {
+    float *part[3];
+} state;
+static const up_lab_state parts[] = {UP_LAB_WEIGHTS, UP_LAB_MEANS, UP_LAB_SQUARES};
+
+static state state_of(up_lab *lab) {
+    state s;
+    for (int i = 0; i < 3; i++) s.part[i] = up_lab_download(lab, parts[i]);
+    return s;
+}
+static int same_state(up_lab *lab, const state *before) {
+    size_t bytes = (size_t)up_model_params(lab->model)->total * sizeof(float);
+    int same = 1;
+    for (int i = 0; i < 3; i++) {
+        float *now = up_lab_download(lab, parts[i]);
+        same = same && !memcmp(now, before->part[i], bytes);
+        free(now);
+    }
+    return same;
+}
+static void state_free(state *s) {
+    for (int i = 0; i < 3; i++) free(s->part[i]);
 }
 
-static void close_world(world *w) {
-    up_model_destroy(w->model);
-    up_backend_free(w->backend);
+static up_backend *backend_of(const char *name) {
+    up_backend *b = NULL;
+    UP_ASSERT_OK(!strcmp(name, "guard") ? up_backend_guard(&b) : up_backend_create(name, 2, &b));
+    return b;
 }
 
-static int below(world *w, int n) {
-    return (int)up_rng_below(&w->rng, (uint32_t)n);
+static void not_finite_is_skipped(const char *backend) {
+    static const float bad[] = {NAN, INFINITY, -INFINITY, 3e38f};
+    up_lab lab;
+    up_lab_open(&lab, backend_of(backend), NULL, 0);
+    up_lab_step(&lab);
+    up_lab_step(&lab);
+    const up_params *p = up_model_params(lab.model);
+    int param = p->layers[1].qkv_weight;
+    int64_t at =
+        p->list[param].offset + (int64_t)below((uint32_t)(p->list[param].rows * p->list[param].cols));
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        float *weights = up_lab_download(&lab, UP_LAB_WEIGHTS), good = weights[at];
+        weights[at] = bad[i];
+        up_lab_upload_weights(&lab, weights);
+        state before = state_of(&lab);
+        int64_t updates = up_lab_updates(&lab), place = lab.step;
+        up_step_value value = up_lab_step(&lab);
+        /* a huge weight may or may not overflow; what is not skipped must be finite */
+        if (i < 3) CU_ASSERT(value.skipped);
+        CU_ASSERT(value.skipped || isfinite(value.gradient_norm));
+        if (value.skipped) {
+            CU_ASSERT(same_state(&lab, &before));
+            CU_ASSERT_EQUAL(up_lab_updates(&lab), updates);
+        }
+        state_free(&before);
+        weights[at] = good;
+        up_lab_upload_weights(&lab, weights);
+        free(weights);
+        lab.step = place;
+        value = up_lab_step(&lab);
+        CU_ASSERT(!value.skipped && isfinite(value.gradient_norm) && value.gradient_norm > 0);
+    }
+    /* the loss is finite, the squares of its gradient are not */
+    state before = state_of(&lab);
+    int64_t updates = up_lab_updates(&lab);
+    up_step_value value;
+    int known;
+    up_lab_build(&lab, 0);
+    up_stepper_begin(&lab.stepper, lab.step);
+    CU_ASSERT(isfinite(up_lab_iterate(&lab, 1e30).loss));
+    UP_ASSERT_OK(up_stepper_finish(&lab.stepper, 1e-3));
+    UP_ASSERT_OK(up_optimizer_value(lab.stepper.optimizer, 0, &value, &known));
+    CU_ASSERT(known && value.skipped && same_state(&lab, &before));
+    CU_ASSERT_EQUAL(up_lab_updates(&lab), updates);
+    state_free(&before);
+    CU_ASSERT(!up_lab_step(&lab).skipped);
+    up_lab_close(&lab);
 }
 
-static void put_picture(world *w, up_batch *b, int frames) {
-    int cells = up_config_cells(&w->config), size = 3 * w->config.patch * w->config.patch;
-    uint8_t *bytes = malloc((size_t)(2 * cells * size));
-    for (int i = 0; i < 2 * cells * size; i++) bytes[i] = (uint8_t)below(w, 256);
-    if (frames)
-        UP_ASSERT_OK(up_batch_video(b, bytes, frames, cells, below(w, w->config.frames - frames + 1)));
-    else
-        UP_ASSERT_OK(up_batch_image(b, bytes, cells));
-    free(bytes);
+static void test_not_finite_ref(void) {
+    not_finite_is_skipped("ref");
+}
+static void test_not_finite_cpu(void) {
+    not_finite_is_skipped("cpu");
 }
 
-/* One sequence of a random kind; `slots` 1: words with slots may come. */
-static void put_sequence(world *w, up_batch *b, up_side side, int slots) {
-    int32_t ids[8];
-    int kind = below(w, 4), words = 1 + below(w, 5);
-    for (int i = 0; i < words; i++) ids[i] = below(w, w->config.vocabulary - 1);
-    int doubled = slots && below(w, 3) == 0;
-    UP_ASSERT_OK(up_batch_open(b, side, !doubled));
-    if (kind == 1) put_picture(w, b, 0);
-    if (kind == 2) put_picture(w, b, 1 + below(w, 2));
-    if (doubled)
-        UP_ASSERT_OK(up_batch_words_and_slots(b, ids, words));
-    else if (kind != 2)
-        UP_ASSERT_OK(up_batch_text(b, ids, words, 0, NULL));
-    UP_ASSERT_OK(up_batch_close(b));
+/* ---- one backend against another ---- */
+
+static void test_whole_steps_behind_guard(void) {
+    enum { N = 6 };
+    up_lab ref, guard;
+    up_lab_open(&ref, backend_of("ref"), NULL, 0);
+    up_lab_open(&guard, backend_of("guard"), NULL, 0);
+    int different = 0;
+    for (int i = 0; i < N; i++) {
+        up_step_value a = up_lab_step(&ref), b = up_lab_step(&guard);
+        different += a.gradient_norm != b.gradient_norm || ref.losses[0] != guard.losses[0] ||
+                     ref.losses[1] != guard.losses[1];
+    }
+    CU_ASSERT_EQUAL(different, 0);
+    state want = state_of(&ref);
+    CU_ASSERT(same_state(&guard, &want));
+    state_free(&want);
+    up_lab_close(&ref);
+    up_lab_close(&guard);
 }
 
-static void random_batch(world *w, up_batch *b, int sequences, up_side side, int slots) {
-    UP_ASSERT_OK(up_batch_begin(b, &w->config));
-    for (int i = 0; i < sequences; i++) put_sequence(w, b, side, slots);
+/* What one rounding of every operand does to training: f32 sums of up to n = 512 terms (tokens of a batch,
+ * values of a patch) are off by about sqrt(n) 2^-24 of their operands, like weights that are off by as much.
+ */
+static void shake(up_lab *lab, uint64_t key) {
+    const up_params *p = up_model_params(lab->model);
+    float *weights = up_lab_download(lab, UP_LAB_WEIGHTS);
+    double amplitude = sqrt(512) * 0x1p-24;
+    up_rng rng = up_rng_make(up_test_seed(), key, (uint64_t)lab->step, 3);
+    for (int64_t i = p->list[p->token].rows * p->list[p->token].cols; i < p->total; i++)
+        weights[i] = (float)(weights[i] * (1 + amplitude * (2 * up_rng_uniform(&rng) - 1)));
+    up_lab_upload_weights(lab, weights);
+    free(weights);
 }
 
-static float *download(world *w, up_view v) {
-    float *out = malloc((size_t)(v.rows * v.cols + 1) * sizeof *out);
-    UP_ASSERT_OK(w->backend->ops->download(w->backend, out, v));
-    return out;
+static void test_cpu_follows_ref(void) {
+    enum { N = 20, SHAKEN = 3, LABS = 2 + SHAKEN };
+    static const char *const more[] = {"steps=20"};
+    up_lab labs[LABS]; /* ref, cpu, ref shaken */
+    double spread = 0, furthest = 0, furthest_share = 0;
+    int outside = 0;
+    for (int i = 0; i < LABS; i++) up_lab_open(&labs[i], backend_of(i == 1 ? "cpu" : "ref"), more, 1);
+    CU_ASSERT_EQUAL(up_model_params(labs[0].model)->token,
+                    0); /* shake leaves it out: its rows are only read */
+    for (int step = 0; step < N; step++) {
+        for (int i = 2; i < LABS; i++) shake(&labs[i], (uint64_t)i);
+        for (int i = 0; i < LABS; i++) CU_ASSERT(!up_lab_step(&labs[i]).skipped);
+        for (int k = 0; k < 2; k++) {
+            for (int i = 2; i < LABS; i++) spread = fmax(spread, fabs(labs[i].losses[k] - labs[0].losses[k]));
+            double off = fabs(labs[1].losses[k] - labs[0].losses[k]);
+            outside += !(off <= 2 * spread);
+            furthest = fmax(furthest, off);
+            furthest_share = fmax(furthest_share, off / spread);
+        }
+    }
+    printf("[seed %llu: off by %.1e, %.2f of an honest spread] ", (unsigned long long)up_test_seed(),
+           furthest, furthest_share);
+    CU_ASSERT_EQUAL(outside, 0);
+    for (int i = 0; i < LABS; i++) up_lab_close(&labs[i]);
 }
 
-static double norm_of(const float *x, int64_t n) {
+/* ---- gradients ---- */
+
+/* The work of rows of a source, in lab->work; their samples are first, first + 1, ... */
+static void build_rows(up_lab *lab, const up_source *source, const size_t *rows, int count, uint64_t first) {
+    const up_build_options options = {.training = 1, .seed = 5, .first = first};
+    UP_ASSERT_OK(up_source_build(source, &options, rows, count, &lab->work));
+}
+
+static const size_t six_rows[6] = {0, 1, 2, 3, 4, 5};
+
+/* Away from the start, where all features are alike. */
+static void disturb(up_lab *lab) {
+    const up_params *p = up_model_params(lab->model);
+    float *w = up_lab_download(lab, UP_LAB_WEIGHTS);
+    up_rng rng = up_rng_make(up_test_seed(), 3, 3, 3);
+    for (int i = 0; i < p->count; i++)
+        for (int64_t k = 0; p->list[i].group != UP_GROUP_TEMPERATURE && k < p->list[i].rows * p->list[i].cols;
+             k++)
+            w[p->list[i].offset + k] += (float)(0.2 * up_rng_normal(&rng));
+    up_lab_upload_weights(lab, w);
+    free(w);
+}
+
+static double loss_at(up_lab *lab, const up_source *source, const float *weights) {
+    up_lab_upload_weights(lab, weights);
+    build_rows(lab, source, six_rows, 3, 0); /* anew: a batch's own targets were taken */
+    return up_lab_gradients(lab, 1).loss;
+}
+
+/* (f(w + h d) - f(w - h d)) against g . ((w + h d) - (w - h d)), both over 2 h: the weights are rounded to
+ * f32, the difference that was really taken is used. */
+static void central(up_lab *lab, const up_source *source, const float *w, const double *d, const float *g,
+                    double h, double *slope, double *expected) {
+    size_t n = (size_t)up_model_params(lab->model)->total;
+    float *up = malloc(n * sizeof *up), *down = malloc(n * sizeof *down);
+    *expected = 0;
+    for (size_t i = 0; i < n; i++) {
+        up[i] = (float)(w[i] + h * d[i]);
+        down[i] = (float)(w[i] - h * d[i]);
+        *expected += (double)g[i] * ((double)up[i] - down[i]) / (2 * h);
+    }
+    *slope = (loss_at(lab, source, up) - loss_at(lab, source, down)) / (2 * h);
+    free(up);
+    free(down);
+}
+
+/* Each tensor's part: its gradient scaled to a random length of either sign, and as much of random direction.
+ * So a gradient that is wrong in any tensor, in size or direction, changes the product. *scale: the tensors'
+ * parts of the product without their signs. */
+static double *direction(const up_params *p, const float *g, uint64_t key, double *scale) {
+    double *d = calloc((size_t)p->total, sizeof *d);
+    up_rng rng = up_rng_make(up_test_seed(), key, 5, 5);
+    *scale = 0;
+    for (int i = 0; i < p->count; i++) {
+        const up_param *q = &p->list[i];
+        int64_t n = q->rows * q->cols;
+        double norm = 0, length = 0.5 + up_rng_uniform(&rng);
+        if (up_rng_u32(&rng) & 1) length = -length;
+        for (int64_t k = q->offset; k < q->offset + n; k++) norm += (double)g[k] * g[k];
+        norm = sqrt(norm);
+        *scale += fabs(length) * norm;
+        for (int64_t k = q->offset; norm > 0 && k < q->offset + n; k++)
+            if (g[k] != 0 || i != p->token)
+                d[k] = length * g[k] / norm + 0.5 * up_rng_normal(&rng) / sqrt((double)n);
+    }
+    return d;
+}
+
+static void test_gradient_is_the_slope(void) {
+    static const char *const more[] = {"model.drop_path=0", "model.layer_scale=true"};
+    up_lab lab;
+    double worst = 0;
+    up_lab_open(&lab, backend_of("ref"), more, 2);
+    const up_params *p = up_model_params(lab.model);
+    disturb(&lab);
+    float *w = up_lab_download(&lab, UP_LAB_WEIGHTS);
+    for (size_t s = 0; s < lab.settings.task_count; s++) {
+        build_rows(&lab, &lab.sources[s], six_rows, 3, 0);
+        up_lab_upload_weights(&lab, w);
+        up_lab_zero(&lab);
+        up_lab_gradients(&lab, 1);
+        float *g = up_lab_download(&lab, UP_LAB_GRADIENTS);
+        for (uint64_t key = 0; key < 2; key++) {
+            double scale, *d = direction(p, g, 2 * s + key, &scale), h = 1e-2, wide, narrow, expected;
+            central(&lab, &lab.sources[s], w, d, g, h, &wide, &expected);
+            central(&lab, &lab.sources[s], w, d, g, h / 2, &narrow, &expected);
+            /* f's own rounding: logits up to 1 / tau = 14.3, behind them a chain of 2 layers with 9
+             * operations, 3 of the embedding and 3 of the loss, each storing f32: sqrt(24) 2^-24 of them on
+             * average, at either end of the narrow step, whose length is h. The third derivative's part falls
+             * by 4 when h is halved: what the narrow one has left is (wide - narrow) / 3. Twice their sum. */
+            double noise = M_SQRT2 * sqrt(24) * 0x1p-24 * 14.3 / h, truncation = fabs(wide - narrow) / 3;
+            double bound = 2 * (noise + truncation), off = fabs(narrow - expected);
+            if (!(off <= bound) || !(bound < 0.05 * scale))
+                fprintf(stderr, "%s: slope %.8g, gradient %.8g, off %.2e, bound %.2e (UP_TEST_SEED=%llu)\n",
+                        lab.sources[s].task->name, narrow, expected, off, bound,
+                        (unsigned long long)up_test_seed());
+            CU_ASSERT(off <= bound);
+            CU_ASSERT(bound < 0.05 * scale); /* else it would say nothing */
+            worst = fmax(worst, off / scale);
+            free(d);
+        }
+        free(g);
+    }
+    printf("[seed %llu: worst relative difference %.1e] ", (unsigned long long)up_test_seed(), worst);
+    free(w);
+    up_lab_close(&lab);
+}
+
+/* ||a - b|| of n values, and the norms' sum of the parts that they were made of. */
+static double distance(const float *a, const float *b, int64_t n) {
     double sum = 0;
-    for (int64_t i = 0; i < n; i++) sum += (double)x[i] * x[i];
+    for (int64_t i = 0; i < n; i++) sum += ((double)a[i] - b[i]) * ((double)a[i] - b[i]);
+    return sqrt(sum);
+}
+static double norm(const float *a, int64_t n) {
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++) sum += (double)a[i] * a[i];
     return sqrt(sum);
 }
 
-/* How far a is from b, tensor by tensor of a gradient layout, against the tensor's own size and a thousandth
- * of all. NaN gives infinity. */
-static double gradient_distance(const up_gradients *g, const float *a, const float *b) {
-    const up_params *p = up_model_params(up_gradients_model(g));
-    double worst = 0, all = norm_of(b, up_gradients_all(g).cols);
-    for (int i = 0; i < p->count; i++) {
-        int64_t place = up_gradients_place(g, i), n = p->list[i].rows * p->list[i].cols;
-        if (place < 0) continue;
-        double square = 0;
-        for (int64_t k = 0; k < n; k++) square += pow((double)a[place + k] - b[place + k], 2);
-        double distance = sqrt(square) / (norm_of(b + place, n) + 1e-3 * all);
-        if (!(distance <= worst)) worst = isfinite(distance) ? distance : INFINITY;
+/* Accumulated against one pass, with random crops and drop path: the draws belong to the samples. */
+static void test_halves_make_the_whole(void) {
+    static const char *const more[] = {"model.drop_path=0.3"};
+    up_lab lab;
+    up_lab_open(&lab, backend_of("ref"), more, 1);
+    up_source *s = up_lab_source(&lab, "image_classification");
+    int64_t n = up_model_params(lab.model)->total;
+    float *g[3]; /* whole, first half, both halves */
+    double losses[3];
+    build_rows(&lab, s, six_rows, 6, 20);
+    losses[0] = up_lab_gradients(&lab, 1).loss;
+    g[0] = up_lab_download(&lab, UP_LAB_GRADIENTS);
+    up_lab_zero(&lab);
+    up_stepper_begin(&lab.stepper, lab.step);
+    for (int half = 0; half < 2; half++) {
+        build_rows(&lab, s, six_rows + 3 * half, 3, 20 + 3 * (uint64_t)half);
+        losses[1 + half] = up_lab_iterate(&lab, 0.5).loss;
+        CU_ASSERT(up_target_set_owes(s->set)); /* it goes back once, at the end */
+        g[1 + half] = up_lab_download(&lab, UP_LAB_GRADIENTS);
     }
-    return worst;
+    free(g[2]);
+    UP_ASSERT_OK(up_stepper_gather(&lab.stepper));
+    CU_ASSERT(!up_target_set_owes(s->set));
+    g[2] = up_lab_download(&lab, UP_LAB_GRADIENTS);
+    double size = norm(g[1], n) + distance(g[2], g[1], n);
+    /* both ways store about 50 tensors on the way down and up: 50 roundings of at most 2^-24 each way, of the
+     * parts */
+    CU_ASSERT(size > 0 && distance(g[2], g[0], n) <= 2 * 50 * 0x1p-24 * size);
+    CU_ASSERT(fabs(losses[1] + losses[2] - losses[0]) <= 50 * 0x1p-24 * 14.3);
+    for (int i = 0; i < 3; i++) free(g[i]);
+    up_lab_close(&lab);
 }
 
-/* ---- one step's gradients, by the road that training takes ---- */
-
-typedef struct road {
-    up_dtype dtype;
-    int tokens;      /* budget of target sets */
-    int uses;        /* how many batches of inputs use the set before it goes back */
-    unsigned groups; /* that learn */
-    double drop_path;
-    int static_shapes;
-} road;
-
-static void send_inputs(world *w, const road *r, const up_batch *inputs, up_encoder *encoder, up_features *x,
-                        up_target_set *set, up_criterion *criterion, const up_loss *loss) {
-    float *drop = malloc(2 * (size_t)w->config.layers * (size_t)inputs->sequences * sizeof *drop);
-    up_drop_path(r->drop_path, w->config.layers, 1, 1, inputs, drop);
-    UP_ASSERT_OK(up_encoder_stage(encoder, inputs, r->drop_path > 0 ? drop : NULL));
-    UP_ASSERT_OK(up_features_resize(x, inputs->readouts));
-    UP_ASSERT_OK(up_encoder_forward(encoder, x->raw));
-    UP_ASSERT_OK(up_features_normalize(x));
-    UP_ASSERT_OK(up_criterion_compare(criterion, x, up_target_set_features(set), loss));
-    UP_ASSERT_OK(up_features_back(x));
-    UP_ASSERT_OK(up_encoder_backward(encoder, x->draw, NULL, NULL));
-    free(drop);
-}
-
-/* Gradients of `inputs` (several batches) against `targets`, on the host. The losses' mean is in *value. */
-static float *gradients_by(world *w, const road *r, const up_batch *inputs, const up_batch *targets,
-                           up_gradients **layout, double *value) {
-    up_gradients *g = NULL;
-    up_encoder *encoder = NULL, *whole = NULL, *scout = NULL;
-    up_criterion *criterion = NULL;
-    up_target_set *set = NULL;
-    up_features x;
-    up_batch copy = {0};
-    if (r->static_shapes) ((up_backend_ops *)w->backend->ops)->static_shapes = 1;
-    UP_ASSERT_OK(up_gradients_create(w->model, r->groups, &g));
-    up_encoder_options keep = {.dtype = r->dtype, .gradients = g}, none = {.dtype = r->dtype};
-    UP_ASSERT_OK(up_encoder_create(w->model, &keep, &encoder));
-    UP_ASSERT_OK(up_encoder_create(w->model, &keep, &whole));
-    UP_ASSERT_OK(up_encoder_create(w->model, &none, &scout));
-    UP_ASSERT_OK(up_criterion_create(w->model, g, (up_view){0}, &criterion));
-    UP_ASSERT_OK(up_target_set_create(w->model, 5, 1, &set));
-    UP_ASSERT_OK(up_features_create(w->model, 1, &x));
-    UP_ASSERT_OK(up_batch_begin(&copy, &w->config));
-    UP_ASSERT_OK(up_batch_append(&copy, targets, 0, targets->sequences));
-    UP_ASSERT_OK(up_target_set_fill(set, &copy));
-    up_set_encoders how = {whole, encoder, scout, r->tokens, r->drop_path, 1, 1};
-    *value = 0;
-    for (int u = 0; u < r->uses; u++) {
-        int32_t *labels = malloc((size_t)inputs[u].readouts * sizeof *labels);
-        up_loss_value one;
-        for (int i = 0; i < inputs[u].readouts; i++) labels[i] = (i * 7 + u) % targets->sequences;
-        up_loss loss = {.task = u % 2, .labels = labels, .smoothing = 0.1f, .weight = 1};
-        UP_ASSERT_OK(up_target_set_encode(set, &how));
-        send_inputs(w, r, &inputs[u], encoder, &x, set, criterion, &loss);
-        UP_ASSERT_OK(up_criterion_value(criterion, &one));
-        *value += one.loss / r->uses;
-        free(labels);
-    }
-    int64_t encoded = up_target_set_encoded(set);
-    CU_ASSERT_EQUAL(encoded, up_target_set_tokens(set)); /* once, however many uses */
-    UP_ASSERT_OK(up_target_set_backward(set, &how, NULL, NULL));
-    CU_ASSERT_EQUAL(up_target_set_encoded(set), encoded * (r->tokens < up_target_set_tokens(set) ? 2 : 1));
-    CU_ASSERT_FALSE(up_target_set_owes(set));
-    float *out = download(w, up_gradients_all(g));
-    if (r->static_shapes) ((up_backend_ops *)w->backend->ops)->static_shapes = 0;
-    up_features_free(&x);
-    up_target_set_free(set);
-    up_criterion_free(criterion);
-    up_encoder_free(scout);
-    up_encoder_free(whole);
-    up_encoder_free(encoder);
-    *layout = g;
-    return out;
-}
-
-/* Two roads to the same gradients. */
-static void compare_roads(const char *backend, uint64_t flags, uint64_t seed, const road *a, const road *b,
-                          double bound) {
-    world w = open_world(backend, flags, seed);
-    up_batch inputs[2] = {{0}, {0}}, targets = {0};
-    up_gradients *ga = NULL, *gb = NULL;
-    double va, vb;
-    for (int i = 0; i < 2; i++) random_batch(&w, &inputs[i], 2 + below(&w, 4), UP_SIDE_INPUT, 1);
-    random_batch(&w, &targets, 3 + below(&w, 12), UP_SIDE_TARGET, 0);
-    float *x = gradients_by(&w, a, inputs, &targets, &ga, &va);
-    float *y = gradients_by(&w, b, inputs, &targets, &gb, &vb);
-    double distance = gradient_distance(ga, x, y);
-    if (!(distance <= bound && fabs(va - vb) <= bound * (1 + fabs(vb))))
-        fprintf(stderr,
-                "%s flags %d seed %llu type %d: gradients differ by %.3g, losses %.9g %.9g; bound %.3g\n",
-                backend, (int)flags, (unsigned long long)seed, a->dtype, distance, va, vb, bound);
-    CU_ASSERT(distance <= bound);
-    CU_ASSERT(fabs(va - vb) <= bound * (1 + fabs(vb)));
-    free(x);
-    free(y);
-    up_gradients_free(ga);
-    up_gradients_free(gb);
-    for (int i = 0; i < 2; i++) up_batch_free(&inputs[i]);
-    up_batch_free(&targets);
-    close_world(&w);
-}
-
-/* Weight gradients are f32 sums of terms that are the same on both roads (on `cpu` but for the last bits of
- * products that are cut elsewhere): a few roundings for each of at most a dozen chunks. */
-static double sum_bound(const char *backend, up_dtype dtype) {
-    double unit = dtype == UP_F32 ? 0x1p-24 : dtype == UP_F16 ? 0x1p-11 : 0x1p-8;
-    return strcmp(backend, "ref") ? 64 * unit : 64 * 0x1p-24;
-}
-
-static void chunks_change_nothing(void) {
-    for (int b = 0; b < 2; b++)
-        for (int t = 0; t < 3; t++)
-            for (uint64_t seed = 0; seed < 8; seed++) {
-                road whole = {
-                    .dtype = dtypes[t], .tokens = 100000, .uses = 2, .drop_path = seed & 1 ? 0.4 : 0};
-                road chunks = whole;
-                chunks.tokens = 1 + (int)(seed * 5 % 23);
-                compare_roads(backends[b], seed & 3, up_test_seed() + seed, &chunks, &whole,
-                              sum_bound(backends[b], dtypes[t], seed & 2));
-            }
-}
-
-static void unused_rows_change_nothing(void) {
-    for (int t = 0; t < 3; t++)
-        for (uint64_t seed = 0; seed < 6; seed++) {
-            world probe = open_world("ref", 0, 1);
-            int mine = probe.backend->ops != up_ref_ops();
-            close_world(&probe);
-            const char *backend = mine ? "ref" : "cpu"; /* a table of its own, which the test may change */
-            road dynamic = {.dtype = dtypes[t], .tokens = 20, .uses = 2, .drop_path = 0.3};
-            road fixed = dynamic;
-            fixed.static_shapes = 1;
-            compare_roads(backend, seed & 3, up_test_seed() + seed, &fixed, &dynamic,
-                          sum_bound(backend, dtypes[t], seed & 2));
+/* Target sets in chunks, each encoded a second time on the way back, against whole ones: the same numbers go
+ * through the same operations row by row, and the same draws of drop path; only the order differs in which
+ * the f32 gradients of the parameters are added up. */
+static void chunks_make_the_whole(const char *precision) {
+    const char *whole_more[] = {precision, "model.drop_path=0.3", "set_tokens=1000000",
+                                "optimizer.loss_scale=1"};
+    const char *chunk_more[] = {precision, "model.drop_path=0.3", "set_tokens=9", "optimizer.loss_scale=1"};
+    up_lab whole, chunk;
+    double worst = 0;
+    up_lab_open(&whole, backend_of("ref"), whole_more, 4);
+    up_lab_open(&chunk, backend_of("ref"), chunk_more, 4);
+    disturb(&whole);
+    disturb(&chunk);
+    int64_t n = up_model_params(whole.model)->total;
+    for (size_t i = 0; i < whole.settings.task_count; i++) {
+        float *g[2];
+        up_lab *labs[2] = {&whole, &chunk};
+        double losses[2];
+        for (int k = 0; k < 2; k++) {
+            build_rows(labs[k], &labs[k]->sources[i], six_rows, 3, 40);
+            up_lab_zero(labs[k]);
+            losses[k] = up_lab_gradients(labs[k], 1).loss;
+            g[k] = up_lab_download(labs[k], UP_LAB_GRADIENTS);
         }
+        CU_ASSERT(isfinite(losses[0]) && losses[0] > 0);
+        CU_ASSERT_EQUAL(losses[0], losses[1]);
+        /* 60 chunks at most add to each gradient: a rounding each, of what the parts are in sum */
+        double off = distance(g[0], g[1], n), size = norm(g[0], n);
+        if (!(off <= 60 * 0x1p-24 * size))
+            fprintf(stderr, "%s: off %.2e of %.2e\n", whole.sources[i].task->name, off, size);
+        CU_ASSERT(size > 0 && off <= 60 * 0x1p-24 * size);
+        worst = fmax(worst, off / size);
+        free(g[0]);
+        free(g[1]);
+    }
+    CU_ASSERT(up_stepper_set_tokens(&chunk.stepper) > up_stepper_set_tokens(&whole.stepper));
+    printf("[worst %.1e] ", worst);
+    up_lab_close(&whole);
+    up_lab_close(&chunk);
+}
+
+static void test_chunks_f32(void) {
+    chunks_make_the_whole("precision=f32");
+}
+static void test_chunks_bf16(void) {
+    chunks_make_the_whole("precision=bf16");
+}
+static void test_chunks_f16(void) {
+    chunks_make_the_whole("precision=f16");
+}
+
+/* Equal target texts are no negatives of each other: where all are equal there is nothing to learn. */
+static void test_equal_texts(void) {
+    char data[600];
+    up_lab lab;
+    up_lab_config(); /* makes the folder */
+    snprintf(data, sizeof data, "tasks.%d.data=%s", up_lab_clips() ? 7 : 6,
+             up_lab_text("same.tsv", "text\tword\na cat\tyes\na dog\tyes\na tree\tyes\na house\tYES\n"));
+    const char *more[] = {data};
+    up_lab_open(&lab, backend_of("ref"), more, 1);
+    up_source *s = up_lab_source(&lab, "text_retrieval");
+    build_rows(&lab, s, six_rows, 4, 0);
+    up_loss_value value = up_lab_gradients(&lab, 1);
+    float *g = up_lab_download(&lab, UP_LAB_GRADIENTS);
+    CU_ASSERT(fabs(value.loss) < 1e-6 && value.rows == 4 && value.accuracy == 1);
+    CU_ASSERT(norm(g, up_model_params(lab.model)->total) < 1e-5);
+    free(g);
+    up_lab_close(&lab);
+}
+
+/* A sample as large as the vocabulary is the vocabulary. */
+static void test_sampled_targets(void) {
+    char all[64], few[64];
+    int task = up_lab_clips() ? 2 : 1;
+    snprintf(all, sizeof all, "tasks.%d.sampled_targets=1000000", task);
+    snprintf(few, sizeof few, "tasks.%d.sampled_targets=7", task);
+    const char *more[3] = {"seed=11", all, few};
+    up_loss_value values[3];
+    for (int i = 0; i < 3; i++) {
+        up_lab lab;
+        const char *const overrides[] = {more[i], "model.drop_path=0"}; /* the sets draw for themselves */
+        up_lab_open(&lab, backend_of("ref"), overrides, 2);
+        up_source *s = up_lab_source(&lab, "mlm");
+        disturb(&lab);
+        build_rows(&lab, s, six_rows, 3, 0);
+        int own = lab.work.batch.readouts;
+        values[i] = up_lab_gradients(&lab, 1);
+        int64_t targets = up_target_set_count(s->set);
+        if (i < 2) CU_ASSERT_EQUAL(targets, lab.world.vocabulary_count);
+        if (i == 2) CU_ASSERT(targets > 7 && targets <= 7 + own);
+        CU_ASSERT(values[i].rows > 0 && values[i].loss > 0);
+        up_lab_close(&lab);
+    }
+    CU_ASSERT_EQUAL(values[0].loss, values[1].loss);
+    CU_ASSERT_NOT_EQUAL(values[0].loss, values[2].loss);
+}
+
+static double logit_gradient(up_lab *lab, const up_source *source, float log_scale, double *loss) {
+    float gradient;
+    up_backend *b = lab->backend;
+    int param = up_model_params(lab->model)->temperature[source->temperature];
+    UP_ASSERT_OK(b->ops->upload(b, up_model_weight(lab->model, param), &log_scale));
+    up_model_changed(lab->model);
+    up_lab_zero(lab);
+    build_rows(lab, source, six_rows, 3, 1);
+    *loss = up_lab_gradients(lab, 1).loss;
+    UP_ASSERT_OK(b->ops->download(b, &gradient, up_gradient(lab->stepper.gradients, param)));
+    return gradient;
+}
+
+static void temperature_is_clamped(const char *backend) {
+    up_lab lab;
+    double at, above, below_it, far;
+    up_lab_open(&lab, backend_of(backend), NULL, 0);
+    for (int i = 0; i < 4; i++) up_lab_step(&lab);
+    up_source *s = up_lab_source(&lab, "image_text_retrieval");
+    float limit = (float)log(UP_MAX_LOGIT_SCALE);
+    CU_ASSERT(logit_gradient(&lab, s, limit - 0.01f, &below_it) != 0);
+    logit_gradient(&lab, s, limit, &at);
+    CU_ASSERT_EQUAL(logit_gradient(&lab, s, limit + 0.01f, &above), 0);
+    CU_ASSERT_EQUAL(logit_gradient(&lab, s, 80, &far), 0);
+    CU_ASSERT_EQUAL(above, far);
+    CU_ASSERT(fabs(at - above) <= 1e-5 * fabs(at)); /* exp((float)ln 100) is 100 within 2^-22 */
+    CU_ASSERT(below_it != above);
+    up_lab_close(&lab);
+}
+
+static void test_temperature_clamp(void) {
+    temperature_is_clamped("ref");
+    temperature_is_clamped("cpu");
 }
 
 /* ---- what learns ---- */
 
-static const unsigned table9 = 1u << UP_GROUP_SPE | 1u << UP_GROUP_NORM | 1u << UP_GROUP_PROMPT;
-
-static void frozen_groups_change_no_gradient(void) {
-    for (uint64_t seed = 0; seed < 4; seed++) {
-        world w = open_world("ref", 2, up_test_seed() + seed);
-        up_batch inputs = {0}, targets = {0};
-        up_gradients *all = NULL, *some = NULL;
-        double va, vb;
-        random_batch(&w, &inputs, 4, UP_SIDE_INPUT, 1);
-        random_batch(&w, &targets, 5, UP_SIDE_TARGET, 0);
-        road r = {.tokens = 1000, .uses = 1};
-        float *x = gradients_by(&w, &r, &inputs, &targets, &all, &va);
-        r.groups = table9;
-        float *y = gradients_by(&w, &r, &inputs, &targets, &some, &vb);
-        CU_ASSERT_EQUAL(va, vb);
-        for (int i = 0; i < w.model->params.count; i++) {
-            int64_t n = w.model->params.list[i].rows * w.model->params.list[i].cols;
-            CU_ASSERT_EQUAL(up_learns(some, i), (table9 >> w.model->params.list[i].group) & 1);
-            if (up_learns(some, i))
-                CU_ASSERT_EQUAL(memcmp(x + up_gradients_place(all, i), y + up_gradients_place(some, i),
-                                       (size_t)n * sizeof *x),
-                                0);
-        }
-        free(x);
-        free(y);
-        up_gradients_free(all);
-        up_gradients_free(some);
-        up_batch_free(&inputs);
-        up_batch_free(&targets);
-        close_world(&w);
+/* Steps with the groups of the paper's Table 9: every other weight keeps its bits, and has no moments. */
+static void test_groups_that_learn(void) {
+    static const char *const more[] = {"learn=[spe, norm, prompt, head]", "model.prompts=2",
+                                       "model.prompt_sides=2"};
+    const unsigned groups =
+        1u << UP_GROUP_SPE | 1u << UP_GROUP_NORM | 1u << UP_GROUP_PROMPT | 1u << UP_GROUP_LINEAR_HEAD;
+    up_lab lab;
+    int moved = 0, kept = 0;
+    int64_t wanted[UP_GROUP_COUNT] = {0}, counts[UP_GROUP_COUNT];
+    up_lab_open(&lab, backend_of("ref"), more, 3);
+    const up_params *p = up_model_params(lab.model);
+    float *before = up_lab_download(&lab, UP_LAB_WEIGHTS);
+    for (int i = 0; i < 3; i++) CU_ASSERT(!up_lab_step(&lab).skipped);
+    float *after = up_lab_download(&lab, UP_LAB_WEIGHTS);
+    for (int i = 0; i < p->count; i++) {
+        const up_param *q = &p->list[i];
+        int64_t n = q->rows * q->cols;
+        int same = !memcmp(before + q->offset, after + q->offset, (size_t)n * sizeof *after);
+        int learns = (groups >> q->group & 1) != 0;
+        CU_ASSERT_EQUAL(up_learns(lab.stepper.gradients, i), learns);
+        for (int order = 1; order <= 2; order++)
+            CU_ASSERT_EQUAL(up_view_present(up_optimizer_moment(lab.stepper.optimizer, order, i)), learns);
+        if (learns) wanted[q->group] += n;
+        moved += learns && !same;
+        kept += !learns && same;
+        CU_ASSERT(learns || same);
     }
+    CU_ASSERT(moved >= 1 + 2 * 2 * 2 + 2 && kept > 10); /* <SPE>, norms of 2 layers, their prompts */
+    up_optimizer_count(lab.stepper.optimizer, counts);
+    for (int g = 0; g < UP_GROUP_COUNT; g++) CU_ASSERT_EQUAL(counts[g], wanted[g]);
+    free(before);
+    free(after);
+    up_lab_close(&lab);
+    static const char *const nothing[] = {"learn=[head]"}; /* which this model does not have */
+    up_lab_config();
+    up_settings settings;
+    up_stepper stepper;
+    up_backend *b = backend_of("ref");
+    up_config config;
+    up_model *model;
+    up_comm *comm;
+    UP_ASSERT_OK(up_settings_read(up_lab_config(), nothing, 1, &settings));
+    UP_ASSERT_OK(up_settings_model(&settings, &config));
+    UP_ASSERT_OK(up_model_create(b, &config, 1, &model));
+    UP_ASSERT_OK(up_comm_none(&comm));
+    CU_ASSERT_EQUAL(up_stepper_open(&settings, model, comm, &stepper), UP_ERR_ARGUMENT);
+    CU_ASSERT_PTR_NOT_NULL(strstr(up_last_error(), "learn"));
+    up_comm_free(comm);
+    up_model_destroy(model);
+    up_backend_free(b);
+    up_settings_free(&settings);
 }
 
-typedef struct buckets {
-    int seen[16], count;
-} buckets;
+static void test_two_runs_on_one_backend(void) {
+    static const char *const other[] = {"seed=12", "set_tokens=20"};
+    up_lab alone, a, b;
+    up_lab_open(&alone, backend_of("cpu"), NULL, 0);
+    up_lab_open(&a, backend_of("cpu"), NULL, 0);
+    up_lab_open(&b, a.backend, other, 2);
+    b.shared = 1;
+    for (int i = 0; i < 4; i++) {
+        up_lab_step(&alone);
+        up_lab_step(&a);
+        up_lab_step(&b);
+    }
+    state want = state_of(&alone);
+    CU_ASSERT(same_state(&a, &want));
+    CU_ASSERT(!same_state(&b, &want));
+    state_free(&want);
+    up_lab_close(&alone);
+    up_lab_close(&b);
+    up_lab_close(&a);
+}
 
-static up_status note_bucket(void *context, int bucket) {
-    buckets *b = context;
-    b->seen[b->count++] = bucket;
+/* ---- buckets and communicators ---- */
+
+/* A communicator that writes down what it is given; of two ranks that have the same gradients where `twice`.
+ */
+typedef struct recorder {
+    up_comm comm;
+    up_comm_ops ops;
+    up_lab *lab;
+    int next; /* the lowest bucket that may come now */
+    int calls, wrong, waits;
+    float *seen; /* what each bucket held when it came */
+} recorder;
+
+static up_status record(up_comm *comm, up_backend *backend, up_view gradients) {
+    recorder *r = comm->state;
+    const up_gradients *all = r->lab->stepper.gradients;
+    int bucket = r->next;
+    while (bucket < up_gradients_buckets(all) && !up_gradients_bucket(all, bucket).cols) bucket++;
+    up_view wanted = up_gradients_bucket(all, bucket < up_gradients_buckets(all) ? bucket : 0);
+    r->wrong += bucket == up_gradients_buckets(all) || wanted.offset != gradients.offset ||
+                wanted.cols != gradients.cols;
+    r->next = bucket + 1;
+    r->calls++;
+    float *values = r->seen + (gradients.offset - up_gradients_all(all).offset);
+    UP_TRY(backend->ops->download(backend, values, gradients));
+    if (comm->ranks == 1) return UP_OK;
+    for (int64_t i = 0; i < gradients.cols; i++) values[i] *= 2;
+    return backend->ops->upload(backend, gradients, values);
+}
+
+static up_status count_wait(up_comm *comm) {
+    recorder *r = comm->state;
+    r->waits++;
     return UP_OK;
 }
 
-/* The way back ends at the lowest layer where something learns, and still reports every bucket in order. */
-static void backward_ends_where_nothing_learns(void) {
-    static const struct {
-        unsigned groups;
-        int lowest;
-    } cases[] = {{1u << UP_GROUP_TEMPERATURE, 3},
-                 {1u << UP_GROUP_PROMPT, 0},
-                 {1u << UP_GROUP_ENCODER, 0},
-                 {1u << UP_GROUP_EMBEDDING, -1},
-                 {0, -1}};
-    world w = open_world("ref", 2, 3);
-    up_batch inputs = {0};
-    random_batch(&w, &inputs, 3, UP_SIDE_INPUT, 0);
-    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        up_gradients *g = NULL;
-        up_encoder *e = NULL;
-        up_features x;
-        buckets b = {.count = 0};
-        UP_ASSERT_OK(up_gradients_create(w.model, cases[i].groups, &g));
-        CU_ASSERT_EQUAL(up_gradients_lowest(g), cases[i].lowest);
-        UP_ASSERT_OK(up_encoder_create(w.model, &(up_encoder_options){.gradients = g}, &e));
-        UP_ASSERT_OK(up_features_create(w.model, 1, &x));
-        UP_ASSERT_OK(up_features_resize(&x, inputs.readouts));
-        UP_ASSERT_OK(up_encoder_stage(e, &inputs, NULL));
-        UP_ASSERT_OK(up_encoder_forward(e, x.raw));
-        UP_ASSERT_OK(w.backend->ops->fill(w.backend, x.dunit, 0.5));
-        UP_ASSERT_OK(up_encoder_backward(e, x.dunit, note_bucket, &b));
-        CU_ASSERT_EQUAL(b.count, up_gradients_buckets(g));
-        for (int k = 0; k < b.count; k++) CU_ASSERT_EQUAL(b.seen[k], k);
-        up_features_free(&x);
-        up_encoder_free(e);
-        up_gradients_free(g);
-    }
-    up_batch_free(&inputs);
-    close_world(&w);
+static void keep(up_comm *comm) {
+    (void)comm;
 }
 
-/* ---- losses ---- */
+static void recorder_open(recorder *r, up_lab *lab, int ranks) {
+    *r = (recorder){.lab = lab, .ops = *lab->comm->ops};
+    r->ops.allreduce = record;
+    r->ops.wait = count_wait;
+    r->ops.destroy = keep;
+    r->comm = (up_comm){.ops = &r->ops, .ranks = ranks, .state = r};
+    r->seen = calloc((size_t)up_gradients_all(lab->stepper.gradients).cols, sizeof *r->seen);
+    up_comm_free(lab->comm);
+    lab->comm = lab->stepper.comm = &r->comm;
+}
 
-typedef struct truth {
-    int32_t labels[64];
-    float shares[64], soft[40 * 3000], bias[3000];
-    int32_t group_x[40], group_y[3000];
-} truth;
-
-/* Logits, losses and the gradient of the logits as the formulas of loss.h say, in double. Returns the sum of
- * the losses. */
-static double brute_force(const up_loss *l, const double *z, int q, int v, double *dz, int *counted) {
-    int k = l->choices ? l->choices : 1;
-    double total = 0;
-    *counted = 0;
-    for (int i = 0; i < q; i++) {
-        const double *row = z + (size_t)i * (size_t)v;
-        double *out = dz + (size_t)i * (size_t)v, sum = 0, count = 0;
-        for (int j = 0; j < v; j++) out[j] = 0;
-        if (l->labels && l->labels[i * k] < 0) continue;
-        *counted += 1;
-        double *share = calloc((size_t)v, sizeof *share);
-        for (int j = 0; j < v && l->soft; j++) share[j] = (double)l->soft[(size_t)i * (size_t)v + (size_t)j];
-        for (int c = 0; c < k && l->labels; c++)
-            share[l->labels[i * k + c]] += l->shares ? (double)l->shares[i * k + c] : 1;
-        for (int j = 0; j < v; j++) {
-            int is_true = 0;
-            for (int c = 0; c < k && l->labels; c++) is_true |= l->labels[i * k + c] == j;
-            int counts = !(l->group_x && l->group_x[i] >= 0 && l->group_x[i] == l->group_y[j] && !is_true);
-            out[j] = counts;
-            count += counts;
-            sum += counts ? exp(row[j]) : 0;
+static void buckets_are_complete(const char *const *more, size_t count) {
+    up_lab lab;
+    recorder r;
+    up_lab_open(&lab, backend_of("ref"), more, count);
+    recorder_open(&r, &lab, 1);
+    up_view all = up_gradients_all(lab.stepper.gradients);
+    float *now = calloc((size_t)all.cols, sizeof *now);
+    for (int step = 0; step < 3; step++) {
+        r.next = r.calls = r.waits = 0;
+        up_stepper_begin(&lab.stepper, step);
+        for (int i = 0; i < 2; i++) {
+            up_lab_build(&lab, 2 * step + i);
+            up_lab_iterate(&lab, 0.5);
+            CU_ASSERT_EQUAL(r.calls, 0); /* nothing is final before the last pass of the step */
         }
-        double lse = log(sum);
-        for (int j = 0; j < v; j++) {
-            double e = (double)l->smoothing, right = out[j] != 0 ? (1 - e) * share[j] + e / count : 0;
-            total += right != 0 ? right * (lse - row[j]) : 0;
-            out[j] = out[j] != 0 ? exp(row[j] - lse) - right : 0;
+        UP_ASSERT_OK(up_stepper_gather(&lab.stepper));
+        int buckets = 0;
+        for (int b = 0; b < up_gradients_buckets(lab.stepper.gradients); b++)
+            buckets += up_gradients_bucket(lab.stepper.gradients, b).cols > 0;
+        CU_ASSERT(r.calls == buckets && r.wrong == 0 && r.waits == 1);
+        UP_ASSERT_OK(lab.backend->ops->download(lab.backend, now, all));
+        CU_ASSERT(!memcmp(now, r.seen, (size_t)all.cols * sizeof *now)); /* nothing came after the report */
+        UP_ASSERT_OK(up_optimizer_step(lab.stepper.optimizer, 1e-3));
+    }
+    free(now);
+    free(r.seen);
+    up_lab_close(&lab);
+}
+
+static void test_buckets(void) {
+    static const char *const chunked[] = {"set_tokens=9"}, *const frozen[] = {"learn=[spe, norm]"},
+                             *const deep[] = {"learn=[temperature, output]"};
+    buckets_are_complete(NULL, 0);
+    buckets_are_complete(chunked, 1);
+    buckets_are_complete(frozen, 1);
+    buckets_are_complete(deep, 1);
+}
+
+/* Two ranks of the same samples are one rank: halves and doubles are exact. */
+static void test_two_ranks(void) {
+    up_lab one, two;
+    recorder r;
+    up_lab_open(&one, backend_of("ref"), NULL, 0);
+    up_lab_open(&two, backend_of("ref"), NULL, 0);
+    recorder_open(&r, &two, 2);
+    for (int i = 0; i < 3; i++) {
+        r.next = 0;
+        up_step_value a = up_lab_step(&one), b = up_lab_step(&two);
+        CU_ASSERT(a.gradient_norm > 0 && a.gradient_norm == b.gradient_norm);
+        CU_ASSERT(one.losses[0] == two.losses[0] && one.losses[1] == two.losses[1]);
+    }
+    state want = state_of(&one);
+    CU_ASSERT(same_state(&two, &want));
+    state_free(&want);
+    free(r.seen);
+    up_lab_close(&one);
+    up_lab_close(&two);
+}
+
+/* ---- the loss scale ---- */
+
+/* Halved at each overflow down to the floor, doubled after three good steps. */
+static void scale_moves(const char *floor_text, double floor, int *skipped, int *doubled) {
+    const char *more[] = {"precision=f16", "optimizer.loss_scale=1099511627776", "optimizer.scale_steps=3",
+                          floor_text, "steps=60"};
+    up_lab lab;
+    double scale = 0x1p40;
+    int good = 0;
+    *skipped = *doubled = 0;
+    up_lab_open(&lab, backend_of("ref"), more, 5);
+    for (int i = 0; i < 40; i++) {
+        state before = state_of(&lab);
+        up_step_value value = up_lab_step(&lab);
+        good = value.skipped ? 0 : good + 1;
+        if (value.skipped) {
+            CU_ASSERT(same_state(&lab, &before));
+            scale = fmax(scale / 2, floor);
+            ++*skipped;
         }
-        free(share);
-    }
-    return total;
-}
-
-static void random_truth(world *w, truth *t, up_loss *l, int q, int v) {
-    int kind = below(w, 4); /* labels, pairs, probabilities, groups */
-    *l = (up_loss){.task = below(w, w->config.tasks), .weight = 0.7f, .smoothing = below(w, 2) ? 0.1f : 0};
-    l->choices = kind == 1 ? 2 : 1;
-    for (int i = 0; i < q * l->choices; i++) {
-        t->labels[i] = below(w, v);
-        t->shares[i] = i % 2 ? 0.25f : 0.75f;
-    }
-    if (kind != 2 && below(w, 2)) t->labels[0] = -1;
-    for (int i = 0; i < q && kind == 2; i++) {
-        double sum = 0;
-        for (int j = 0; j < v; j++) sum += (double)(t->soft[i * v + j] = (float)up_rng_uniform(&w->rng));
-        for (int j = 0; j < v; j++) t->soft[i * v + j] = (float)((double)t->soft[i * v + j] / sum);
-    }
-    for (int i = 0; i < q; i++) t->group_x[i] = below(w, 6) - 1;
-    for (int j = 0; j < v; j++) t->group_y[j] = below(w, 6) - 1;
-    for (int j = 0; j < v; j++) t->bias[j] = (float)up_rng_uniform(&w->rng);
-    if (kind == 2)
-        l->soft = t->soft;
-    else
-        l->labels = t->labels;
-    if (kind == 1) l->shares = t->shares;
-    if (kind == 3) l->group_x = t->group_x;
-    if (kind == 3) l->group_y = t->group_y;
-    if (below(w, 2)) l->bias = t->bias;
-}
-
-static void fill_features(world *w, up_features *f, int rows) {
-    float *x = malloc((size_t)rows * (size_t)w->config.width * sizeof *x);
-    UP_ASSERT_OK(up_features_create(w->model, 1, f));
-    UP_ASSERT_OK(up_features_resize(f, rows));
-    for (int i = 0; i < rows * w->config.width; i++) x[i] = (float)up_rng_normal(&w->rng);
-    UP_ASSERT_OK(w->backend->ops->upload(w->backend, f->raw, x));
-    UP_ASSERT_OK(up_features_normalize(f));
-    free(x);
-}
-
-/* Relative distance, in the norm, of n floats from doubles. */
-static double apart(const float *a, const double *b, int64_t n) {
-    double square = 0, size = 0;
-    for (int64_t i = 0; i < n; i++) {
-        square += pow((double)a[i] - b[i], 2);
-        size += b[i] * b[i];
-    }
-    return isfinite(square) ? sqrt(square) / (sqrt(size) + 0.01) : INFINITY; /* a single target: all is 0 */
-}
-
-/* A loss by tiles against the formula over all logits at once; 3,000 targets are three tiles. */
-static void compare_with_stored_logits(const char *backend, int q, int v, uint64_t seed) {
-    world w = open_world(backend, 0, seed);
-    truth *t = calloc(1, sizeof *t);
-    up_loss l;
-    up_gradients *g = NULL;
-    up_criterion *c = NULL;
-    up_features x, y;
-    up_loss_value value;
-    int d = w.config.width, counted;
-    random_truth(&w, t, &l, q, v);
-    UP_ASSERT_OK(up_gradients_create(w.model, 0, &g));
-    UP_ASSERT_OK(up_criterion_create(w.model, g, (up_view){0}, &c));
-    fill_features(&w, &x, q);
-    fill_features(&w, &y, v);
-    UP_ASSERT_OK(up_criterion_compare(c, &x, &y, &l));
-    UP_ASSERT_OK(up_criterion_value(c, &value));
-    float *ux = download(&w, x.unit), *uy = download(&w, y.unit), *dx = download(&w, x.dunit);
-    float *dy = download(&w, y.dunit);
-    float log_scale, dlog_scale;
-    int temperature = w.model->params.temperature[l.task];
-    UP_ASSERT_OK(w.backend->ops->download(w.backend, &log_scale, up_model_weight(w.model, temperature)));
-    UP_ASSERT_OK(w.backend->ops->download(w.backend, &dlog_scale, up_gradient(g, temperature)));
-    double scale = exp((double)log_scale), slope = 0;
-    double *z = calloc((size_t)(q * v), sizeof *z), *dz = calloc((size_t)(q * v), sizeof *dz);
-    double *want_x = calloc((size_t)(q * d), sizeof *want_x),
-           *want_y = calloc((size_t)(v * d), sizeof *want_y);
-    for (int i = 0; i < q; i++)
-        for (int j = 0; j < v; j++) {
-            double cosine = 0;
-            for (int k = 0; k < d; k++) cosine += (double)ux[i * d + k] * (double)uy[j * d + k];
-            z[i * v + j] = scale * cosine + (l.bias ? (double)l.bias[j] : 0);
+        if (good == 3) {
+            scale *= 2;
+            good = 0;
+            ++*doubled;
         }
-    double loss = brute_force(&l, z, q, v, dz, &counted), rows = counted ? counted : 1;
-    for (int i = 0; i < q; i++)
-        for (int j = 0; j < v; j++) {
-            double to = dz[i * v + j] * (double)l.weight / rows;
-            for (int k = 0; k < d; k++) {
-                want_x[i * d + k] += scale * to * (double)uy[j * d + k];
-                want_y[j * d + k] += scale * to * (double)ux[i * d + k];
-            }
-            slope += to * (z[i * v + j] - (l.bias ? (double)l.bias[j] : 0));
-        }
-    CU_ASSERT_EQUAL(value.rows, counted);
-    CU_ASSERT(fabs(value.loss - (double)l.weight * loss / rows) <= 1e-5 * (1 + fabs(value.loss)));
-    CU_ASSERT(apart(dx, want_x, q * d) <= 1e-5);
-    CU_ASSERT(apart(dy, want_y, v * d) <= 1e-5);
-    CU_ASSERT(fabs((double)dlog_scale - slope) <= 1e-4 * (fabs(slope) + 0.01));
-    free(z);
-    free(dz);
-    free(want_x);
-    free(want_y);
-    free(ux);
-    free(uy);
-    free(dx);
-    free(dy);
-    up_features_free(&x);
-    up_features_free(&y);
-    up_criterion_free(c);
-    up_gradients_free(g);
-    free(t);
-    close_world(&w);
-}
-
-static void tiles_are_stored_logits(void) {
-    static const int targets[] = {1, 2, 17, 1023, 1024, 1025, 3000};
-    for (int b = 0; b < 2; b++)
-        for (uint64_t seed = 0; seed < 28; seed++)
-            compare_with_stored_logits(backends[b], 1 + (int)(seed * 5 % 23), targets[seed % 7],
-                                       up_test_seed() + seed);
-}
-
-/* ---- batches that do not fit, and calls in the wrong order ---- */
-
-static void another_models_batch_is_refused(void) {
-    world w = open_world("ref", 0, 1);
-    up_config base;
-    up_batch b = {0};
-    up_encoder *e = NULL;
-    int32_t id = 50000;
-    UP_ASSERT_OK(up_config_preset("base", &base));
-    UP_ASSERT_OK(up_encoder_create(w.model, NULL, &e));
-    UP_ASSERT_OK(up_batch_begin(&b, &base));
-    UP_ASSERT_OK(up_batch_open(&b, UP_SIDE_INPUT, 1));
-    uint8_t *pixels = calloc(224 * 224, 3);
-    UP_ASSERT_OK(up_batch_image(&b, pixels, up_config_cells(&base)));
-    UP_ASSERT_OK(up_batch_close(&b));
-    CU_ASSERT_EQUAL(up_encoder_stage(e, &b, NULL), UP_ERR_ARGUMENT);
-    CU_ASSERT_EQUAL(up_encoder_forward(e, (up_view){0}), UP_ERR_ARGUMENT); /* nothing staged */
-    UP_ASSERT_OK(up_batch_begin(&b, &w.config));
-    UP_ASSERT_OK(up_batch_open(&b, UP_SIDE_INPUT, 1));
-    UP_ASSERT_OK(up_batch_text(&b, &id, 1, 0, NULL));
-    UP_ASSERT_OK(up_batch_close(&b));
-    CU_ASSERT_EQUAL(up_encoder_stage(e, &b, NULL), UP_ERR_ARGUMENT);
-    CU_ASSERT_EQUAL(up_encoder_backward(e, (up_view){0}, NULL, NULL), UP_ERR_ARGUMENT);
-    free(pixels);
-    up_encoder_free(e);
-    up_batch_free(&b);
-    close_world(&w);
-}
-
-/* Whatever is written into a batch, it is refused or computed inside its tensors (the sanitizers watch). */
-static void broken_batches_do_no_harm(void) {
-    world w = open_world("ref", 1, 1);
-    up_encoder *e = NULL;
-    up_features x;
-    int refused = 0;
-    UP_ASSERT_OK(up_encoder_create(w.model, NULL, &e));
-    UP_ASSERT_OK(up_features_create(w.model, 0, &x));
-    for (int round = 0; round < 600; round++) {
-        up_batch b = {0};
-        random_batch(&w, &b, 1 + below(&w, 3), UP_SIDE_INPUT, 1);
-        int32_t *arrays[] = {b.sequence,    b.text_id,     b.text_position, b.text_row,
-                             b.image.cell,  b.image.frame, b.image.row,     b.video.cell,
-                             b.video.frame, b.video.row,   b.readout_row};
-        int sizes[] = {b.sequences * UP_SEQ_FIELDS,
-                       b.text_count,
-                       b.text_count,
-                       b.text_count,
-                       b.image.count,
-                       b.image.count,
-                       b.image.count,
-                       b.video.count,
-                       b.video.count,
-                       b.video.count,
-                       b.readouts};
-        int which = below(&w, 11);
-        static const int32_t values[] = {-3, -2, -1, 0, 1, 2, 7, 100, INT32_MAX, INT32_MIN};
-        if (sizes[which]) arrays[which][below(&w, sizes[which])] = values[below(&w, 10)];
-        UP_ASSERT_OK(up_features_resize(&x, b.readouts));
-        up_status status = up_encoder_stage(e, &b, NULL);
-        if (status == UP_OK) UP_ASSERT_OK(up_encoder_forward(e, x.raw));
-        refused += status != UP_OK;
-        up_batch_free(&b);
+        CU_ASSERT(value.skipped || (isfinite(value.gradient_norm) && value.gradient_norm < 1e4));
+        CU_ASSERT_EQUAL(value.loss_scale, scale);
+        state_free(&before);
     }
-    CU_ASSERT(refused > 200);
-    up_features_free(&x);
-    up_encoder_free(e);
-    close_world(&w);
+    up_lab_close(&lab);
 }
 
-/* ---- places, overlays, prepared weights ---- */
-
-static void batches_of_one_size_have_one_place(void) {
-    CU_ASSERT_EQUAL(up_ladder(1), 8);
-    CU_ASSERT_EQUAL(up_ladder(9), 10);
-    CU_ASSERT_EQUAL(up_ladder(17), 20);
-    for (int n = 1; n < 100000; n += 1 + n / 50) {
-        CU_ASSERT(up_ladder(n) >= n && (n < 8 || up_ladder(n) <= n + n / 4 + 1));
-        CU_ASSERT_EQUAL(up_ladder(up_ladder(n)), up_ladder(n));
-    }
-    world w = open_world("ref", 0, 1);
-    up_gradients *g = NULL;
-    up_encoder *e = NULL;
-    up_features x;
-    int64_t place = -1;
-    UP_ASSERT_OK(up_gradients_create(w.model, 0, &g));
-    UP_ASSERT_OK(up_encoder_create(w.model, &(up_encoder_options){.gradients = g}, &e));
-    UP_ASSERT_OK(up_features_create(w.model, 1, &x));
-    for (int words = 5; words <= 7; words++) { /* 12 sequences of 6 to 8 tokens, .., all up to 96 */
-        up_batch b = {0};
-        int32_t ids[7] = {1, 2, 3, 4, 5, 6, 7};
-        UP_ASSERT_OK(up_batch_begin(&b, &w.config));
-        for (int i = 0; i < 12; i++) {
-            UP_ASSERT_OK(up_batch_open(&b, UP_SIDE_INPUT, 1));
-            UP_ASSERT_OK(up_batch_text(&b, ids, i < 4 ? words : 7, 0, NULL));
-            UP_ASSERT_OK(up_batch_close(&b));
-        }
-        UP_ASSERT_OK(up_features_resize(&x, b.readouts));
-        UP_ASSERT_OK(up_encoder_stage(e, &b, NULL));
-        UP_ASSERT_OK(up_encoder_forward(e, x.raw));
-        if (place >= 0) CU_ASSERT_EQUAL(up_encoder_view(e, UP_ENCODER_LAYER, 2).offset, place);
-        place = up_encoder_view(e, UP_ENCODER_LAYER, 2).offset;
-        up_batch_free(&b);
-    }
-    up_features_free(&x);
-    up_encoder_free(e);
-    up_gradients_free(g);
-    close_world(&w);
-}
-
-static float *encode(world *w, up_model *model, const up_batch *b) {
-    up_encoder *e = NULL;
-    up_features x;
-    float *out = malloc((size_t)b->readouts * (size_t)w->config.width * sizeof *out);
-    UP_ASSERT_OK(up_encoder_create(model, NULL, &e));
-    UP_ASSERT_OK(up_features_create(model, 0, &x));
-    UP_ASSERT_OK(up_features_resize(&x, b->readouts));
-    UP_ASSERT_OK(up_encoder_stage(e, b, NULL));
-    UP_ASSERT_OK(up_encoder_forward(e, x.raw));
-    UP_ASSERT_OK(up_features_normalize(&x));
-    UP_ASSERT_OK(up_features_read(&x, out));
-    up_features_free(&x);
-    up_encoder_free(e);
-    return out;
-}
-
-/* Training an overlay leaves the base and its neighbour alone; without prompts it begins as the base. */
-static void overlays_share_one_base(void) {
-    world w = open_world("ref", 0, 2);
-    up_model *plain = NULL, *tuned = NULL;
-    up_gradients *g = NULL;
-    up_optimizer *o = NULL;
-    up_batch b = {0};
-    int64_t counts[UP_GROUP_COUNT];
-    random_batch(&w, &b, 3, UP_SIDE_INPUT, 1);
-    size_t bytes = (size_t)b.readouts * (size_t)w.config.width * sizeof(float);
-    UP_ASSERT_OK(up_overlay_create(w.model, 0, 2, 0, 1, &plain));
-    UP_ASSERT_OK(up_overlay_create(w.model, 4, 2, 5, 1, &tuned));
-    CU_ASSERT_EQUAL(up_model_config(tuned)->prompts, 4);
-    CU_ASSERT_EQUAL(up_model_config(w.model)->prompts, 0);
-    float *base = encode(&w, w.model, &b), *same = encode(&w, plain, &b), *before = encode(&w, tuned, &b);
-    CU_ASSERT_EQUAL(memcmp(base, same, bytes), 0);
-    CU_ASSERT_NOT_EQUAL(memcmp(base, before, bytes), 0);
-    UP_ASSERT_OK(up_gradients_create(tuned, 0, &g));
-    up_adamw adamw = {.beta1 = 0.9, .beta2 = 0.99, .eps = 1e-8};
-    UP_ASSERT_OK(up_optimizer_create(g, &adamw, &o));
-    UP_ASSERT_OK(w.backend->ops->fill(w.backend, up_gradients_all(g), 1));
-    uint64_t version = up_model_version(tuned);
-    UP_ASSERT_OK(up_optimizer_step(o, 0.1));
-    CU_ASSERT(up_model_version(tuned) > version);
-    up_optimizer_count(o, counts);
-    CU_ASSERT_EQUAL(counts[UP_GROUP_SPE], 32);
-    CU_ASSERT_EQUAL(counts[UP_GROUP_PROMPT], 3 * 2 * 4 * 32);
-    CU_ASSERT_EQUAL(counts[UP_GROUP_ENCODER] + counts[UP_GROUP_EMBEDDING], 0);
-    float *base_after = encode(&w, w.model, &b), *same_after = encode(&w, plain, &b),
-          *after = encode(&w, tuned, &b);
-    CU_ASSERT_EQUAL(memcmp(base, base_after, bytes), 0);
-    CU_ASSERT_EQUAL(memcmp(same, same_after, bytes), 0);
-    CU_ASSERT_NOT_EQUAL(memcmp(before, after, bytes), 0);
-    float *all[] = {base, same, before, base_after, same_after, after};
-    for (int i = 0; i < 6; i++) free(all[i]);
-    up_optimizer_free(o);
-    up_gradients_free(g);
-    up_model_destroy(tuned);
-    up_model_destroy(plain);
-    up_batch_free(&b);
-    close_world(&w);
-}
-
-/* A backend that packs: its prepared form is the weight's bytes; it counts how often it makes them. */
-static int prepared_made;
-static size_t copy_size(up_backend *b, const up_op_dims *dims, int backward) {
-    (void)b;
-    (void)backward;
-    return (size_t)(dims->in * dims->out) * sizeof(float);
-}
-static up_status copy_prepare(up_backend *b, const up_prepare_args *a) {
-    up_view to =
-        up_view_at(a->prepared.buffer, UP_F32, a->prepared.offset / 4, a->weight.rows, a->weight.cols);
-    prepared_made++;
-    return b->ops->copy(b, to, a->weight);
-}
-static up_status linear_prepared(up_backend *b, const up_linear_args *a) {
-    up_linear_args plain = *a;
-    if (up_view_present(a->prepared))
-        plain.weight =
-            up_view_at(a->prepared.buffer, UP_F32, a->prepared.offset / 4, a->weight.rows, a->weight.cols);
-    return up_ref_ops()->linear(b, &plain);
-}
-
-static void prepared_weights_follow_the_weights(void) {
-    world w = open_world("ref", 0, 2);
-    up_backend_ops table = *w.backend->ops;
-    const up_backend_ops *own = w.backend->ops;
-    up_batch b = {0};
-    random_batch(&w, &b, 3, UP_SIDE_INPUT, 1);
-    size_t bytes = (size_t)b.readouts * (size_t)w.config.width * sizeof(float);
-    float *want = encode(&w, w.model, &b);
-    table.prepared_size = copy_size;
-    table.prepare = copy_prepare;
-    table.linear = linear_prepared;
-    w.backend->ops = &table;
-    float *got = encode(&w, w.model, &b), *again = encode(&w, w.model, &b);
-    int made = prepared_made;
-    CU_ASSERT_EQUAL(made, 3 * 6); /* qkv whole and in two parts, out, up, down of each layer; once */
-    CU_ASSERT_EQUAL(up_model_prepared_bytes(w.model), 3 * 4 * (size_t)(6 * 32 * 32 + 32 * 32 + 2 * 32 * 48));
-    CU_ASSERT_EQUAL(memcmp(want, got, bytes), 0);
-    CU_ASSERT_EQUAL(memcmp(want, again, bytes), 0);
-    up_view up = up_model_weight(w.model, w.model->params.layers[1].up_weight);
-    UP_ASSERT_OK(w.backend->ops->fill(w.backend, up, 0.25));
-    up_model_changed(w.model);
-    float *changed = encode(&w, w.model, &b);
-    CU_ASSERT_EQUAL(prepared_made, 2 * made);
-    w.backend->ops = own;
-    float *plain = encode(&w, w.model, &b);
-    CU_ASSERT_EQUAL(memcmp(changed, plain, bytes), 0);
-    CU_ASSERT_NOT_EQUAL(memcmp(changed, want, bytes), 0);
-    float *all[] = {want, got, again, changed, plain};
-    for (int i = 0; i < 5; i++) free(all[i]);
-    up_batch_free(&b);
-    close_world(&w);
-}
-
-static void other_tables_are_refused(void) {
-    world w = open_world("ref", 0, 2);
-    up_backend_ops table = *w.backend->ops;
-    up_backend other = {&table, w.backend->state};
-    up_model *m = NULL;
-    table.version++;
-    CU_ASSERT_EQUAL(up_model_create(&other, &w.config, 1, &m), UP_ERR_UNSUPPORTED);
-    table.version--;
-    table.size -= 8;
-    CU_ASSERT_EQUAL(up_model_create(&other, &w.config, 1, &m), UP_ERR_UNSUPPORTED);
-    CU_ASSERT_PTR_NULL(m);
-    close_world(&w);
-}
-
-/* ---- stale sets ---- */
-
-static void a_set_is_encoded_once_for_each_state_of_the_weights(void) {
-    world w = open_world("ref", 0, 2);
-    up_encoder *e = NULL;
-    up_target_set *s = NULL;
-    int32_t ids[] = {3, 4, 9};
-    UP_ASSERT_OK(up_encoder_create(w.model, NULL, &e));
-    UP_ASSERT_OK(up_target_set_create(w.model, 1, 0, &s));
-    up_set_encoders how = {.scout = e, .tokens = 4};
-    CU_ASSERT_EQUAL(up_target_set_encode(s, &how), UP_ERR_ARGUMENT); /* empty */
-    UP_ASSERT_OK(up_target_set_fill_words(s, ids, 3, 10));
-    for (int i = 0; i < 3; i++) UP_ASSERT_OK(up_target_set_encode(s, &how));
-    CU_ASSERT_EQUAL(up_target_set_encoded(s), 9);
-    CU_ASSERT_EQUAL(up_encoder_tokens(e), 9);
-    up_model_changed(w.model);
-    UP_ASSERT_OK(up_target_set_encode(s, &how));
-    CU_ASSERT_EQUAL(up_target_set_encoded(s), 18);
-    CU_ASSERT_EQUAL(up_target_set_backward(s, &how, NULL, NULL),
-                    UP_ERR_ARGUMENT); /* made without gradients */
-    up_target_set_free(s);
-    up_encoder_free(e);
-    close_world(&w);
+static void test_loss_scale(void) {
+    int skipped, doubled;
+    scale_moves("optimizer.min_scale=2048", 2048, &skipped, &doubled);
+    printf("[%d skipped, %d times doubled] ", skipped, doubled);
+    CU_ASSERT(skipped > 5 && doubled > 1);
+    scale_moves("optimizer.min_scale=68719476736", 0x1p36, &skipped, &doubled);
+    CU_ASSERT(skipped == 40 && doubled == 0);
+    /* what the settings say of a scale, by precision */
+    up_settings s = {.optimizer = {.scale_steps = 200, .min_scale = 2048}};
+    up_adamw a = up_settings_adamw(&s);
+    CU_ASSERT(a.loss_scale == 0 && a.good_steps == 0);
+    s.precision = 1;
+    CU_ASSERT_EQUAL(up_settings_dtype(&s), UP_BF16);
+    a = up_settings_adamw(&s);
+    CU_ASSERT(a.loss_scale == 0 && a.good_steps == 0);
+    s.precision = 2;
+    CU_ASSERT_EQUAL(up_settings_dtype(&s), UP_F16);
+    a = up_settings_adamw(&s);
+    CU_ASSERT(a.loss_scale == 65536 && a.good_steps == 200 && a.min_scale == 2048);
 }
 
 const up_test up_tests[] = {
-    {"chunks change nothing", chunks_change_nothing},
-    {"unused rows change nothing", unused_rows_change_nothing},
-    {"frozen groups change no gradient", frozen_groups_change_no_gradient},
-    {"the way back ends where nothing learns", backward_ends_where_nothing_learns},
-    {"tiles are stored logits", tiles_are_stored_logits},
-    {"another model's batch is refused", another_models_batch_is_refused},
-    {"broken batches do no harm", broken_batches_do_no_harm},
-    {"batches of one size have one place", batches_of_one_size_have_one_place},
-    {"overlays share one base", overlays_share_one_base},
-    {"prepared weights follow the weights", prepared_weights_follow_the_weights},
-    {"other tables are refused", other_tables_are_refused},
-    {"a set is encoded once for each state of the weights",
-     a_set_is_encoded_once_for_each_state_of_the_weights},
+    {"gradient is the slope", test_gradient_is_the_slope},
+    {"halves make the whole", test_halves_make_the_whole},
+    {"temperature clamp", test_temperature_clamp},
+    {"whole steps behind guard", test_whole_steps_behind_guard},
+    {"cpu follows ref", test_cpu_follows_ref},
+    {"not finite: ref", test_not_finite_ref},
+    {"not finite: cpu", test_not_finite_cpu},
+    {"chunks make the whole: f32", test_chunks_f32},
+    {"chunks make the whole: bf16", test_chunks_bf16},
+    {"chunks make the whole: f16", test_chunks_f16},
+    {"equal texts", test_equal_texts},
+    {"sampled targets", test_sampled_targets},
+    {"groups that learn", test_groups_that_learn},
+    {"two runs on one backend", test_two_runs_on_one_backend},
+    {"buckets", test_buckets},
+    {"two ranks", test_two_ranks},
+    {"loss scale", test_loss_scale},
     {NULL, NULL},
 };

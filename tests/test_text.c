@@ -375,7 +375,7 @@ static void test_vocabulary_files(void) {
     refuse(write_file("three", "#v\ni n g\n", 9), UP_ERR_FORMAT, "line 2: not two symbols");
     refuse(write_file("end", "#v\ni</w> n\n", 11), UP_ERR_FORMAT, "line 2: its first symbol ends a word");
     refuse(write_file("header", header, sizeof header - 1), UP_ERR_FORMAT, "1 lines");
-    refuse(folder, UP_ERR_IO, "directory");
+    refuse(folder, UP_ERR_IO, "is a folder");
     rmdir(folder);
     free(packed);
     free(plain);

@@ -146,7 +146,7 @@ static void not_a_video(void) {
     const char *text = golden("manifest", "json"), *folder = up_test_path("golden"),
                *large = golden("h264", "mp4");
     expect_failure(up_video_read(missing, &clip, NULL, &out), UP_ERR_IO, missing, "No such file", &out);
-    expect_failure(up_video_read(folder, &clip, NULL, &out), UP_ERR_IO, folder, "regular", &out);
+    expect_failure(up_video_read(folder, &clip, NULL, &out), UP_ERR_IO, folder, "is a folder", &out);
     expect_failure(up_video_read(text, &clip, NULL, &out), UP_ERR_FORMAT, text, "no video", &out);
     expect_failure(up_video_read(sound, &clip, NULL, &out), UP_ERR_FORMAT, sound, "no video stream", &out);
     expect_failure(up_video_read(empty, &clip, NULL, &out), UP_ERR_FORMAT, empty, "no video frame", &out);

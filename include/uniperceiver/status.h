@@ -6,6 +6,8 @@
 #ifndef UNIPERCEIVER_STATUS_H
 #define UNIPERCEIVER_STATUS_H
 
+#include <stddef.h>
+
 #if defined(__GNUC__)
 #define UP_API               __attribute__((visibility("default")))
 #define UP_PRINTF(fmt, args) __attribute__((format(printf, fmt, args)))
@@ -35,9 +37,14 @@ typedef enum up_status {
  */
 UP_API up_status up_fail(up_status code, const char *what, const char *why_format, ...) UP_PRINTF(3, 4);
 
-/* The last message of this thread, without a line break; "" if nothing failed. Valid until the next failure.
- */
+/* The last message of this thread: one line of sound UTF-8 without control characters, whatever the names and
+ * files hold that it quotes (up_printable); "" if nothing failed. Valid until the next failure. */
 UP_API const char *up_last_error(void);
+
+/* `size` bytes of text as they can be shown on one line of a terminal: line breaks and tabs become spaces,
+ * other control characters and what is not UTF-8 become \xNN. Cut to `room` bytes, the final NUL among them;
+ * the bytes written before it are returned. */
+UP_API size_t up_printable(const char *text, size_t size, char *out, size_t room);
 
 /* A constant English name of a status ("ok", "input/output error", ...). */
 UP_API const char *up_status_name(up_status code);

@@ -27,7 +27,8 @@ static up_status upload_initial(up_model *model, uint64_t seed) {
     return status;
 }
 
-up_status up_model_create(up_backend *backend, const up_config *config, uint64_t seed, up_model **out) {
+/* Everything but values in the weights. */
+static up_status create(up_backend *backend, const up_config *config, up_model **out) {
     up_status status = UP_OK;
     *out = NULL;
     UP_TRY(up_backend_check(backend));
@@ -39,11 +40,29 @@ up_status up_model_create(up_backend *backend, const up_config *config, uint64_t
     UP_GO(up_params_build(config, &model->params));
     model->own = model->params.total;
     UP_GO(backend->ops->alloc(backend, (size_t)model->own * sizeof(float), &model->weights));
-    UP_GO(upload_initial(model, seed));
     *out = model;
     model = NULL;
 done:
     up_model_destroy(model);
+    return status;
+}
+
+up_status up_model_create(up_backend *backend, const up_config *config, uint64_t seed, up_model **out) {
+    UP_TRY(create(backend, config, out));
+    up_status status = upload_initial(*out, seed);
+    if (status == UP_OK) return UP_OK;
+    up_model_destroy(*out);
+    *out = NULL;
+    return status;
+}
+
+up_status up_model_create_bare(up_backend *backend, const up_config *config, up_model **out) {
+    UP_TRY(create(backend, config, out));
+    up_view all = up_view_at((*out)->weights, UP_F32, 0, 1, (*out)->own);
+    up_status status = backend->ops->fill(backend, all, 0);
+    if (status == UP_OK) return UP_OK;
+    up_model_destroy(*out);
+    *out = NULL;
     return status;
 }
 
@@ -114,4 +133,12 @@ uint64_t up_model_version(const up_model *model) {
 }
 void up_model_changed(up_model *model) {
     model->version++;
+    model->fingerprint = 0;
+}
+
+uint64_t up_model_fingerprint(const up_model *model) {
+    return model->fingerprint;
+}
+void up_model_set_fingerprint(up_model *model, uint64_t fingerprint) {
+    model->fingerprint = fingerprint;
 }

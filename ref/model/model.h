@@ -25,7 +25,8 @@ struct up_model {
     up_buffer *weights; /* f32: own tensors, each padded to UP_SEGMENT_UNIT */
     int64_t own;        /* elements of `weights` */
     uint64_t version;
-    int32_t *targets; /* vocabulary entries of language tasks; NULL: all */
+    uint64_t fingerprint; /* of the weights at this version; 0: nobody has taken it */
+    int32_t *targets;     /* vocabulary entries of language tasks; NULL: all */
     int target_count;
 
     up_prepared *prepared; /* [prepared_count] */

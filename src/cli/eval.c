@@ -1,14 +1,30 @@
 /* eval.c - the command eval: the evaluations of a configuration file on one model. */
 #include "cli/commands.h"
+#include "cli/inputs.h"
 #include "cli/job.h"
 #include "uniperceiver/train.h"
 
+#include <stdio.h>
 #include <stdlib.h>
+
+/* The flag is short for precision=TYPE, which stands behind what else is given. */
+static int override_precision(up_cli_job *job, const char *precision) {
+    static char text[64];
+    up_dtype dtype;
+    up_status status = up_cli_precision(precision, &dtype);
+    if (status != UP_OK) return up_cli_end(status);
+    const char **grown = realloc(job->overrides, (job->count + 1) * sizeof *grown);
+    if (!grown) return up_cli_end(up_fail(UP_ERR_MEMORY, "arguments", "no memory for one more"));
+    snprintf(text, sizeof text, "precision=%s", precision);
+    grown[job->count++] = text;
+    job->overrides = grown;
+    return UP_ARGS_GO;
+}
 
 int up_cmd_eval(int argc, char **argv) {
     up_arg_list rest = {0};
     up_cli_job job = {0};
-    const char *backend = NULL, *model = NULL, *json = NULL;
+    const char *backend = NULL, *model = NULL, *json = NULL, *precision = NULL;
     int64_t threads = 0;
     int quiet = 0;
     const up_arg args[] = {
@@ -18,12 +34,15 @@ int up_cmd_eval(int argc, char **argv) {
          0},
         {"backend", UP_ARG_TEXT, &backend, "NAME", "ref, cpu (default) or cuda", 0, 0, 0},
         {"threads", UP_ARG_WHOLE, &threads, "N", "threads; 0, the default, is all cores", 0, 0, 4096},
+        {"precision", UP_ARG_TEXT, &precision, "TYPE",
+         "of the activations: f32, bf16 or f16 (default: the configuration's)", 0, 0, 0},
         {"quiet", UP_ARG_SWITCH, &quiet, NULL, "no progress on stderr", 0, 0, 0},
         {0}};
     const up_usage usage = {"eval", "CONFIG [key=value...]", "evaluate a model without tuning, as a table",
                             args};
     int code = up_args_read(&usage, argc, argv, &rest);
     if (code == UP_ARGS_GO) code = up_cli_job_read(&usage, &rest, &job);
+    if (code == UP_ARGS_GO && precision) code = override_precision(&job, precision);
     if (code == UP_ARGS_GO) {
         const up_train_options options = {backend, (int)threads, 0, quiet, up_cli_stop_on_signal()};
         code = up_cli_end(up_evaluate(job.config, job.overrides, job.count, &options, model, json));

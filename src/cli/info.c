@@ -12,6 +12,18 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
+
+static void print_config(const up_config *c) {
+    printf("preset: %s\n", c->preset);
+    printf("layers: %d\nwidth: %d\nheads: %d\nffn: %d\n", c->layers, c->width, c->heads, c->ffn);
+    printf("vocabulary: %d\ntext positions: %d\n", c->vocabulary, c->text_positions);
+    printf("image: %d x %d pixels, patches of %d\nclip: %d frames at stride %d\n", c->image_size,
+           c->image_size, c->patch, c->frames, c->video_stride);
+    printf("prompts: %d\nclasses: %d\ntasks:", c->prompts, c->classes);
+    for (int i = 0; i < c->tasks; i++) printf(" %s", c->task_names[i]);
+    printf("\n");
+}
 
 /* The header alone: the weights stay in the file. */
 static up_status model_info(const char *path) {
@@ -22,22 +34,29 @@ static up_status model_info(const char *path) {
     UP_TRY(up_safetensors_open(path, &file));
     const char *config = up_safetensors_metadata(file, "config");
     const char *targets = up_safetensors_metadata(file, "targets");
+    const char *base;
     if (!config)
         UP_GO(up_fail(UP_ERR_FORMAT, path, "has no \"config\" in its metadata: not a model of this program"));
     UP_GO(up_config_from_json(path, config, &c));
+    UP_GO(up_weights_base(path, file, &base));
     for (size_t i = 0; i < up_safetensors_count(file); i++) values += up_safetensors_at(file, i)->count;
-    printf("kind: model\npreset: %s\n", c.preset);
-    printf("layers: %d\nwidth: %d\nheads: %d\nffn: %d\n", c.layers, c.width, c.heads, c.ffn);
-    printf("vocabulary: %d\ntext positions: %d\n", c.vocabulary, c.text_positions);
-    printf("image: %d x %d pixels, patches of %d\nclip: %d frames at stride %d\n", c.image_size, c.image_size,
-           c.patch, c.frames, c.video_stride);
-    printf("prompts: %d\nclasses: %d\ntasks:", c.prompts, c.classes);
-    for (int i = 0; i < c.tasks; i++) printf(" %s", c.task_names[i]);
-    printf("\ntensors: %zu\nvalues: %lld\ntarget set: %s\n", up_safetensors_count(file), (long long)values,
+    if (base) printf("kind: overlay\nbase: a model of weights %s\n", base);
+    if (!base) printf("kind: model\n");
+    print_config(&c);
+    printf("tensors: %zu\nvalues: %lld\ntarget set: %s\n", up_safetensors_count(file), (long long)values,
            targets ? "restricted" : "whole vocabulary");
 done:
     up_safetensors_close(file);
     return status;
+}
+
+/* "folder/name", malloc'ed. */
+static up_status path_in(const char *folder, const char *name, char **out) {
+    size_t room = strlen(folder) + strlen(name) + 2;
+    *out = malloc(room);
+    if (!*out) return up_fail(UP_ERR_MEMORY, folder, "no memory for its files' names");
+    snprintf(*out, room, "%s/%s", folder, name);
+    return UP_OK;
 }
 
 /* A folder of src/train/checkpoint.c: its counts, then its model. */
@@ -48,9 +67,8 @@ static up_status checkpoint_info(const char *folder) {
     void *text = NULL;
     size_t size;
     json_t *state = NULL;
-    if (asprintf(&state_path, "%s/state.json", folder) < 0 ||
-        asprintf(&model_path, "%s/model.safetensors", folder) < 0)
-        UP_GO(up_fail(UP_ERR_MEMORY, folder, "no memory for its files' names"));
+    UP_GO(path_in(folder, "state.json", &state_path));
+    UP_GO(path_in(folder, "model.safetensors", &model_path));
     UP_GO(up_file_read(state_path, &text, &size));
     state = json_loadb(text, size, 0, NULL);
     if (!json_is_object(state)) UP_GO(up_fail(UP_ERR_FORMAT, state_path, "wanted a JSON object"));
@@ -89,14 +107,15 @@ static up_status info(const char *path) {
     unsigned char start[16] = {0};
     struct stat about;
     if (!stat(path, &about) && S_ISDIR(about.st_mode)) return checkpoint_info(path);
-    FILE *stream = fopen(path, "rbe");
-    if (!stream) return up_fail(UP_ERR_IO, path, "cannot open: %s", strerror(errno));
-    size_t size = fread(start, 1, sizeof start, stream);
-    int failed = ferror(stream) ? errno : 0;
-    fclose(stream);
+    int file;
+    int64_t bytes;
+    UP_TRY(up_file_open(path, &file, &bytes));
+    ssize_t size = read(file, start, sizeof start);
+    int failed = size < 0 ? errno : 0;
+    close(file);
     if (failed) return up_fail(UP_ERR_IO, path, "cannot read: %s", strerror(failed));
     if (!size) return up_fail(UP_ERR_FORMAT, path, "is empty");
-    switch (up_cli_kind_of(path, start, size)) {
+    switch (up_cli_kind_of(path, start, (size_t)size)) {
     case UP_FILE_MODEL:
         return model_info(path);
     case UP_FILE_IMAGE:

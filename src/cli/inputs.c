@@ -2,6 +2,7 @@
 #include "cli/inputs.h"
 #include "files/file.h"
 #include "files/npy.h"
+#include "train/settings.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -9,13 +10,25 @@
 #include <string.h>
 #include <strings.h>
 
+up_status up_cli_precision(const char *name, up_dtype *out) {
+    *out = UP_F32;
+    if (!name) return UP_OK;
+    for (const up_precision *p = up_precisions; p->name; p++) {
+        if (strcmp(p->name, name)) continue;
+        *out = p->dtype;
+        return UP_OK;
+    }
+    return up_fail(UP_ERR_ARGUMENT, "--precision", "\"%.40s\"; wanted f32, bf16 or f16", name);
+}
+
 up_status up_cli_open(const up_cli_model *m, up_session **out) {
-    return up_model_load(m->path,
-                         &(up_load_options){.backend = m->backend,
-                                            .threads = (int)m->threads,
-                                            .vocabulary = m->vocabulary,
-                                            .max_pixels = m->max_pixels},
-                         out);
+    up_load_options options = {.backend = m->backend,
+                               .threads = (int)m->threads,
+                               .vocabulary = m->vocabulary,
+                               .max_pixels = m->max_pixels,
+                               .overlay = m->overlay};
+    UP_TRY(up_cli_precision(m->precision, &options.precision));
+    return up_model_load(m->path, &options, out);
 }
 
 static int ends_with(const char *text, const char *ending) {
@@ -133,12 +146,11 @@ done:
 }
 
 up_status up_cli_encode(up_session *session, const up_arg_list *items, int slot, up_side side, float **out) {
-    enum { AT_ONCE = 64 };
     size_t width = (size_t)up_session_width(session);
     *out = malloc(((size_t)items->count + 1) * width * sizeof **out);
     if (!*out) return up_fail(UP_ERR_MEMORY, "inputs", "features of %d wanted", items->count);
-    for (int i = 0; i < items->count; i += AT_ONCE) {
-        int count = items->count - i < AT_ONCE ? items->count - i : AT_ONCE;
+    for (int i = 0; i < items->count; i += UP_CLI_AT_ONCE) {
+        int count = items->count - i < UP_CLI_AT_ONCE ? items->count - i : UP_CLI_AT_ONCE;
         UP_TRY(encode_some(session, items->items + i, count, slot, side, *out + (size_t)i * width));
     }
     return UP_OK;
@@ -182,13 +194,23 @@ void up_cli_lines_free(up_cli_lines *lines) {
     *lines = (up_cli_lines){0};
 }
 
-static int by_probability(const void *a, const void *b, void *context) {
-    const float *p = context;
-    int x = *(const int *)a, y = *(const int *)b;
-    return p[x] != p[y] ? (p[x] < p[y] ? 1 : -1) : (x > y) - (x < y);
+typedef struct ranked {
+    float probability;
+    int place;
+} ranked;
+
+static int by_probability(const void *a, const void *b) {
+    const ranked *x = a, *y = b;
+    if (x->probability != y->probability) return x->probability < y->probability ? 1 : -1;
+    return (x->place > y->place) - (x->place < y->place);
 }
 
-void up_cli_rank(const float *probabilities, int n, int *order) {
-    for (int i = 0; i < n; i++) order[i] = i;
-    qsort_r(order, (size_t)n, sizeof *order, by_probability, (void *)probabilities);
+up_status up_cli_rank(const float *probabilities, int n, int *order) {
+    ranked *list = malloc(((size_t)n + 1) * sizeof *list);
+    if (!list) return up_fail(UP_ERR_MEMORY, "ranking", "no memory for %d candidates", n);
+    for (int i = 0; i < n; i++) list[i] = (ranked){probabilities[i], i};
+    qsort(list, (size_t)n, sizeof *list, by_probability);
+    for (int i = 0; i < n; i++) order[i] = list[i].place;
+    free(list);
+    return UP_OK;
 }

@@ -7,18 +7,21 @@
 #include "uniperceiver/uniperceiver.h"
 
 typedef struct up_cli_model {
-    const char *path, *backend, *vocabulary;
+    const char *path, *overlay, *backend, *vocabulary, *precision;
     int64_t threads, max_pixels;
 } up_cli_model;
 
 /* Rows of a table of flags. */
 #define UP_CLI_MODEL_ROWS(m)                                                                                 \
     {"model", UP_ARG_TEXT, &(m).path, "FILE", "model to use", 1, 0, 0},                                      \
+        {"overlay", UP_ARG_TEXT, &(m).overlay, "FILE", "a tuned task to lay over the model", 0, 0, 0},       \
         {"backend", UP_ARG_TEXT, &(m).backend, "NAME", "ref, cpu (default) or cuda", 0, 0, 0},               \
         {"threads", UP_ARG_WHOLE, &(m).threads, "N", "threads; 0, the default, is all cores", 0, 0, 4096},   \
+        {"precision", UP_ARG_TEXT, &(m).precision, "TYPE", UP_CLI_PRECISION_HELP, 0, 0, 0},                  \
         {"vocab", UP_ARG_TEXT, &(m).vocabulary, "FILE", "merges instead of the built-in ones", 0, 0, 0}, {   \
         "max-pixels", UP_ARG_WHOLE, &(m).max_pixels, "N", "refuse larger pictures", 0, 1, INT64_MAX          \
     }
+#define UP_CLI_PRECISION_HELP "of the activations: f32 (default), bf16 or f16"
 #define UP_CLI_PART_ROWS(list)                                                                               \
     {"text", UP_ARG_EACH, &(list), "TEXT", "a text", 0, 0, 0},                                               \
         {"image", UP_ARG_EACH, &(list), "FILE", "a picture, or pixels [3, S, S] as .npy", 0, 0, 0}, {        \
@@ -26,6 +29,8 @@ typedef struct up_cli_model {
     }
 
 up_status up_cli_open(const up_cli_model *model, up_session **out);
+/* "f32", "bf16" or "f16"; NULL counts as f32. */
+up_status up_cli_precision(const char *name, up_dtype *out);
 
 /* Whole numbers from 0 between white space; malloc'ed. `what` is named in messages. */
 up_status up_cli_ids_read(const char *what, const char *text, int32_t **ids, size_t *count);
@@ -39,6 +44,9 @@ typedef struct up_cli_parts {
 } up_cli_parts;
 up_status up_cli_parts_read(const up_arg_item *items, int count, up_cli_parts *out);
 void up_cli_parts_free(up_cli_parts *parts);
+
+/* Files are read so many at a time. */
+enum { UP_CLI_AT_ONCE = 64 };
 
 /* Features [count, D] of items, each a sequence of its own; malloc'ed. Few files are in memory at a time. */
 up_status up_cli_encode(up_session *session, const up_arg_list *items, int slot, up_side side, float **out);
@@ -56,7 +64,7 @@ void up_cli_lines_free(up_cli_lines *lines);
 up_status up_cli_split(const char *text, up_cli_lines *out);
 
 /* order [n]: places of the probabilities, largest first, equal ones in their own order. */
-void up_cli_rank(const float *probabilities, int n, int *order);
+up_status up_cli_rank(const float *probabilities, int n, int *order);
 
 typedef enum up_cli_kind { UP_FILE_MODEL, UP_FILE_IMAGE, UP_FILE_VIDEO } up_cli_kind;
 /* What a file seems to be: by its first bytes, pictures also by the ending of their name. */

@@ -67,5 +67,6 @@ static int finish(int code) {
 
 int main(int argc, char **argv) {
     signal(SIGPIPE, SIG_IGN); /* a closed pipe is then a failed write, and is said */
+    signal(SIGXFSZ, SIG_IGN); /* so is a file that may not grow any more */
     return finish(run(argc, argv));
 }

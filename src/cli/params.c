@@ -28,12 +28,26 @@ static void print_row(const char *name, int64_t count) {
     printf("%-14s %15s\n", name, with_commas(count, text));
 }
 
+/* What Table 9 does not count: bias and alpha of the linear head. */
+static int64_t beside(const up_params *p) {
+    return p->head_bias < 0 ? 0 : p->list[p->head_bias].cols + p->list[p->head_alpha].cols;
+}
+
+static void print_rows(const int64_t counts[UP_GROUP_COUNT], const up_param_group *groups, int n,
+                       int64_t total, int64_t more) {
+    for (int i = 0; i < n; i++) print_row(up_param_group_name(groups[i]), counts[groups[i]]);
+    print_row("total", total);
+    if (more) print_row("not counted", more);
+    if (more) printf("(Table 9 leaves out the linear head's bias and alpha)\n");
+}
+
 static up_status print_json(const int64_t counts[UP_GROUP_COUNT], const up_param_group *groups, int n,
-                            int64_t total) {
+                            int64_t total, int64_t more) {
     json_t *object = json_object();
     for (int i = 0; i < n; i++)
         json_object_set_new(object, up_param_group_name(groups[i]), json_integer(counts[groups[i]]));
     int failed = json_object_set_new(object, "total", json_integer(total));
+    if (more) failed |= json_object_set_new(object, "head bias and alpha, not counted", json_integer(more));
     if (!failed) failed = json_dumpf(object, stdout, JSON_INDENT(2));
     json_decref(object);
     putchar('\n');
@@ -64,14 +78,15 @@ int up_cmd_params(int argc, char **argv) {
     if (prompt_tuning) config.prompts = PAPER_PROMPTS;
     config.classes = (int)classes;
     UP_GO(up_params_build(&config, &params));
-    up_params_count(&config, &params, counts);
+    up_params_count(&params, counts);
     for (int i = 0; i < n; i++) {
         groups[i] = prompt_tuning ? learned[i] : (up_param_group)i;
         total += counts[groups[i]];
     }
-    if (json) UP_GO(print_json(counts, groups, n, total));
-    for (int i = 0; i < n && !json; i++) print_row(up_param_group_name(groups[i]), counts[groups[i]]);
-    if (!json) print_row("total", total);
+    if (json)
+        UP_GO(print_json(counts, groups, n, total, beside(&params)));
+    else
+        print_rows(counts, groups, n, total, beside(&params));
 done:
     up_params_free(&params);
     return up_cli_end(status);

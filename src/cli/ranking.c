@@ -10,31 +10,31 @@ static json_t *answer_of(const up_ranking *r, int i) {
     return json_pack("{s:o, s:f}", r->word, name, "probability", (double)r->probabilities[i]);
 }
 
-up_status up_ranking_tell(const up_ranking *r, json_t *list) {
-    int *order = malloc((size_t)r->n * sizeof *order), shown = r->top && r->top < r->n ? r->top : r->n,
-        failed = 0;
-    json_t *answers = json_array();
-    if (!order) {
-        json_decref(answers);
-        return up_fail(UP_ERR_MEMORY, "ranking", "no memory for %d candidates", r->n);
-    }
-    up_cli_rank(r->probabilities, r->n, order);
-    for (int i = 0; i < shown; i++) {
-        if (list)
-            failed |= json_array_append_new(answers, answer_of(r, order[i]));
-        else
-            printf("%s%s%s\t%.6f\n", r->input ? r->input : "", r->input ? "\t" : "", r->candidates[order[i]],
-                   (double)r->probabilities[order[i]]);
-    }
-    if (list) {
-        json_t *object = json_object();
-        if (r->input) failed |= json_object_set_new_nocheck(object, "input", json_string_nocheck(r->input));
-        failed |= json_object_set(object, "answers", answers);
-        failed |= json_array_append_new(list, object);
-    }
-    json_decref(answers);
-    free(order);
+static void tell_lines(const up_ranking *r, const int *order, int shown) {
+    for (int i = 0; i < shown; i++)
+        printf("%s%s%s\t%.6f\n", r->input ? r->input : "", r->input ? "\t" : "", r->candidates[order[i]],
+               (double)r->probabilities[order[i]]);
+}
+
+static up_status tell_json(const up_ranking *r, const int *order, int shown, json_t *list) {
+    int failed = 0;
+    json_t *answers = json_array(), *object = json_object();
+    for (int i = 0; i < shown; i++) failed |= json_array_append_new(answers, answer_of(r, order[i]));
+    if (r->input) failed |= json_object_set_new_nocheck(object, "input", json_string_nocheck(r->input));
+    failed |= json_object_set_new(object, "answers", answers);
+    failed |= json_array_append_new(list, object);
     return failed ? up_fail(UP_ERR_MEMORY, "ranking", "no memory for JSON") : UP_OK;
+}
+
+up_status up_ranking_tell(const up_ranking *r, json_t *list) {
+    int shown = r->top && r->top < r->n ? r->top : r->n;
+    int *order = malloc(((size_t)r->n + 1) * sizeof *order);
+    if (!order) return up_fail(UP_ERR_MEMORY, "ranking", "no memory for %d candidates", r->n);
+    up_status status = up_cli_rank(r->probabilities, r->n, order);
+    if (status == UP_OK && list) status = tell_json(r, order, shown, list);
+    if (status == UP_OK && !list) tell_lines(r, order, shown);
+    free(order);
+    return status;
 }
 
 up_status up_cli_print_json(const json_t *value) {

@@ -3,14 +3,9 @@
 #include "cli/commands.h"
 #include "cli/inputs.h"
 #include "cli/ranking.h"
-#include "infer/session.h"
 
 #include <stdlib.h>
 #include <string.h>
-
-/* Temperatures by name, the project's own first: between texts, and across modalities. */
-static const char *const text_tasks[] = {"text_retrieval", "retrieve", NULL};
-static const char *const cross_tasks[] = {"image_text_retrieval", "retrieve", NULL};
 
 /* Candidates as a list of items: the files given, or the lines of a file. */
 static up_status candidates_of(const up_arg_list *among, const char *texts_file, up_cli_lines *lines,
@@ -25,20 +20,31 @@ static up_status candidates_of(const up_arg_list *among, const char *texts_file,
     return UP_OK;
 }
 
-static up_status tell(up_session *session, const up_arg_list *query, const float *x,
-                      const up_arg_list *candidates, const float *y, int texts, int top, json_t *list) {
+/* Their features are made a few files at a time, so that no more than these and the features are held. */
+static up_status make_candidates(up_session *session, const up_arg_list *items, up_candidates **out) {
+    float *features = NULL;
+    up_status status = up_cli_encode(session, items, 0, UP_SIDE_TARGET, &features);
+    if (status == UP_OK) status = up_candidates_create_features(session, features, items->count, out);
+    free(features);
+    return status;
+}
+
+static up_status tell(up_candidates *candidates, const up_arg_item *query, const up_arg_list *items,
+                      int texts, int top, json_t *list) {
+    int n = items->count, crossing = !(texts && !strcmp(query->flag, "query-text"));
+    const char *task = crossing ? "image_text_retrieval" : "text_retrieval";
     up_status status = UP_OK;
-    int n = candidates->count, crossing = !(texts && !strcmp(query->items[0].flag, "query-text"));
-    double scale;
+    up_cli_parts parts;
     const char **names = malloc((size_t)n * sizeof *names);
     float *probabilities = malloc((size_t)n * sizeof *probabilities);
+    UP_GO(up_cli_parts_read(query, 1, &parts));
     if (!names || !probabilities) UP_GO(up_fail(UP_ERR_MEMORY, "candidates", "no memory for %d", n));
-    for (int i = 0; i < n; i++) names[i] = candidates->items[i].value;
-    UP_GO(up_logit_scale(session, NULL, crossing ? cross_tasks : text_tasks, &scale));
-    up_softmax(x, y, n, up_session_width(session), scale, probabilities);
+    for (int i = 0; i < n; i++) names[i] = items->items[i].value;
+    UP_GO(up_candidates_compare(candidates, task, &(up_input){parts.list, 1, 0}, 1, probabilities));
     UP_GO(up_ranking_tell(
-        &(up_ranking){list ? query->items[0].value : NULL, "candidate", names, probabilities, n, top}, list));
+        &(up_ranking){list ? query->value : NULL, "candidate", names, probabilities, n, top}, list));
 done:
+    up_cli_parts_free(&parts);
     free(names);
     free(probabilities);
     return status;
@@ -46,7 +52,7 @@ done:
 
 int up_cmd_retrieve(int argc, char **argv) {
     up_cli_model model = {0};
-    up_arg_list query = {0}, among = {0}, candidates = {0};
+    up_arg_list query = {0}, among = {0}, items = {0};
     const char *texts_file = NULL;
     int64_t top = 10;
     int as_json = 0;
@@ -65,7 +71,7 @@ int up_cmd_retrieve(int argc, char **argv) {
     up_status status = UP_OK;
     up_session *session = NULL;
     up_cli_lines lines = {0};
-    float *x = NULL, *y = NULL;
+    up_candidates *candidates = NULL;
     json_t *list = NULL;
     int code = up_args_read(&usage, argc, argv, NULL);
     if (code == UP_ARGS_GO && query.count != 1)
@@ -74,23 +80,21 @@ int up_cmd_retrieve(int argc, char **argv) {
     if (code == UP_ARGS_GO && !among.count == !texts_file)
         code = up_args_wrong(&usage, "wanted one of --among and --among-texts");
     if (code != UP_ARGS_GO) goto end;
-    UP_GO(candidates_of(&among, texts_file, &lines, &candidates));
+    UP_GO(candidates_of(&among, texts_file, &lines, &items));
     UP_GO(up_cli_open(&model, &session));
-    UP_GO(up_cli_encode(session, &query, 0, UP_SIDE_INPUT, &x));
-    UP_GO(up_cli_encode(session, &candidates, 0, UP_SIDE_TARGET, &y));
+    UP_GO(make_candidates(session, &items, &candidates));
     if (as_json) list = json_array();
-    UP_GO(tell(session, &query, x, &candidates, y, texts_file != NULL, (int)top, list));
+    UP_GO(tell(candidates, query.items, &items, texts_file != NULL, (int)top, list));
     if (as_json) UP_GO(up_cli_print_json(json_array_get(list, 0)));
 done:
     code = up_cli_end(status);
 end:
     json_decref(list);
-    free(x);
-    free(y);
+    up_candidates_free(candidates);
     up_cli_lines_free(&lines);
     up_session_close(session);
     up_arg_list_free(&query);
     up_arg_list_free(&among);
-    up_arg_list_free(&candidates);
+    up_arg_list_free(&items);
     return code;
 }

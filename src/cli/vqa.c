@@ -16,25 +16,18 @@ static char *with_mark(const char *question) {
     return out;
 }
 
-/* The answers' probabilities as up_compare gives them. */
+/* The answers' probabilities. */
 static up_status ask(up_session *session, const up_arg_item items[2], const up_cli_lines *answers,
                      float *out) {
     up_status status = UP_OK;
     up_cli_parts question;
-    up_part *texts = calloc((size_t)answers->count, sizeof *texts);
-    up_input *candidates = calloc((size_t)answers->count, sizeof *candidates);
+    up_candidates *candidates = NULL;
     UP_GO(up_cli_parts_read(items, 2, &question));
-    if (!texts || !candidates) UP_GO(up_fail(UP_ERR_MEMORY, "answers", "no memory for %d", answers->count));
-    for (int i = 0; i < answers->count; i++) {
-        const char *text = answers->list[i];
-        texts[i] = (up_part){.kind = UP_PART_TEXT, .data = text, .size = strlen(text), .name = "answer"};
-        candidates[i] = (up_input){&texts[i], 1, 0};
-    }
-    UP_GO(up_compare(session, NULL, &(up_input){question.list, 2, 1}, candidates, answers->count, out));
+    UP_GO(up_candidates_create_texts(session, answers->list, answers->count, &candidates));
+    UP_GO(up_candidates_compare(candidates, NULL, &(up_input){question.list, 2, 1}, 1, out));
 done:
     up_cli_parts_free(&question);
-    free(texts);
-    free(candidates);
+    up_candidates_free(candidates);
     return status;
 }
 

@@ -1,12 +1,12 @@
 /* loader.c - a ring of slots: iteration n lives in slot n mod count. Workers claim iterations in order, the
  * consumer takes them in order; so the stream is the same for any number of threads. */
 #include "data/loader.h"
+#include "files/clock.h"
 
 #include <pthread.h>
 #include <stdlib.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 enum { MESSAGE_SIZE = 512 };
 
@@ -87,14 +87,8 @@ up_status up_loader_create(up_loader_build build, void *context, void *const *sl
     return UP_OK;
 }
 
-static double seconds(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 up_status up_loader_next(up_loader *l, void **work_out, double *waited) {
-    double start = seconds();
+    double start = up_now();
     pthread_mutex_lock(&l->lock);
     ring_slot *slot = &l->slots[l->consumed % l->count];
     while (!slot->ready) pthread_cond_wait(&l->ready, &l->lock);
@@ -102,7 +96,7 @@ up_status up_loader_next(up_loader *l, void **work_out, double *waited) {
     l->consumed++;
     pthread_cond_broadcast(&l->room);
     pthread_mutex_unlock(&l->lock);
-    if (waited) *waited += seconds() - start;
+    if (waited) *waited += up_now() - start;
     *work_out = slot->work;
     if (slot->status == UP_OK) return UP_OK;
     char *why = strstr(slot->message, ": "); /* the worker's "what: why", said again on this thread */

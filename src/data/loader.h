@@ -11,6 +11,12 @@ typedef up_status (*up_loader_build)(void *context, int64_t iteration, void *slo
 
 typedef struct up_loader up_loader;
 
+/* Slots that `threads` workers need: one in the hands of each and one in the consumer's, and a few ahead. */
+enum { UP_LOADER_AHEAD = 4 };
+static inline int up_loader_slots(int threads) {
+    return threads + 1 + UP_LOADER_AHEAD;
+}
+
 /* Workers build iterations first, first + 1, ... ahead into `count` slots that the caller owns (slots[i] are
  * handed to build). threads >= 1; count > threads lets them run ahead. */
 up_status up_loader_create(up_loader_build build, void *context, void *const *slots, int count, int threads,

@@ -4,24 +4,25 @@
  * UP_ERR_UNSUPPORTED. */
 #include "uniperceiver/video.h"
 #include "data/pixels.h"
+#include "files/file.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
 #include <math.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
-/* Where the bytes come from: memory, or a file read at explicit offsets. */
+/* Where the bytes come from: memory, or a file read at explicit offsets. The FFmpeg libraries take a failed
+ * read for the end of the video, so the source remembers it. */
 typedef struct source {
     const char *name;
     const uint8_t *bytes; /* NULL: read from `file` */
     int file;
     int64_t size, at;
+    int failed; /* errno of the first read that failed, ESTALE where the file ended early */
 } source;
 
 #ifdef UP_WITH_FFMPEG
@@ -47,12 +48,14 @@ static int source_read(void *opaque, uint8_t *to, int size) {
     source *s = opaque;
     int64_t left = s->size - s->at;
     if (left <= 0) return AVERROR_EOF;
-    ssize_t got = size < left ? size : (ssize_t)left;
-    if (s->bytes)
-        memcpy(to, s->bytes + s->at, (size_t)got);
-    else
-        got = pread(s->file, to, (size_t)got, s->at);
-    if (got <= 0) return got ? AVERROR(errno) : AVERROR_EOF;
+    size_t wanted = size < left ? (size_t)size : (size_t)left;
+    ssize_t got = (ssize_t)wanted;
+    if (s->bytes) memcpy(to, s->bytes + s->at, wanted);
+    while (!s->bytes && (got = pread(s->file, to, wanted, s->at)) < 0 && errno == EINTR) continue;
+    if (got <= 0) {
+        s->failed = got ? errno : ESTALE;
+        return AVERROR(s->failed);
+    }
     s->at += got;
     return (int)got;
 }
@@ -74,6 +77,13 @@ static up_status broken(const source *s, const char *what, int error) {
     char text[AV_ERROR_MAX_STRING_SIZE] = "";
     av_strerror(error, text, sizeof text);
     return up_fail(error == AVERROR(ENOMEM) ? UP_ERR_MEMORY : UP_ERR_FORMAT, s->name, "%s (%s)", what, text);
+}
+
+static up_status read_failed(const source *s) {
+    if (s->failed == ESTALE)
+        return up_fail(UP_ERR_IO, s->name, "ended after %lld bytes while it was read; wanted %lld",
+                       (long long)s->at, (long long)s->size);
+    return up_fail(UP_ERR_IO, s->name, "cannot read: %s", strerror(s->failed));
 }
 
 static void reader_close(reader *r) {
@@ -152,7 +162,9 @@ static up_status open_codec(reader *r, const source *s, const up_image_limits *l
  * whole. */
 static int feed(reader *r) {
     for (;;) {
-        if (av_read_frame(r->format, r->packet) < 0) {
+        int end = av_read_frame(r->format, r->packet);
+        if (end == AVERROR(ENOMEM)) return end;
+        if (end < 0) { /* what a failed read was is known to the source */
             r->draining = 1;
             return avcodec_send_packet(r->codec, NULL);
         }
@@ -223,20 +235,28 @@ static up_status convert(reader *r, const source *s, const up_image_limits *limi
     return matrix ? up_image_orient(out, orientation_of(matrix), s->name) : UP_OK;
 }
 
+static void free_frames(up_image *frames, int n) {
+    for (int i = 0; i < n; i++) up_image_free(&frames[i]);
+}
+
 /* One pass over the video from its beginning. With `out`, the frames start, start + stride, ... are kept,
  * *kept of them, and the pass ends with the last one wanted. *seen = frames decoded: all there are where
- * *kept < clip->frames. */
-static up_status pass(source *s, const up_video_clip *clip, int64_t start, const up_image_limits *limits,
-                      up_image *out, int *kept, int64_t *seen) {
+ * *kept < clip->frames. *starved: an allocation failed on the way. */
+static up_status pass_once(source *s, const up_video_clip *clip, int64_t start, const up_image_limits *limits,
+                           up_image *out, int *kept, int64_t *seen, int *starved) {
     reader r = {0};
     up_status status = UP_OK;
     s->at = 0;
+    s->failed = 0;
     *kept = 0;
     *seen = 0;
+    *starved = 0;
+    errno = 0;
     UP_GO(open_format(&r, s));
     UP_GO(open_codec(&r, s, limits, !out));
     int more = 0;
     while (!(out && *kept == clip->frames) && (more = next_frame(&r)) > 0) {
+        *starved |= errno == ENOMEM;
         if (out && *seen == start + (int64_t)*kept * clip->stride) {
             UP_GO(convert(&r, s, limits, &out[*kept]));
             ++*kept;
@@ -249,8 +269,23 @@ static up_status pass(source *s, const up_video_clip *clip, int64_t start, const
     else if (!*seen)
         status = up_fail(UP_ERR_FORMAT, s->name, "no video frame can be decoded");
 done:
+    *starved |= errno == ENOMEM;
     reader_close(&r);
-    return status;
+    return s->failed ? read_failed(s) : status;
+}
+
+/* When memory runs out inside the FFmpeg libraries, many of their parts go on: with a frame less, without a
+ * reference or in other colours. errno knows of it. It may also know of an allocation that the C library
+ * tried elsewhere with success, so a starved pass is done once more, and only a second one is an error. */
+static up_status pass(source *s, const up_video_clip *clip, int64_t start, const up_image_limits *limits,
+                      up_image *out, int *kept, int64_t *seen) {
+    int starved = 0;
+    for (int attempt = 0; attempt < 2; attempt++) {
+        up_status status = pass_once(s, clip, start, limits, out, kept, seen, &starved);
+        if (!starved || s->failed) return status;
+        if (out) free_frames(out, clip->frames);
+    }
+    return up_fail(UP_ERR_MEMORY, s->name, "no memory to decode it");
 }
 
 /* The first frame of the clip in a video of `total` frames. */
@@ -263,10 +298,6 @@ static int64_t clip_start(const up_video_clip *clip, int64_t total) {
     }
     if (clip->start < 0) return last / 2;
     return clip->start < last ? clip->start : last;
-}
-
-static void free_frames(up_image *frames, int n) {
-    for (int i = 0; i < n; i++) up_image_free(&frames[i]);
 }
 
 static up_status repeat_last(up_image *out, int have, int frames, const char *name) {
@@ -359,12 +390,8 @@ static up_status check_size(const source *s) {
 
 /* Open a regular file that is not empty; s->file is -1 where nothing is open. */
 static up_status open_file(const char *path, source *s) {
-    struct stat about;
-    *s = (source){.name = path, .file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)};
-    if (s->file < 0 || fstat(s->file, &about))
-        return up_fail(UP_ERR_IO, path, "cannot be opened: %s", strerror(errno));
-    if (!S_ISREG(about.st_mode)) return up_fail(UP_ERR_IO, path, "is not a regular file");
-    s->size = about.st_size;
+    *s = (source){.name = path, .file = -1};
+    UP_TRY(up_file_open(path, &s->file, &s->size));
     return check_size(s);
 }
 

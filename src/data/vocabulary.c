@@ -4,7 +4,10 @@
 #include "data/vocabulary.h"
 
 #include "data/codes.h"
+#include "files/file.h"
+
 #include <errno.h>
+#include <unistd.h>
 #include <zlib.h>
 
 enum {
@@ -53,6 +56,7 @@ static up_status read_packed(const char *path, gzFile file, char **text, size_t 
         int got = gzread(file, *text + *size, (unsigned)(room - *size)), code;
         const char *why = gzerror(file, &code);
         if (code == Z_ERRNO) return up_fail(UP_ERR_IO, path, "%s", strerror(errno));
+        if (code == Z_MEM_ERROR) return up_fail(UP_ERR_MEMORY, path, "no memory to unpack it");
         if (got < 0 || code != Z_OK) return up_fail(UP_ERR_FORMAT, path, "broken gzip data: %s", why);
         *size += (size_t)got;
         if (*size < room) return UP_OK;
@@ -60,9 +64,14 @@ static up_status read_packed(const char *path, gzFile file, char **text, size_t 
 }
 
 static up_status read_file(const char *path, char **text, size_t *size) {
-    errno = 0;
-    gzFile file = gzopen(path, "rbe");
-    if (!file) return up_fail(UP_ERR_IO, path, "%s", errno ? strerror(errno) : "cannot be opened");
+    int descriptor;
+    int64_t bytes;
+    UP_TRY(up_file_open(path, &descriptor, &bytes));
+    gzFile file = gzdopen(descriptor, "rb");
+    if (!file) {
+        close(descriptor);
+        return up_fail(UP_ERR_MEMORY, path, "no memory to unpack it");
+    }
     up_status status = read_packed(path, file, text, size);
     if (gzclose(file) != Z_OK && status == UP_OK)
         return up_fail(UP_ERR_FORMAT, path, "the gzip data end too soon");

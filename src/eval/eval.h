@@ -1,19 +1,28 @@
 /* eval.h - what the files of src/eval share: one evaluation's context and its scores. evaluate.c opens and
- * dispatches, measure.c computes the metrics from features, captions.c generates and scores texts, report.c
- * prints and writes. */
+ * dispatches, measure.c encodes rows and their target set, metrics.c computes scores from features,
+ * captions.c generates and scores texts, report.c prints and writes. */
 #ifndef UP_EVAL_EVAL_H
 #define UP_EVAL_EVAL_H
 
-#include "tasks/source.h"
+#include "eval/metrics.h"
+#include "tasks/sets.h"
 #include "train/settings.h"
+#include "uniperceiver/train.h"
 #include "uniperceiver/uniperceiver.h"
 
+#include <stdio.h>
+
+/* Tokens that went through the encoder. */
+typedef struct up_tokens {
+    int64_t inputs, targets;
+} up_tokens;
+
 typedef struct up_score {
-    const char *task;            /* name of the evaluation, borrowed from the settings */
-    const char *metric;          /* constant */
-    int trained;                 /* the model was trained on this kind of task */
-    double value, chance, error; /* error: standard error of the value */
-    int64_t n;
+    const char *task;   /* name of the evaluation, borrowed from the settings */
+    const char *metric; /* constant */
+    int trained;        /* the model was trained on this kind of task */
+    up_metric number;
+    up_tokens tokens; /* of the evaluation that it is from */
 } up_score;
 
 typedef struct up_scores {
@@ -21,37 +30,43 @@ typedef struct up_scores {
     size_t count, capacity;
 } up_scores;
 
-/* Features of all rows of a source: queries [n, D] and targets [v, D], length 1. */
-typedef struct up_features {
-    float *queries, *targets;
-    int32_t *labels; /* [n] index of the true target, -1: left out */
-    int64_t n, v;
-    int width;
-} up_features;
-
 typedef struct up_evaluation {
     up_settings settings;
     up_train_options options;
-    up_session *session;
-    up_run *run;
+    up_session *session; /* captions */
+    up_encoder *encoder; /* of inputs */
+    up_encoder *scout;   /* of target sets */
+    up_cosines *cosines;
     up_world world;
+    up_sets sets;
     up_work work;
     up_scores scores;
+    FILE *examples; /* in words, for the end; kept in memory */
+    char *examples_text;
+    size_t examples_size;
+    int captions_shown, retrievals_shown;
 } up_evaluation;
 
-up_status up_scores_add(up_scores *scores, up_score score);
+/* Add a metric of a source. */
+up_status up_score_add(up_evaluation *e, const up_source *source, const char *metric, up_metric number);
 
-/* Encode rows of a source in batches. Shared target sets (classes, vocabulary) are encoded once; retrieval
- * has one a row. */
-up_status up_measure_features(up_evaluation *e, const up_source *source, up_features *out);
-void up_features_free(up_features *features);
-/* The metrics of a source's objective, added to e->scores. */
-up_status up_measure(up_evaluation *e, const up_source *source, int trained);
+/* Encode the rows of a source and, once, its target set; add the metrics that the task has. */
+up_status up_measure(up_evaluation *e, const up_source *source);
 /* Generate a text for each row and compare its words with the row's own text and with the others'. */
-up_status up_measure_captions(up_evaluation *e, const up_source *source, int trained);
-/* A few captions and retrievals in words, on stdout. */
-up_status up_show_captions(up_evaluation *e, const up_source *source);
-up_status up_show_retrievals(up_evaluation *e, const up_source *source);
+up_status up_measure_captions(up_evaluation *e, const up_source *source);
+
+/* Rows of a source that are evaluated. */
+size_t up_evaluation_rows(const up_source *source);
+/* UP_ERR_INTERRUPTED where the user wants no more. */
+up_status up_evaluation_goes_on(const up_evaluation *e, const up_source *source);
+/* The i-th of UP_SHOWN rows that are spread over n. */
+enum { UP_SHOWN = 3 };
+size_t up_shown_row(size_t n, int i);
+
+/* The evaluations of settings that are open, on a model that is: scores in e->scores. */
+up_status up_evaluate_all(up_evaluation *e);
+up_status up_evaluation_open(up_evaluation *e, const char *model_path);
+void up_evaluation_close(up_evaluation *e);
 
 void up_report_table(const up_scores *scores);
 up_status up_report_json(const up_scores *scores, const char *path);

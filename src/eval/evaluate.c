@@ -1,18 +1,25 @@
 /* evaluate.c - all evaluations of a configuration on one model, without any tuning. */
 #include "eval/eval.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-static up_status open_evaluation(up_evaluation *e, const char *model_path) {
+up_status up_evaluation_open(up_evaluation *e, const char *model_path) {
     char path[4096];
     snprintf(path, sizeof path, "%s/model.safetensors", e->settings.run);
-    up_load_options options = {
-        .backend = e->options.backend, .threads = e->options.threads, .max_pixels = e->settings.max_pixels};
+    const up_load_options options = {.backend = e->options.backend,
+                                     .threads = e->options.threads,
+                                     .max_pixels = e->settings.max_pixels,
+                                     .precision = up_settings_dtype(&e->settings)};
     UP_TRY(up_model_load(model_path ? model_path : path, &options, &e->session));
     up_model *model = up_session_model(e->session);
-    UP_TRY(up_run_create(model, 0, &e->run));
+    const up_encoder_options inference = {.dtype = options.precision};
+    UP_TRY(up_encoder_create(model, &inference, &e->encoder));
+    UP_TRY(up_encoder_create(model, &inference, &e->scout));
+    UP_TRY(up_cosines_create(up_model_backend(model), &e->cosines));
+    e->sets.model = model;
+    e->examples = open_memstream(&e->examples_text, &e->examples_size);
+    if (!e->examples) return up_fail(UP_ERR_MEMORY, "examples", "no memory for their text");
     int count;
     const int32_t *targets = up_model_targets(model, &count);
     e->world.limits.max_pixels = e->settings.max_pixels;
@@ -21,72 +28,125 @@ static up_status open_evaluation(up_evaluation *e, const char *model_path) {
     return up_world_set_targets(&e->world, targets, count);
 }
 
-static void close_evaluation(up_evaluation *e) {
+void up_evaluation_close(up_evaluation *e) {
     up_work_free(&e->work);
+    up_sets_free(&e->sets);
     up_world_free(&e->world);
-    up_run_free(e->run);
+    up_cosines_free(e->cosines);
+    up_encoder_free(e->scout);
+    up_encoder_free(e->encoder);
     up_session_close(e->session);
     up_settings_free(&e->settings);
+    if (e->examples) fclose(e->examples);
+    free(e->examples_text);
     free(e->scores.list);
-    free(e);
+    *e = (up_evaluation){0};
+}
+
+size_t up_evaluation_rows(const up_source *s) {
+    size_t limit = (size_t)s->settings->limit;
+    return limit && limit < s->table.rows ? limit : s->table.rows;
+}
+
+up_status up_evaluation_goes_on(const up_evaluation *e, const up_source *s) {
+    if (!e->options.stop || !*e->options.stop) return UP_OK;
+    return up_fail(UP_ERR_INTERRUPTED, s->settings->name, "evaluation stopped");
+}
+
+size_t up_shown_row(size_t n, int i) {
+    return (size_t)(2 * i + 1) * n / (2 * UP_SHOWN);
 }
 
 static int is_trained(const up_evaluation *e, const up_task *task) {
     return up_config_task(e->world.config, task->name) >= 0;
 }
 
-static int generates(const up_task *task) {
-    return task->objective == UP_AR && (task->image || task->video);
+up_status up_score_add(up_evaluation *e, const up_source *source, const char *metric, up_metric number) {
+    up_scores *s = &e->scores;
+    if (s->count == s->capacity) {
+        size_t room = s->capacity ? 2 * s->capacity : 16;
+        up_score *grown = realloc(s->list, room * sizeof *grown);
+        if (!grown) return up_fail(UP_ERR_MEMORY, "scores", "%zu wanted", room);
+        s->list = grown;
+        s->capacity = room;
+    }
+    s->list[s->count++] = (up_score){.task = source->settings->name,
+                                     .metric = metric,
+                                     .trained = is_trained(e, source->task),
+                                     .number = number};
+    return UP_OK;
 }
 
-static up_status evaluate_one(up_evaluation *e, const up_task_settings *settings) {
-    up_source source;
-    UP_TRY(up_source_open(settings, &e->world, &source));
-    if (!e->options.quiet) fprintf(stderr, "evaluating %s: %zu rows\n", settings->name, source.table.rows);
-    int trained = is_trained(e, source.task);
-    up_status status =
-        generates(source.task) ? up_measure_captions(e, &source, trained) : up_measure(e, &source, trained);
-    up_source_close(&source);
-    return status;
+/* Of everything so far: of the evaluation's own encoders, and of the session's. */
+static up_tokens count_tokens(const up_evaluation *e) {
+    up_tokens t;
+    up_session_tokens(e->session, &t.inputs, &t.targets);
+    t.inputs += up_encoder_tokens(e->encoder);
+    t.targets += up_encoder_tokens(e->scout);
+    return t;
 }
 
-/* Examples in words of the first captioning and the first retrieval. */
-static up_status show_examples(up_evaluation *e) {
-    int captions = 0, retrievals = 0;
+static int writes(const up_task *task) {
+    return task->text && task->text->written && (task->image || task->video);
+}
+
+/* The words are the session's set, which its captions choose from, too; others are shared by their content.
+ */
+static up_status choose_set(up_evaluation *e, up_source *source) {
+    const up_world *w = &e->world;
+    if (source->task->targets != UP_TARGETS_WORDS) return up_sets_bind(&e->sets, source);
+    return up_session_words(e->session, w->vocabulary, w->vocabulary_count, &source->set);
+}
+
+static up_status evaluate_source(up_evaluation *e, up_source *source) {
+    size_t first = e->scores.count;
+    up_tokens before = count_tokens(e);
+    UP_TRY(choose_set(e, source));
+    UP_TRY(writes(source->task) ? up_measure_captions(e, source) : up_measure(e, source));
+    up_tokens after = count_tokens(e);
+    up_tokens used = {after.inputs - before.inputs, after.targets - before.targets};
+    for (size_t i = first; i < e->scores.count; i++) e->scores.list[i].tokens = used;
+    if (!e->options.quiet)
+        fprintf(stderr, "  %lld tokens of inputs encoded, %lld of targets\n", (long long)used.inputs,
+                (long long)used.targets);
+    return UP_OK;
+}
+
+up_status up_evaluate_all(up_evaluation *e) {
     for (size_t i = 0; i < e->settings.evaluation_count; i++) {
         up_source source;
         UP_TRY(up_source_open(&e->settings.evaluations[i], &e->world, &source));
-        up_status status = UP_OK;
-        if (generates(source.task) && !captions++)
-            status = up_show_captions(e, &source);
-        else if (source.task->objective == UP_RETRIEVE && !retrievals++)
-            status = up_show_retrievals(e, &source);
+        if (!e->options.quiet)
+            fprintf(stderr, "evaluating %s: %zu rows\n", source.settings->name, up_evaluation_rows(&source));
+        up_status status = evaluate_source(e, &source);
         up_source_close(&source);
         UP_TRY(status);
     }
     return UP_OK;
 }
 
-up_status up_evaluate(const char *config_path, const char *const *overrides, size_t count,
-                      const up_train_options *options, const char *model_path, const char *json_path) {
+static up_status report(up_evaluation *e, const char *json_path) {
     char path[4096];
-    up_evaluation *e = calloc(1, sizeof *e);
-    if (!e) return up_fail(UP_ERR_MEMORY, "evaluation", "%zu bytes wanted", sizeof *e);
-    if (options) e->options = *options;
-    up_status status = up_settings_read(config_path, overrides, count, &e->settings);
-    if (status != UP_OK) {
-        free(e);
-        return status;
-    }
-    if (!e->settings.evaluation_count) UP_GO(up_fail(UP_ERR_ARGUMENT, config_path, "lists no evaluations"));
-    UP_GO(open_evaluation(e, model_path));
-    for (size_t i = 0; i < e->settings.evaluation_count; i++)
-        UP_GO(evaluate_one(e, &e->settings.evaluations[i]));
-    UP_GO(show_examples(e));
+    if (fflush(e->examples)) return up_fail(UP_ERR_MEMORY, "examples", "no memory for their text");
+    fputs(e->examples_text, stdout);
     up_report_table(&e->scores);
     snprintf(path, sizeof path, "%s/metrics.json", e->settings.run);
-    UP_GO(up_report_json(&e->scores, json_path ? json_path : path));
+    return up_report_json(&e->scores, json_path ? json_path : path);
+}
+
+up_status up_evaluate(const char *config_path, const char *const *overrides, size_t count,
+                      const up_train_options *options, const char *model_path, const char *json_path) {
+    up_evaluation e = {0};
+    up_status status = UP_OK;
+    if (!config_path) return up_fail(UP_ERR_ARGUMENT, "configuration", "its path is NULL");
+    if (count && !overrides) return up_fail(UP_ERR_ARGUMENT, "overrides", "%zu of them and no list", count);
+    if (options) e.options = *options;
+    UP_TRY(up_settings_read(config_path, overrides, count, &e.settings));
+    if (!e.settings.evaluation_count) UP_GO(up_fail(UP_ERR_ARGUMENT, config_path, "lists no evaluations"));
+    UP_GO(up_evaluation_open(&e, model_path));
+    UP_GO(up_evaluate_all(&e));
+    UP_GO(report(&e, json_path));
 done:
-    close_evaluation(e);
+    up_evaluation_close(&e);
     return status;
 }

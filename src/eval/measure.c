@@ -1,189 +1,222 @@
-/* measure.c - accuracy and recall from features: every task is the nearest target by cosine (paper equation
- * 1). */
+/* measure.c - every task is the nearest target by cosine (paper equation 1): encode the rows of a source some
+ * at a time and its target set once, and count. */
 #include "eval/eval.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { EVALUATION_BATCH = 64 };
+enum { ROWS_AT_ONCE = 64 };
 
-static up_status append(float **rows, int64_t *count, const float *more, int64_t n, int width) {
-    float *grown = realloc(*rows, (size_t)(*count + n) * (size_t)width * sizeof *grown);
-    if (!grown && *count + n)
-        return up_fail(UP_ERR_MEMORY, "features", "%lld rows wanted", (long long)(*count + n));
-    *rows = grown;
-    if (n) memcpy(grown + (size_t)*count * (size_t)width, more, (size_t)n * (size_t)width * sizeof *grown);
-    *count += n;
+/* Read-outs of a source's rows. A row may have several (words; several cuts of one picture), which is why
+ * each says whose it is. */
+typedef struct readouts {
+    up_features x; /* retrieval: of all rows; otherwise of the rows at hand */
+    int64_t count;
+    int64_t room;
+    int32_t *labels, *best; /* [count] the true target, -1: left out; the nearest one */
+    size_t *row;            /* [count] row of the list */
+} readouts;
+
+static up_status reserve(readouts *r, int64_t more) {
+    if (r->count + more <= r->room) return UP_OK;
+    int64_t room = r->room ? r->room : 256;
+    while (room < r->count + more) room *= 2;
+    int32_t *labels = realloc(r->labels, (size_t)room * sizeof *labels);
+    if (labels) r->labels = labels;
+    int32_t *best = realloc(r->best, (size_t)room * sizeof *best);
+    if (best) r->best = best;
+    size_t *row = realloc(r->row, (size_t)room * sizeof *row);
+    if (row) r->row = row;
+    if (!labels || !best || !row)
+        return up_fail(UP_ERR_MEMORY, "features", "%lld rows wanted", (long long)room);
+    r->room = room;
     return UP_OK;
 }
 
-static up_status append_labels(up_features *f, const up_work *w, int64_t offset) {
-    int64_t before = f->n - w->batch.queries;
-    int32_t *grown = realloc(f->labels, (size_t)(f->n ? f->n : 1) * sizeof *grown);
-    if (!grown) return up_fail(UP_ERR_MEMORY, "labels", "%lld wanted", (long long)f->n);
-    f->labels = grown;
-    for (int i = 0; i < w->batch.queries; i++)
-        grown[before + i] = w->labels[i] < 0 ? -1 : w->labels[i] + (int32_t)offset;
+static void readouts_free(readouts *r) {
+    up_features_free(&r->x);
+    free(r->labels);
+    free(r->best);
+    free(r->row);
+}
+
+/* Labels and rows of the batch in e->work: the sequence of a read-out is the sample it is of. */
+static up_status take_labels(const up_work *w, const size_t *rows, readouts *r) {
+    const up_batch *b = &w->batch;
+    UP_TRY(reserve(r, b->readouts));
+    for (int i = 0, sequence = 0; i < b->readouts; i++) {
+        const int32_t *s = b->sequence + (size_t)sequence * UP_SEQ_FIELDS;
+        while (b->readout_row[i] >= s[UP_SEQ_Q_START] + s[UP_SEQ_Q_COUNT]) {
+            sequence++;
+            s += UP_SEQ_FIELDS;
+        }
+        r->labels[r->count + i] = w->labels[i];
+        r->row[r->count + i] = rows[sequence];
+    }
     return UP_OK;
 }
 
-/* The rows of a batch into the features; a shared target set is taken from the first batch. */
-static up_status take_batch(up_evaluation *e, up_features *f, int retrieving) {
-    const up_batch *b = &e->work.batch;
-    int64_t rows = b->queries + b->targets, offset = retrieving ? f->v : 0;
-    float *features = malloc((size_t)rows * (size_t)f->width * sizeof *features);
-    if (!features) return up_fail(UP_ERR_MEMORY, "features", "%lld rows wanted", (long long)rows);
-    up_status status = up_run_features(e->run, features);
-    for (int64_t i = 0; status == UP_OK && i < rows * f->width; i++)
-        if (!isfinite(features[i]))
-            status = up_fail(UP_ERR_NUMERIC, "feature", "not finite: check the model");
-    if (status == UP_OK) status = append(&f->queries, &f->n, features, b->queries, f->width);
-    if (status == UP_OK) status = append_labels(f, &e->work, offset);
-    if (status == UP_OK && (retrieving || !f->v))
-        status = append(&f->targets, &f->v, features + (size_t)b->queries * (size_t)f->width, b->targets,
-                        f->width);
-    free(features);
-    return status;
-}
+/* What is done with each batch of inputs, which is in e->work and staged. */
+typedef up_status (*take_batch)(up_evaluation *e, const up_source *s, readouts *r);
 
-up_status up_measure_features(up_evaluation *e, const up_source *s, up_features *f) {
-    size_t rows[EVALUATION_BATCH], limit = s->table.rows;
-    up_build_options options = {0, (uint64_t)e->settings.seed, 0};
-    int retrieving = s->task->objective == UP_RETRIEVE;
-    up_status status = UP_OK;
-    *f = (up_features){.width = up_session_width(e->session)};
-    if (s->settings->limit && (size_t)s->settings->limit < limit) limit = (size_t)s->settings->limit;
-    for (size_t first = 0; first < limit; first += EVALUATION_BATCH) {
+static up_status each_batch(up_evaluation *e, const up_source *s, readouts *r, take_batch take) {
+    size_t rows[ROWS_AT_ONCE], limit = up_evaluation_rows(s);
+    const up_build_options options = {.seed = (uint64_t)e->settings.seed};
+    for (size_t first = 0; first < limit; first += ROWS_AT_ONCE) {
         int count = 0;
-        for (size_t row = first; row < limit && row < first + EVALUATION_BATCH; row++)
+        for (size_t row = first; row < limit && row < first + ROWS_AT_ONCE; row++)
             if (!s->class_of_row || s->class_of_row[row] >= 0) rows[count++] = row;
         if (!count) continue;
-        options.moment = first;
-        UP_GO(up_source_build(s, &options, rows, count, &e->work));
-        UP_GO(up_run_forward(e->run, &e->work.batch, NULL));
-        UP_GO(take_batch(e, f, retrieving));
-        if (e->options.stop && *e->options.stop)
-            UP_GO(up_fail(UP_ERR_INTERRUPTED, s->settings->name, "evaluation stopped"));
-    }
-done:
-    if (status != UP_OK) up_features_free(f);
-    return status;
-}
-
-void up_features_free(up_features *f) {
-    free(f->queries);
-    free(f->targets);
-    free(f->labels);
-    *f = (up_features){0};
-}
-
-static double cosine(const float *a, const float *b, int width) {
-    double sum = 0;
-    for (int i = 0; i < width; i++) sum += (double)a[i] * b[i];
-    return sum;
-}
-
-/* The first best of v targets for a query. */
-static int64_t nearest(const float *query, const float *targets, int64_t v, int width) {
-    int64_t best = 0;
-    double most = -INFINITY;
-    for (int64_t i = 0; i < v; i++) {
-        double c = cosine(query, targets + (size_t)i * (size_t)width, width);
-        if (c > most) {
-            most = c;
-            best = i;
-        }
-    }
-    return best;
-}
-
-static up_score share(const up_source *s, const char *metric, int trained, int64_t hits, int64_t n,
-                      double chance) {
-    double p = n ? (double)hits / (double)n : 0;
-    return (up_score){
-        s->settings->name, metric, trained, p, chance, n ? sqrt(p * (1 - p) / (double)n) : 0, n};
-}
-
-/* How often the most frequent label occurs: what a constant answer would reach. */
-static double most_frequent(const up_features *f, int64_t counted) {
-    int64_t *times = calloc((size_t)(f->v ? f->v : 1), sizeof *times), most = 0;
-    for (int64_t i = 0; times && i < f->n; i++)
-        if (f->labels[i] >= 0 && ++times[f->labels[i]] > most) most = times[f->labels[i]];
-    free(times);
-    return counted ? (double)most / (double)counted : 0;
-}
-
-static up_status measure_accuracy(up_evaluation *e, const up_source *s, const up_features *f, int trained) {
-    int64_t hits = 0, counted = 0;
-    for (int64_t i = 0; i < f->n; i++) {
-        if (f->labels[i] < 0) continue;
-        counted++;
-        hits +=
-            nearest(f->queries + (size_t)i * (size_t)f->width, f->targets, f->v, f->width) == f->labels[i];
-    }
-    int words = s->task->objective == UP_MLM || s->task->objective == UP_AR;
-    double chance = words ? most_frequent(f, counted) : f->v ? 1.0 / (double)f->v : 0;
-    return up_scores_add(&e->scores,
-                         share(s, words ? "word accuracy" : "accuracy", trained, hits, counted, chance));
-}
-
-/* How many of n candidates stand before the best one whose text is row i's own: several rows may share a
- * text. */
-static int64_t rank_of(const up_source *s, int64_t i, const float *query, const float *candidates, int64_t n,
-                       int width) {
-    const char *own = up_table_cell(&s->table, (size_t)i, s->target);
-    double best = -INFINITY;
-    int64_t before = 0;
-    for (int64_t j = 0; j < n; j++)
-        if (!strcmp(up_table_cell(&s->table, (size_t)j, s->target), own))
-            best = fmax(best, cosine(query, candidates + (size_t)j * (size_t)width, width));
-    for (int64_t j = 0; j < n; j++)
-        before += strcmp(up_table_cell(&s->table, (size_t)j, s->target), own) &&
-                  cosine(query, candidates + (size_t)j * (size_t)width, width) >= best;
-    return before;
-}
-
-/* Chance of one of row i's own texts among k drawn from n. */
-static double chance_at(const up_source *s, int64_t i, int64_t n, int k) {
-    const char *own = up_table_cell(&s->table, (size_t)i, s->target);
-    int64_t others = n;
-    double miss = 1;
-    for (int64_t j = 0; j < n; j++) others -= !strcmp(up_table_cell(&s->table, (size_t)j, s->target), own);
-    for (int t = 0; t < k && t < n; t++) miss *= fmax(0, (double)(others - t)) / (double)(n - t);
-    return 1 - miss;
-}
-
-/* Recall at 1 and 5, both ways. */
-static up_status measure_recall(up_evaluation *e, const up_source *s, const up_features *f, int trained) {
-    enum { CUTS = 2 };
-    static const int cuts[CUTS] = {1, 5};
-    static const char *const there_names[CUTS] = {"R@1 input to text", "R@5 input to text"};
-    static const char *const back_names[CUTS] = {"R@1 text to input", "R@5 text to input"};
-    int64_t there[CUTS] = {0}, back[CUTS] = {0};
-    double chance[CUTS] = {0};
-    for (int64_t i = 0; i < f->n; i++) {
-        size_t at = (size_t)i * (size_t)f->width;
-        int64_t to = rank_of(s, i, f->queries + at, f->targets, f->n, f->width);
-        int64_t from = rank_of(s, i, f->targets + at, f->queries, f->n, f->width);
-        for (int c = 0; c < CUTS; c++) {
-            there[c] += to < cuts[c];
-            back[c] += from < cuts[c];
-            chance[c] += chance_at(s, i, f->n, cuts[c]) / (double)f->n;
-        }
-    }
-    for (int c = 0; c < CUTS; c++) {
-        UP_TRY(up_scores_add(&e->scores, share(s, there_names[c], trained, there[c], f->n, chance[c])));
-        UP_TRY(up_scores_add(&e->scores, share(s, back_names[c], trained, back[c], f->n, chance[c])));
+        UP_TRY(up_source_build(s, &options, rows, count, &e->work));
+        if (!e->work.batch.readouts) continue;
+        UP_TRY(take_labels(&e->work, rows, r));
+        UP_TRY(up_encoder_stage(e->encoder, &e->work.batch, NULL));
+        UP_TRY(take(e, s, r));
+        r->count += e->work.batch.readouts;
+        UP_TRY(up_evaluation_goes_on(e, s));
     }
     return UP_OK;
 }
 
-up_status up_measure(up_evaluation *e, const up_source *s, int trained) {
-    up_features f;
-    UP_TRY(up_measure_features(e, s, &f));
-    up_status status = s->task->objective == UP_RETRIEVE ? measure_recall(e, s, &f, trained)
-                                                         : measure_accuracy(e, s, &f, trained);
-    up_features_free(&f);
+/* --- classes, answers, words: one set for all rows --- */
+
+static up_status take_nearest(up_evaluation *e, const up_source *s, readouts *r) {
+    UP_TRY(up_features_resize(&r->x, up_encoder_readouts(e->encoder)));
+    UP_TRY(up_encoder_forward(e->encoder, r->x.raw));
+    UP_TRY(up_features_normalize(&r->x));
+    return up_nearest(e->cosines, r->x.unit, up_target_set_features(s->set)->unit, r->best + r->count);
+}
+
+static up_status measure_accuracy(up_evaluation *e, const up_source *s) {
+    int64_t targets = up_target_set_count(s->set);
+    int words = s->task->targets == UP_TARGETS_WORDS;
+    readouts r = {0};
+    up_metric number = {0};
+    up_status status = UP_OK;
+    UP_GO(up_features_create(up_session_model(e->session), 0, &r.x));
+    UP_GO(up_target_set_encode(s->set, &(up_set_encoders){.scout = e->scout}));
+    UP_GO(each_batch(e, s, &r, take_nearest));
+    if (words)
+        UP_GO(up_word_accuracy(r.best, r.labels, r.count, targets, &number));
+    else
+        number = up_accuracy(r.best, r.labels, r.count, targets);
+    UP_GO(up_score_add(e, s, words ? "word accuracy" : "accuracy", number));
+done:
+    readouts_free(&r);
     return status;
+}
+
+/* --- retrieval: the rows' own texts are the set, both directions --- */
+
+typedef struct retrieval {
+    readouts inputs;
+    up_batch texts;        /* target sequences of all rows */
+    int32_t *groups;       /* [n] rows of equal texts have the same */
+    int64_t *there, *back; /* [n] ranks of inputs among texts, of texts among inputs */
+} retrieval;
+
+static up_status take_row_features(up_evaluation *e, const up_source *s, readouts *r) {
+    retrieval *t = (retrieval *)r; /* its first member */
+    const up_batch *targets = &e->work.targets;
+    (void)s;
+    UP_TRY(up_batch_append(&t->texts, targets, 0, targets->sequences));
+    return up_encoder_forward(e->encoder, up_view_rows(r->x.raw, r->count, e->work.batch.readouts));
+}
+
+static up_status group_rows(const up_source *s, retrieval *t) {
+    int64_t n = t->inputs.count;
+    const char **texts = malloc(((size_t)n + 1) * sizeof *texts);
+    t->groups = malloc(((size_t)n + 1) * sizeof *t->groups);
+    t->there = malloc(((size_t)n + 1) * sizeof *t->there);
+    t->back = malloc(((size_t)n + 1) * sizeof *t->back);
+    up_status status = UP_OK;
+    if (!texts || !t->groups || !t->there || !t->back)
+        UP_GO(up_fail(UP_ERR_MEMORY, s->settings->name, "%lld texts wanted", (long long)n));
+    for (int64_t i = 0; i < n; i++) texts[i] = up_table_cell(&s->table, t->inputs.row[i], s->target);
+    UP_GO(up_group_texts(texts, n, t->groups));
+done:
+    free(texts);
+    return status;
+}
+
+/* At 1 and at 5, both ways. */
+static up_status add_recalls(up_evaluation *e, const up_source *s, const retrieval *t) {
+    static const struct {
+        int at;
+        const char *there, *back;
+    } cuts[] = {{1, "R@1 input to text", "R@1 text to input"}, {5, "R@5 input to text", "R@5 text to input"}};
+    int64_t n = t->inputs.count;
+    up_metric number;
+    for (size_t i = 0; i < sizeof cuts / sizeof *cuts; i++) {
+        UP_TRY(up_recall(t->there, t->groups, n, t->groups, n, cuts[i].at, &number));
+        UP_TRY(up_score_add(e, s, cuts[i].there, number));
+        UP_TRY(up_recall(t->back, t->groups, n, t->groups, n, cuts[i].at, &number));
+        UP_TRY(up_score_add(e, s, cuts[i].back, number));
+    }
+    return UP_OK;
+}
+
+/* The nearest texts of a row, in words; of equal cosines one is told. */
+static void tell_nearest(FILE *out, const up_source *s, const retrieval *t, const float *cosines) {
+    double below = INFINITY;
+    for (int place = 0; place < UP_SHOWN; place++) {
+        int64_t best = -1;
+        for (int64_t j = 0; j < t->inputs.count; j++)
+            if ((double)cosines[j] < below && (best < 0 || cosines[j] > cosines[best])) best = j;
+        if (best < 0) return;
+        below = (double)cosines[best];
+        fprintf(out, "%s %s (%.2f)", place ? "," : "",
+                up_table_cell(&s->table, t->inputs.row[best], s->target), below);
+    }
+}
+
+static up_status show_retrievals(up_evaluation *e, const up_source *s, const retrieval *t, up_view texts) {
+    int64_t n = t->inputs.count;
+    up_status status = UP_OK;
+    if (!n || e->retrievals_shown++) return UP_OK;
+    float *cosines = malloc((size_t)n * sizeof *cosines);
+    if (!cosines) return up_fail(UP_ERR_MEMORY, s->settings->name, "%lld cosines wanted", (long long)n);
+    fprintf(e->examples, "\nRetrievals, in words (%s; the best three of %lld)\n", s->settings->name,
+            (long long)n);
+    for (int i = 0; i < UP_SHOWN; i++) {
+        size_t at = up_shown_row((size_t)n, i);
+        UP_GO(up_cosines_read(e->cosines, up_view_rows(t->inputs.x.unit, (int64_t)at, 1), texts, cosines));
+        fprintf(e->examples, "  true: %-46s found:", up_table_cell(&s->table, t->inputs.row[at], s->target));
+        tell_nearest(e->examples, s, t, cosines);
+        fprintf(e->examples, "\n");
+    }
+done:
+    free(cosines);
+    return status;
+}
+
+static up_status measure_recall(up_evaluation *e, const up_source *s) {
+    retrieval t = {0};
+    up_features *x = &t.inputs.x;
+    up_status status = UP_OK;
+    UP_GO(up_features_create(up_session_model(e->session), 0, x));
+    UP_GO(up_features_resize(x, (int64_t)up_evaluation_rows(s)));
+    UP_GO(up_batch_begin(&t.texts, e->world.config));
+    UP_GO(each_batch(e, s, &t.inputs, take_row_features));
+    UP_GO(up_features_normalize(x));
+    UP_GO(up_target_set_fill(s->set, &t.texts));
+    UP_GO(up_target_set_encode(s->set, &(up_set_encoders){.scout = e->scout}));
+    up_view texts = up_target_set_features(s->set)->unit;
+    UP_GO(group_rows(s, &t));
+    UP_GO(up_ranks(e->cosines, x->unit, texts, t.groups, t.groups, t.there));
+    UP_GO(up_ranks(e->cosines, texts, x->unit, t.groups, t.groups, t.back));
+    UP_GO(add_recalls(e, s, &t));
+    UP_GO(show_retrievals(e, s, &t, texts));
+done:
+    readouts_free(&t.inputs);
+    up_batch_free(&t.texts);
+    free(t.groups);
+    free(t.there);
+    free(t.back);
+    return status;
+}
+
+up_status up_measure(up_evaluation *e, const up_source *s) {
+    return s->task->targets == UP_TARGETS_TEXTS ? measure_recall(e, s) : measure_accuracy(e, s);
 }

@@ -8,27 +8,27 @@
 #include <stdlib.h>
 #include <string.h>
 
-up_status up_scores_add(up_scores *s, up_score score) {
-    if (s->count == s->capacity) {
-        size_t room = s->capacity ? 2 * s->capacity : 16;
-        up_score *grown = realloc(s->list, room * sizeof *grown);
-        if (!grown) return up_fail(UP_ERR_MEMORY, "scores", "%zu wanted", room);
-        s->list = grown;
-        s->capacity = room;
-    }
-    s->list[s->count++] = score;
-    return UP_OK;
-}
-
 static void table_part(const up_scores *s, int trained) {
     for (size_t i = 0; i < s->count; i++) {
         const up_score *x = &s->list[i];
+        const up_metric *m = &x->number;
         if (x->trained != trained) continue;
         /* without spread of its own (all right or all wrong), chance's spread is the measure */
-        double error = x->error > 0 ? x->error : sqrt(x->chance * (1 - x->chance) / (double)x->n);
-        double above = error > 0 ? (x->value - x->chance) / error : 0;
-        printf("  %-34s %-18s %6.3f  %6.3f  %6.3f  %6.1f  %6lld\n", x->task, x->metric, x->value, x->chance,
-               x->error, above, (long long)x->n);
+        double error = m->error > 0 || !m->n ? m->error : sqrt(m->chance * (1 - m->chance) / (double)m->n);
+        double above = error > 0 ? (m->value - m->chance) / error : 0;
+        printf("  %-34s %-18s %6.3f  %6.3f  %6.3f  %6.1f  %6lld\n", x->task, x->metric, m->value, m->chance,
+               m->error, above, (long long)m->n);
+    }
+}
+
+/* One line for each evaluation: its scores have the same counts, one after the other. */
+static void table_tokens(const up_scores *s) {
+    printf("\n  %-34s %18s  %18s\n", "tokens encoded", "of inputs", "of targets");
+    for (size_t i = 0; i < s->count; i++) {
+        const up_score *x = &s->list[i];
+        if (i && s->list[i - 1].task == x->task) continue;
+        printf("  %-34s %18lld  %18lld\n", x->task, (long long)x->tokens.inputs,
+               (long long)x->tokens.targets);
     }
 }
 
@@ -40,20 +40,25 @@ void up_report_table(const up_scores *s) {
     printf("Tasks that were never trained\n");
     table_part(s, 0);
     printf("error: standard error of the value; sigmas: how many of them it stands above chance\n");
+    table_tokens(s);
+    printf("a target set that an evaluation before has used is not encoded again\n");
+}
+
+static json_t *score_json(const up_score *x) {
+    const up_metric *m = &x->number;
+    return json_pack("{s:s, s:b, s:s, s:f, s:f, s:f, s:I, s:{s:I, s:I}}", "task", x->task, "trained",
+                     x->trained, "metric", x->metric, "value", m->value, "chance", m->chance,
+                     "standard_error", m->error, "n", (json_int_t)m->n, "tokens", "inputs",
+                     (json_int_t)x->tokens.inputs, "targets", (json_int_t)x->tokens.targets);
 }
 
 up_status up_report_json(const up_scores *s, const char *path) {
     json_t *list = json_array();
     char *text = NULL;
     up_status status = UP_OK;
-    for (size_t i = 0; i < s->count; i++) {
-        const up_score *x = &s->list[i];
-        if (json_array_append_new(list,
-                                  json_pack("{s:s, s:b, s:s, s:f, s:f, s:f, s:I}", "task", x->task, "trained",
-                                            x->trained, "metric", x->metric, "value", x->value, "chance",
-                                            x->chance, "standard_error", x->error, "n", (json_int_t)x->n)))
+    for (size_t i = 0; i < s->count; i++)
+        if (json_array_append_new(list, score_json(&s->list[i])))
             UP_GO(up_fail(UP_ERR_MEMORY, path, "no memory for the scores"));
-    }
     size_t length = json_dumpb(list, NULL, 0, JSON_INDENT(1) | JSON_REAL_PRECISION(6));
     text = malloc(length + 1);
     if (!text || !length || json_dumpb(list, text, length, JSON_INDENT(1) | JSON_REAL_PRECISION(6)) != length)

@@ -3,6 +3,7 @@
  * struct is filled. Aliases are expanded into the tree, under a limit on its nodes and depth. */
 #include "files/config.h"
 #include "files/file.h"
+#include "files/number.h"
 
 #include <errno.h>
 #include <math.h>
@@ -352,10 +353,10 @@ static up_status read_number(const reader *r, const node *n, const place *at, co
     bool whole = row->type == UP_CONFIG_INT;
     char *end;
     errno = 0;
-    /* strtoll and strtod take more than YAML's decimal numbers: spaces, hexadecimal, inf, nan */
+    /* strtoll and up_number_read take more than YAML's decimal numbers: spaces, hexadecimal, inf, nan */
     bool sound = n->plain && n->text[strspn(n->text, whole ? "+-0123456789" : "+-.eE0123456789")] == 0;
     long long integer = whole && sound ? strtoll(n->text, &end, 10) : 0;
-    double real = sound && !whole ? strtod(n->text, &end) : (double)integer;
+    double real = sound && !whole ? up_number_read(n->text, &end) : (double)integer;
     if (!sound || *end || end == n->text)
         return wrong(r, n->line, at, "\"%.80s\" is not %s", n->text, up_config_wanted(row));
     if ((whole && errno == ERANGE) || !isfinite(real))
@@ -384,6 +385,14 @@ static up_status read_choice(const reader *r, const node *n, const place *at, co
     return wrong(r, n->line, at, "\"%.80s\" is not one of %s", n->text, names);
 }
 
+/* Texts are shown as they are, and go into names of files: nothing in them may steer a terminal. Line breaks
+ * and tabs may stand in a long text. (libyaml lets nothing pass that is not UTF-8.) */
+static bool steers(const char *text) {
+    for (const unsigned char *c = (const unsigned char *)text; *c; c++)
+        if ((*c < ' ' && *c != '\n' && *c != '\t') || *c == 0x7f || (*c == 0xc2 && c[1] < 0xa0)) return true;
+    return false;
+}
+
 static up_status read_one(reader *r, const node *n, const place *at, const up_config_row *row, void *out) {
     if (row->type == UP_CONFIG_MAP) return read_map(r, at, n, n->line, row->map, out);
     if (n->kind != YAML_SCALAR_NODE || (n->plain && !*n->text)) return not_a(r, n, at, up_config_wanted(row));
@@ -399,6 +408,7 @@ static up_status read_one(reader *r, const node *n, const place *at, const up_co
         *(bool *)out = n->text[0] == 't';
         return UP_OK;
     case UP_CONFIG_STRING:
+        if (steers(n->text)) return wrong(r, n->line, at, "a control character in \"%.80s\"", n->text);
         *(char **)out = strdup(n->text);
         return *(char **)out ? UP_OK : no_memory(r);
     case UP_CONFIG_MAP:

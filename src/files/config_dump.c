@@ -1,6 +1,7 @@
 /* config_dump.c - the way back: a filled struct as YAML under the same schema, and the schema itself in
  * words. */
 #include "files/config.h"
+#include "files/number.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -15,11 +16,8 @@ static int add_text(yaml_document_t *document, const char *text, yaml_scalar_sty
 }
 
 static int add_real(yaml_document_t *document, double value) {
-    char text[40];
-    for (int digits = 15; digits <= 17; digits++) { /* the fewest that read back as the same value */
-        snprintf(text, sizeof text, "%.*g", digits, value);
-        if (strtod(text, NULL) == value) break;
-    }
+    char text[UP_NUMBER_ROOM];
+    up_number_write(value, text);
     return add_text(document, text, YAML_PLAIN_SCALAR_STYLE);
 }
 

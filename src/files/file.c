@@ -27,25 +27,39 @@ static up_status read_all(int file, const char *path, char *data, size_t size) {
     return UP_OK;
 }
 
+up_status up_file_open(const char *path, int *file, int64_t *size) {
+    up_status status = UP_OK;
+    struct stat about;
+    *size = 0;
+    *file = -1;
+    if (!*path) return up_fail(UP_ERR_ARGUMENT, "file", "the path is empty");
+    int opened = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* not to wait for a pipe's other end */
+    if (opened < 0) return refused(path, "cannot open");
+    if (fstat(opened, &about)) UP_GO(refused(path, "cannot read"));
+    if (S_ISDIR(about.st_mode)) UP_GO(up_fail(UP_ERR_IO, path, "is a folder; wanted a file"));
+    if (!S_ISREG(about.st_mode)) UP_GO(up_fail(UP_ERR_IO, path, "is not a regular file"));
+    *size = about.st_size;
+    *file = opened;
+    return UP_OK;
+done:
+    close(opened);
+    return status;
+}
+
 up_status up_file_read(const char *path, void **data, size_t *size) {
     up_status status = UP_OK;
     char *buffer = NULL;
-    struct stat about;
+    int file;
+    int64_t bytes;
     *data = NULL;
     *size = 0;
-    if (!*path) return up_fail(UP_ERR_ARGUMENT, "file", "the path is empty");
-    int file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* not to wait for the other end of a pipe */
-    if (file < 0) return refused(path, "cannot open");
-    if (fstat(file, &about)) UP_GO(refused(path, "cannot read"));
-    if (S_ISDIR(about.st_mode)) UP_GO(up_fail(UP_ERR_IO, path, "is a folder; wanted a file"));
-    if (!S_ISREG(about.st_mode)) UP_GO(up_fail(UP_ERR_IO, path, "is not a regular file"));
-    buffer = malloc((size_t)about.st_size + 1);
-    if (!buffer)
-        UP_GO(up_fail(UP_ERR_MEMORY, path, "no memory for its %lld bytes", (long long)about.st_size));
-    UP_GO(read_all(file, path, buffer, (size_t)about.st_size));
-    buffer[about.st_size] = 0;
+    UP_TRY(up_file_open(path, &file, &bytes));
+    buffer = malloc((size_t)bytes + 1);
+    if (!buffer) UP_GO(up_fail(UP_ERR_MEMORY, path, "no memory for its %lld bytes", (long long)bytes));
+    UP_GO(read_all(file, path, buffer, (size_t)bytes));
+    buffer[bytes] = 0;
     *data = buffer;
-    *size = (size_t)about.st_size;
+    *size = (size_t)bytes;
     buffer = NULL;
 done:
     free(buffer);
@@ -81,14 +95,21 @@ up_status up_file_put(up_file_writer *writer, const void *data, size_t size) {
     return UP_OK;
 }
 
-static up_status sync_folder(const char *path) {
+/* EINVAL, ENOTSUP: this file system syncs no folders, and a rename there is as lasting as it gets. */
+up_status up_folder_sync(const char *folder) {
+    int file = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (file < 0) return refused(folder, "cannot sync");
+    up_status status = UP_OK;
+    if (fsync(file) && errno != EINVAL && errno != ENOTSUP) status = refused(folder, "cannot sync");
+    close(file);
+    return status;
+}
+
+static up_status sync_folder_of(const char *path) {
     const char *slash = strrchr(path, '/');
     char *folder = slash ? strndup(path, slash == path ? 1 : (size_t)(slash - path)) : strdup(".");
     if (!folder) return up_fail(UP_ERR_MEMORY, path, "no memory for the name of its folder");
-    int file = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    int failed = file < 0 || (fsync(file) && errno != EINVAL); /* EINVAL: this file system syncs no folders */
-    up_status status = failed ? refused(path, "cannot sync its folder") : UP_OK;
-    if (file >= 0) close(file);
+    up_status status = up_folder_sync(folder);
     free(folder);
     return status;
 }
@@ -104,7 +125,7 @@ up_status up_file_commit(up_file_writer *writer) {
     if (rename(writer->partial, writer->path)) UP_GO(refused(writer->path, "cannot replace"));
     free(writer->partial); /* it is the file now: nothing to remove */
     writer->partial = NULL;
-    UP_GO(sync_folder(writer->path));
+    UP_GO(sync_folder_of(writer->path));
 done:
     up_file_abort(writer);
     return status;

@@ -5,10 +5,14 @@
 
 #include "uniperceiver/status.h"
 #include <stddef.h>
+#include <stdint.h>
 #include <stdio.h>
 
-/* Read a whole regular file (a folder, a pipe or an empty path is an error that names it). *data is
- * malloc'ed, with one extra NUL byte behind *size bytes. */
+/* Open a regular file for reading (a folder, a pipe or an empty path is an error that names it, and a pipe is
+ * not waited for). *file is a descriptor that the caller closes, -1 after a failure. */
+up_status up_file_open(const char *path, int *file, int64_t *size);
+
+/* Read a whole regular file. *data is malloc'ed, with one extra NUL byte behind *size bytes. */
 up_status up_file_read(const char *path, void **data, size_t *size);
 
 /* A file being written aside as "<path>.partial"; commit syncs it, renames it over `path` and syncs the
@@ -28,5 +32,8 @@ up_status up_file_write(const char *path, const void *data, size_t size);
 
 /* Create a folder and its parents. */
 up_status up_make_folders(const char *path);
+
+/* Make the names in a folder last: a rename may be lost in a crash until then. */
+up_status up_folder_sync(const char *folder);
 
 #endif

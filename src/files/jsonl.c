@@ -2,6 +2,7 @@
  * whole lines. */
 #include "files/jsonl.h"
 #include "files/file.h"
+#include "files/json.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -42,13 +43,9 @@ static up_status append_line(const up_jsonl *log, const char *line, size_t size)
 up_status up_jsonl_append(up_jsonl *log, const json_t *object) {
     if (!json_is_object(object))
         return up_fail(UP_ERR_ARGUMENT, log->path, "a line that is not a JSON object");
-    /* json_dumpb, because json_dumps may lose words when memory runs out */
-    size_t length = json_dumpb(object, NULL, 0, JSON_COMPACT);
-    char *line = length ? malloc(length + 1) : NULL;
-    if (!line || json_dumpb(object, line, length, JSON_COMPACT) != length) {
-        free(line);
-        return up_fail(UP_ERR_MEMORY, log->path, "no memory for a line");
-    }
+    char *line;
+    size_t length;
+    UP_TRY(up_json_write(log->path, object, JSON_COMPACT, &line, &length));
     line[length] = '\n';
     up_status status = append_line(log, line, length + 1);
     free(line);
@@ -70,15 +67,13 @@ up_status up_jsonl_close(up_jsonl *log) {
 static up_status keeps(const char *path, size_t number, const char *line, size_t length, int64_t last_step,
                        int *keep) {
     char what[512];
-    json_error_t error;
-    json_t *object = json_loadb(line, length, JSON_REJECT_DUPLICATES, &error);
-    const json_t *step = json_object_get(object, "step");
+    json_t *object;
     up_status status = UP_OK;
-    *keep = !json_is_integer(step) || json_integer_value(step) <= last_step;
     snprintf(what, sizeof what, "%s:%zu", path, number);
-    if (!object)
-        status = up_fail(UP_ERR_FORMAT, what, "not a JSON object: %s", error.text);
-    else if (!json_is_object(object) || (step && !json_is_integer(step)))
+    UP_TRY(up_json_read(what, line, length, JSON_REJECT_DUPLICATES, &object));
+    const json_t *step = json_object_get(object, "step");
+    *keep = !json_is_integer(step) || json_integer_value(step) <= last_step;
+    if (!json_is_object(object) || (step && !json_is_integer(step)))
         status = up_fail(UP_ERR_FORMAT, what, "not a JSON object with a whole number as its step");
     json_decref(object);
     return status;

@@ -3,14 +3,13 @@
  * strings, then data that the ranges cover without overlap or gap. */
 #include "files/safetensors.h"
 #include "files/file.h"
+#include "files/json.h"
+#include "uniperceiver/backend_host.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 static const struct {
@@ -150,9 +149,7 @@ static up_status read_header(const char *path, up_safetensors *st) {
                        (unsigned long long)length, st->size - 8, UP_SAFETENSORS_MAX_HEADER);
     if (!length || st->map[8] != '{') return up_fail(UP_ERR_FORMAT, path, "its header is not a JSON object");
 
-    json_error_t error;
-    st->header = json_loadb((char *)st->map + 8, length, JSON_REJECT_DUPLICATES, &error);
-    if (!st->header) return up_fail(UP_ERR_FORMAT, path, "its header is not sound JSON: %s", error.text);
+    UP_TRY(up_json_read(path, (char *)st->map + 8, length, JSON_REJECT_DUPLICATES, &st->header));
     const unsigned char *data = st->map + 8 + length;
     size_t data_bytes = st->size - 8 - length, room = json_object_size(st->header);
     st->tensors = calloc(room + 1, sizeof *st->tensors);
@@ -178,18 +175,15 @@ static up_status read_header(const char *path, up_safetensors *st) {
 
 static up_status map_file(const char *path, up_safetensors *st) {
     up_status status = UP_OK;
-    struct stat about;
-    if (!*path) return up_fail(UP_ERR_ARGUMENT, "file", "the path is empty");
-    int file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (file < 0) return up_fail(UP_ERR_IO, path, "cannot open: %s", strerror(errno));
-    if (fstat(file, &about)) UP_GO(up_fail(UP_ERR_IO, path, "cannot read: %s", strerror(errno)));
-    if (S_ISDIR(about.st_mode)) UP_GO(up_fail(UP_ERR_IO, path, "is a folder; wanted a file"));
-    if (!S_ISREG(about.st_mode)) UP_GO(up_fail(UP_ERR_IO, path, "is not a regular file"));
-    if (about.st_size == 0) UP_GO(up_fail(UP_ERR_FORMAT, path, "is empty"));
-    void *map = mmap(NULL, (size_t)about.st_size, PROT_READ, MAP_PRIVATE, file, 0);
-    if (map == MAP_FAILED) UP_GO(up_fail(UP_ERR_IO, path, "cannot map: %s", strerror(errno)));
+    int file;
+    int64_t size;
+    UP_TRY(up_file_open(path, &file, &size));
+    if (size == 0) UP_GO(up_fail(UP_ERR_FORMAT, path, "is empty"));
+    void *map = mmap(NULL, (size_t)size, PROT_READ, MAP_PRIVATE, file, 0);
+    if (map == MAP_FAILED)
+        UP_GO(up_fail(errno == ENOMEM ? UP_ERR_MEMORY : UP_ERR_IO, path, "cannot map: %s", strerror(errno)));
     st->map = map;
-    st->size = (size_t)about.st_size;
+    st->size = (size_t)size;
 done:
     close(file);
     return status;
@@ -246,28 +240,6 @@ void up_safetensors_metadata_at(const up_safetensors *st, size_t i, const char *
     *value = at ? json_string_value(json_object_iter_value(at)) : NULL;
 }
 
-/* IEEE 754 binary16: 1 sign, 5 exponent (bias 15), 10 fraction bits. */
-static float from_f16(uint16_t half) {
-    uint32_t sign = (uint32_t)(half & 0x8000) << 16, exponent = half >> 10 & 31, fraction = half & 0x3ff,
-             bits;
-    float value;
-    if (exponent == 0) {
-        value = (float)fraction * 0x1p-24f;
-        return sign ? -value : value;
-    }
-    bits = sign | (exponent == 31 ? 255 : exponent + 112) << 23 | fraction << 13;
-    memcpy(&value, &bits, sizeof value);
-    return value;
-}
-
-/* bfloat16 is the upper half of an f32. */
-static float from_bf16(uint16_t half) {
-    uint32_t bits = (uint32_t)half << 16;
-    float value;
-    memcpy(&value, &bits, sizeof value);
-    return value;
-}
-
 up_status up_safetensor_to_f32(const up_safetensor *tensor, float *out) {
     const unsigned char *data = tensor->data;
     uint16_t half;
@@ -280,7 +252,7 @@ up_status up_safetensor_to_f32(const up_safetensor *tensor, float *out) {
     case UP_ST_BF16:
         for (int64_t i = 0; i < tensor->count; i++) {
             memcpy(&half, data + 2 * i, sizeof half);
-            out[i] = tensor->type == UP_ST_F16 ? from_f16(half) : from_bf16(half);
+            out[i] = up_half_value(tensor->type == UP_ST_F16 ? UP_F16 : UP_BF16, half);
         }
         return UP_OK;
     case UP_ST_F64:
@@ -343,20 +315,19 @@ static up_status add_metadata(const char *path, json_t *header, const char *cons
 
 /* The length, the JSON text and spaces up to a multiple of 8. */
 static up_status put_header(const char *path, const json_t *header, up_file_writer *file) {
-    size_t length = json_dumpb(header, NULL, 0, JSON_COMPACT), padded = (length + 7) / 8 * 8;
-    char *text = length ? malloc(padded) : NULL;
-    if (!text || json_dumpb(header, text, length, JSON_COMPACT) != length) {
-        free(text);
-        return up_fail(UP_ERR_MEMORY, path, "no memory for its header");
-    }
-    memset(text + length, ' ', padded - length);
+    static const char spaces[8] = "        ";
+    char *text;
+    size_t length;
+    up_status status = UP_OK;
+    UP_TRY(up_json_write(path, header, JSON_COMPACT, &text, &length));
+    size_t padded = (length + 7) / 8 * 8;
     unsigned char head[8];
     for (int i = 0; i < 8; i++) head[i] = (unsigned char)((uint64_t)padded >> 8 * i);
-    up_status status = UP_OK;
     if (padded > UP_SAFETENSORS_MAX_HEADER)
         UP_GO(up_fail(UP_ERR_ARGUMENT, path, "its header would be too large"));
     UP_GO(up_file_put(file, head, sizeof head));
-    UP_GO(up_file_put(file, text, padded));
+    UP_GO(up_file_put(file, text, length));
+    UP_GO(up_file_put(file, spaces, padded - length));
 done:
     free(text);
     return status;

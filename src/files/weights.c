@@ -2,11 +2,12 @@
  * (ref/model/params.c), the configuration and the target set as JSON in the metadata. An overlay's file has
  * its own tensors alone, and the fingerprint of the base's, which it cannot do without. */
 #include "files/weights.h"
+#include "files/json.h"
 #include "files/safetensors.h"
 
 #include <inttypes.h>
-#include <jansson.h>
 #include <limits.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -91,16 +92,26 @@ up_status up_config_to_json(const up_config *config, char **text) {
     for (int i = 0; i < config->tasks; i++)
         failed |= json_array_append_new(tasks, json_string(config->task_names[i]));
     failed |= json_object_set_new(object, task_key, tasks);
-    *text = failed ? NULL : json_dumps(object, JSON_COMPACT);
+    *text = NULL;
+    size_t length;
+    up_status status =
+        failed ? up_fail(UP_ERR_MEMORY, "configuration", "no memory for its text, or a name is not UTF-8")
+               : up_json_write("configuration", object, JSON_COMPACT, text, &length);
     json_decref(object);
-    return *text ? UP_OK
-                 : up_fail(UP_ERR_MEMORY, "configuration", "no memory for its text, or a name is not UTF-8");
+    return status;
+}
+
+/* Names are shown: what would steer a terminal is no part of one. */
+static int is_plain(const char *name) {
+    char shown[4 * UP_NAME_SIZE];
+    return up_printable(name, strlen(name), shown, sizeof shown) == strlen(name) && !strcmp(shown, name);
 }
 
 static up_status read_name(const char *what, const char *key, const json_t *value, char *out) {
     const char *name = json_string_value(value);
     if (!name || !*name || strlen(name) >= UP_NAME_SIZE)
         return up_fail(UP_ERR_FORMAT, what, "%s: wanted a name of 1 to %d bytes", key, UP_NAME_SIZE - 1);
+    if (!is_plain(name)) return up_fail(UP_ERR_FORMAT, what, "%s: a control character in \"%s\"", key, name);
     strcpy(out, name);
     return UP_OK;
 }
@@ -160,12 +171,11 @@ static void fill_in(up_config *config) {
 up_status up_config_from_json(const char *name, const char *text, up_config *out) {
     up_status status = UP_OK;
     char what[512];
-    json_error_t error;
-    json_t *object = json_loads(text, JSON_REJECT_DUPLICATES, &error);
+    json_t *object;
     snprintf(what, sizeof what, "%s: configuration", name);
     memset(out, 0, sizeof *out);
-    if (!json_is_object(object))
-        UP_GO(up_fail(UP_ERR_FORMAT, what, "%s", object ? "wanted an object" : error.text));
+    UP_TRY(up_json_read(what, text, strlen(text), JSON_REJECT_DUPLICATES, &object));
+    if (!json_is_object(object)) UP_GO(up_fail(UP_ERR_FORMAT, what, "wanted an object"));
     UP_GO(refuse_unknown(what, object));
     for (int i = 0; i < FIELDS; i++) UP_GO(read_field(what, object, &fields[i], out));
     UP_GO(read_tasks(what, json_object_get(object, task_key), out));
@@ -183,9 +193,12 @@ static up_status targets_to_json(const up_model *model, char **text) {
     const int32_t *ids = up_model_targets(model, &count);
     json_t *list = json_array();
     for (int i = 0; i < count; i++) failed |= json_array_append_new(list, json_integer(ids[i]));
-    *text = failed ? NULL : json_dumps(list, JSON_COMPACT);
+    *text = NULL;
+    size_t length;
+    up_status status = failed ? up_fail(UP_ERR_MEMORY, "target set", "no memory for its text")
+                              : up_json_write("target set", list, JSON_COMPACT, text, &length);
     json_decref(list);
-    return *text ? UP_OK : up_fail(UP_ERR_MEMORY, "target set", "no memory for its text");
+    return status;
 }
 
 static up_status read_targets(const char *path, const char *text, up_model *model) {
@@ -193,9 +206,10 @@ static up_status read_targets(const char *path, const char *text, up_model *mode
     char what[512];
     int vocabulary = up_model_config(model)->vocabulary;
     int32_t *ids = NULL;
-    json_t *list = json_loads(text, 0, NULL);
-    size_t count = json_array_size(list);
+    json_t *list;
     snprintf(what, sizeof what, "%s: target set", path);
+    UP_TRY(up_json_read(what, text, strlen(text), 0, &list));
+    size_t count = json_array_size(list);
     if (!json_is_array(list) || !count || count > (size_t)vocabulary)
         UP_GO(up_fail(UP_ERR_FORMAT, what, "wanted a list of 1 to %d ids", vocabulary));
     ids = malloc(count * sizeof *ids);
@@ -205,7 +219,8 @@ static up_status read_targets(const char *path, const char *text, up_model *mode
             json_is_integer(json_array_get(list, i)) ? json_integer_value(json_array_get(list, i)) : -1;
         ids[i] = id < 0 || id >= vocabulary ? -1 : (int32_t)id; /* -1 is refused below */
     }
-    if (up_model_set_targets(model, ids, (int)count) != UP_OK)
+    status = up_model_set_targets(model, ids, (int)count);
+    if (status == UP_ERR_ARGUMENT) /* it is the file that is wrong, not the caller */
         UP_GO(up_fail(UP_ERR_FORMAT, path, "%s", up_last_error()));
 done:
     free(ids);
@@ -286,6 +301,16 @@ static int64_t largest(const up_model *model) {
     return most;
 }
 
+/* ln(1 / tau): tau must be a number above 0 and below infinity, or every answer is NaN. */
+static up_status check_temperature(const char *path, const up_param *p, const up_safetensor *t) {
+    char what[512];
+    float value;
+    UP_TRY(up_safetensor_to_f32(t, &value));
+    snprintf(what, sizeof what, "%s: %s", path, p->name);
+    if (isfinite(value)) return UP_OK;
+    return up_fail(UP_ERR_FORMAT, what, "is %f; wanted a finite ln(1 / temperature)", (double)value);
+}
+
 /* A parameter from rows first.. of a tensor: f32 directly, other types through *room, memory for the largest
  * parameter that is taken when it is needed. */
 static up_status upload_rows(up_model *model, int param, const up_safetensor *t, int64_t first,
@@ -305,17 +330,20 @@ static up_status upload_rows(up_model *model, int param, const up_safetensor *t,
     return b->ops->upload(b, up_model_weight(model, param), *room);
 }
 
-static up_status upload_tensors(up_model *model, const up_safetensors *file) {
+static up_status upload_tensors(const char *path, up_model *model, const up_safetensors *file) {
     const up_params *params = up_model_params(model);
     int old = !up_model_base(model) && spe_in_table(file, params);
     up_status status = UP_OK;
     float *room = NULL;
-    for (int i = 0; i < params->count && status == UP_OK; i++) {
+    for (int i = 0; i < params->count; i++) {
         int from = old && i == params->spe ? params->token : i;
         int64_t first = from == i ? 0 : params->list[from].rows;
         if (!up_model_owns(model, i)) continue;
-        status = upload_rows(model, i, up_safetensors_find(file, params->list[from].name), first, &room);
+        if (params->list[i].group == UP_GROUP_TEMPERATURE)
+            UP_GO(check_temperature(path, &params->list[i], up_safetensors_find(file, params->list[i].name)));
+        UP_GO(upload_rows(model, i, up_safetensors_find(file, params->list[from].name), first, &room));
     }
+done:
     free(room);
     up_model_changed(model);
     return status;
@@ -324,6 +352,7 @@ static up_status upload_tensors(up_model *model, const up_safetensors *file) {
 /* --- which base an overlay stands on --- */
 
 static const char base_key[] = "base"; /* metadata of an overlay: the fingerprint of what it stands on */
+enum { DIGITS = 16 };
 
 /* One more value into a hash of 64 bits: multiply, and fold the upper half down. */
 static uint64_t mix(uint64_t hash, uint64_t value) {
@@ -371,8 +400,16 @@ done:
 static up_status fingerprint_text(up_model *overlay, char text[24]) {
     uint64_t hash;
     UP_TRY(fingerprint(overlay, &hash));
-    snprintf(text, 24, "%016" PRIx64, hash);
+    snprintf(text, 24, "%0*" PRIx64, DIGITS, hash);
     return UP_OK;
+}
+
+up_status up_weights_base(const char *path, const up_safetensors *file, const char **out) {
+    *out = up_safetensors_metadata(file, base_key);
+    if (!*out || (strlen(*out) == DIGITS && strspn(*out, "0123456789abcdef") == DIGITS)) return UP_OK;
+    *out = NULL;
+    return up_fail(UP_ERR_FORMAT, path, "\"%s\" in its metadata: wanted %d hexadecimal digits", base_key,
+                   DIGITS);
 }
 
 /* The overlay's configuration must be the base's but for what a tuned task has of its own. */
@@ -414,15 +451,16 @@ static up_status read_whole(const char *path, const up_safetensors *file, const 
                             up_backend *backend, up_model **model) {
     up_config config;
     up_params params = {0};
+    const char *base;
     UP_TRY(choose_config(path, file, given, &config));
-    if (up_safetensors_metadata(file, base_key))
-        return up_fail(UP_ERR_FORMAT, path, "is an overlay: it wants the model that it belongs to");
+    UP_TRY(up_weights_base(path, file, &base));
+    if (base) return up_fail(UP_ERR_FORMAT, path, "is an overlay: it wants the model that it belongs to");
     UP_TRY(up_params_build(&config, &params));
     up_status status = check_tensors(path, file, &params, NULL);
     up_params_free(&params);
     UP_TRY(status);
     UP_TRY(up_model_create_bare(backend, &config, model));
-    UP_TRY(upload_tensors(*model, file));
+    UP_TRY(upload_tensors(path, *model, file));
     const char *targets = up_safetensors_metadata(file, "targets");
     return targets ? read_targets(path, targets, *model) : UP_OK;
 }
@@ -523,27 +561,26 @@ done:
 /* --- overlays --- */
 
 /* Everything of an overlay's file that can be wrong, before weights are touched. */
-static up_status check_overlay(const char *path, const up_safetensors *file, up_model *model) {
-    const char *wanted = up_safetensors_metadata(file, base_key);
+static up_status check_overlay(const char *path, const up_safetensors *file, const char *wanted,
+                               up_model *model) {
     char found[24];
     UP_TRY(check_tensors(path, file, up_model_params(model), model));
     UP_TRY(fingerprint_text(model, found));
-    if (strcmp(wanted, found))
-        return up_fail(UP_ERR_ARGUMENT, path,
-                       "belongs to another model: to one of weights %.20s, not to this one of weights %s",
-                       wanted, found);
-    return UP_OK;
+    if (!strcmp(wanted, found)) return UP_OK;
+    return up_fail(UP_ERR_ARGUMENT, path, "belongs to another model: to one of weights %s; these are %s",
+                   wanted, found);
 }
 
 static up_status read_overlay(const char *path, const up_safetensors *file, up_model *base, up_model **out) {
     up_config c;
+    const char *wanted;
     UP_TRY(choose_config(path, file, NULL, &c));
-    if (!up_safetensors_metadata(file, base_key))
-        return up_fail(UP_ERR_FORMAT, path, "is a whole model; wanted an overlay of one");
+    UP_TRY(up_weights_base(path, file, &wanted));
+    if (!wanted) return up_fail(UP_ERR_FORMAT, path, "is a whole model; wanted an overlay of one");
     UP_TRY(check_base_config(path, &c, up_model_config(base)));
     UP_TRY(up_overlay_create(base, c.prompts, c.prompt_sides, c.classes, 0, out));
-    UP_TRY(check_overlay(path, file, *out));
-    UP_TRY(upload_tensors(*out, file));
+    UP_TRY(check_overlay(path, file, wanted, *out));
+    UP_TRY(upload_tensors(path, *out, file));
     const char *targets = up_safetensors_metadata(file, "targets");
     return targets ? read_targets(path, targets, *out) : UP_OK;
 }

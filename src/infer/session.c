@@ -1,6 +1,6 @@
 /* session.c - a model made ready: backend, weights, tokenizer and working memory in one object. */
 #include "infer/session.h"
-#include "tasks/temperature.h"
+#include "tasks/tasks.h"
 
 #include <math.h>
 #include <stdio.h>

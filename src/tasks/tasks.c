@@ -6,27 +6,26 @@
 
 const up_task up_tasks_table[] = {
     {"image_classification", .image = 1, .targets = UP_TARGETS_CLASSES, .smoothing = 0.1,
-     .nearest = {"image_classification", "img_cls"}},
+     .nearest = {"img_cls"}},
     {"video_classification", .video = 1, .targets = UP_TARGETS_CLASSES, .smoothing = 0.1,
-     .nearest = {"video_classification", "video_cls"}},
-    {"mlm", .text = &up_text_masked, .targets = UP_TARGETS_WORDS,
-     .nearest = {"text_mlm", "mlm", "downstream"}},
-    {"ar", .text = &up_text_slots, .targets = UP_TARGETS_WORDS, .nearest = {"ar", "text_caption"}},
+     .nearest = {"video_cls"}},
+    {"mlm", .text = &up_text_masked, .targets = UP_TARGETS_WORDS, .nearest = {"text_mlm", "downstream"}},
+    {"ar", .text = &up_text_slots, .targets = UP_TARGETS_WORDS, .nearest = {"text_caption"}},
     {"image_mlm", .image = 1, .text = &up_text_masked, .targets = UP_TARGETS_WORDS,
-     .nearest = {"image_mlm", "mlm", "downstream"}},
-    {"caption", .image = 1, .text = &up_text_slots, .targets = UP_TARGETS_WORDS, .nearest = {"caption"}},
+     .nearest = {"mlm", "downstream"}},
+    {"caption", .image = 1, .text = &up_text_slots, .targets = UP_TARGETS_WORDS},
     {"image_text_retrieval", .image = 1, .targets = UP_TARGETS_TEXTS, .both = 1, .smoothing = 0.1,
-     .nearest = {"image_text_retrieval", "retrieve"}},
+     .nearest = {"retrieve"}},
     {"text_retrieval", .text = &up_text_whole, .targets = UP_TARGETS_TEXTS, .both = 1, .smoothing = 0.1,
-     .nearest = {"text_retrieval", "retrieve"}},
+     .nearest = {"retrieve"}},
     {"video_text_retrieval", .video = 1, .targets = UP_TARGETS_TEXTS, .both = 1, .smoothing = 0.1, .novel = 1,
-     .nearest = {"video_text_retrieval", "image_text_retrieval", "retrieve"}},
+     .nearest = {"image_text_retrieval", "retrieve"}},
     {"video_caption", .video = 1, .text = &up_text_slots, .targets = UP_TARGETS_WORDS, .novel = 1,
-     .nearest = {"video_caption", "caption"}},
+     .nearest = {"caption"}},
     {"text_classification", .text = &up_text_whole, .targets = UP_TARGETS_CLASSES, .smoothing = 0.1,
-     .novel = 1, .nearest = {"text_classification", "text_retrieval", "retrieve"}},
+     .novel = 1, .nearest = {"text_retrieval", "retrieve"}},
     {"vqa", .image = 1, .text = &up_text_question, .targets = UP_TARGETS_CLASSES, .smoothing = 0.1,
-     .novel = 1, .nearest = {"vqa", "image_mlm", "mlm", "downstream"}},
+     .novel = 1, .nearest = {"image_mlm", "mlm", "downstream"}},
     {NULL},
 };
 
@@ -36,14 +35,25 @@ const up_task *up_task_find(const char *name) {
     return NULL;
 }
 
-int up_task_temperature(const up_config *config, const char *name) {
-    const up_task *task = up_task_find(name);
-    if (!task) return up_config_task(config, name);
-    for (int i = 0; i < UP_TASK_NEAREST && task->nearest[i]; i++) {
-        int index = up_config_task(config, task->nearest[i]);
-        if (index >= 0) return index;
-    }
+/* Whose temperature it takes: 1 where `name` is among its nearest. */
+static int is_near(const up_task *task, const char *name) {
+    for (int i = 0; i < UP_TASK_NEAREST && task->nearest[i]; i++)
+        if (!strcmp(task->nearest[i], name)) return 1;
     return 0;
+}
+
+int up_task_temperature(const up_config *config, const char *name) {
+    int index = up_config_task(config, name);
+    if (index >= 0) return index;
+    const up_task *task = up_task_find(name);
+    if (!task) { /* a name of the released models stands for the task that takes it first */
+        for (task = up_tasks_table; task->name && !is_near(task, name);) task++;
+        if (!task->name) return -1;
+        index = up_config_task(config, task->name);
+    }
+    for (int i = 0; index < 0 && i < UP_TASK_NEAREST && task->nearest[i]; i++)
+        index = up_config_task(config, task->nearest[i]);
+    return index < 0 ? 0 : index;
 }
 
 up_status up_task_target_text(const char *form, const char *cell, char **text) {

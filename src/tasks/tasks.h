@@ -26,7 +26,7 @@ typedef enum up_targets {
     UP_TARGETS_TEXTS    /* the texts of the batch's own samples: another set each time */
 } up_targets;
 
-enum { UP_TASK_NEAREST = 4 };
+enum { UP_TASK_NEAREST = 3 };
 
 typedef struct up_task {
     const char *name;
@@ -36,9 +36,9 @@ typedef struct up_task {
     int both;         /* 1: targets are compared with the inputs too: retrieval in both directions */
     double smoothing; /* default label smoothing (appendix E: 0.1 except for language modelling) */
     int novel;        /* 1: can only be evaluated so far */
-    const char
-        *nearest[UP_TASK_NEAREST]; /* whose temperature it takes in a model that has none of its name:
-                                      of this project's names or of the released models', nearest first */
+    /* Whose temperature it takes in a model that has none of its name, nearest first: the released models'
+     * names, and other tasks'. */
+    const char *nearest[UP_TASK_NEAREST];
 } up_task;
 
 extern const up_task up_tasks_table[]; /* ended by a row without a name */
@@ -51,8 +51,9 @@ static inline int up_task_leads(const up_task *task) {
     return !task->text || task->text->leading;
 }
 
-/* Index among a model's temperatures for a task by name: of a row of the table as its `nearest` says, the
- * first one where the model has none of these; of another name its own. -1: unknown. */
+/* Index among a model's temperatures for a task by name: the model's own of that name; else that of the
+ * nearest task that it has, or its first one, where `name` is a row of the table or a released model's name
+ * for one. -1: unknown. */
 int up_task_temperature(const up_config *config, const char *name);
 
 /* The target text of a class or cell: `form` with every {} replaced by it; NULL counts as "{}". malloc'ed. */

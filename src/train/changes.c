@@ -34,23 +34,39 @@ static int equal(const lines *a, size_t i, const lines *b, size_t j) {
     return a->length[i] == b->length[j] && !memcmp(a->start[i], b->start[j], a->length[i]);
 }
 
-static void tell(const char *folder, const char *what, const lines *l, size_t i) {
-    fprintf(stderr, "uniperceiver: %s: the configuration has changed since: %s \"%.*s\"\n", folder, what,
-            (int)l->length[i], l->start[i]);
+static const char *text(const lines *l, size_t i, size_t end, int *length) {
+    *length = i < end ? (int)l->length[i] : 0;
+    return i < end ? l->start[i] : "";
+}
+
+/* Lines i..i_end of a stand where lines j..j_end of b stand now. */
+static void tell(const char *folder, const lines *a, size_t i, size_t i_end, const lines *b, size_t j,
+                 size_t j_end) {
+    for (; i < i_end || j < j_end; i++, j++) {
+        int m, n;
+        const char *was = text(a, i, i_end, &m), *is = text(b, j, j_end, &n);
+        fprintf(stderr, "uniperceiver: %s: the configuration has changed since: was \"%.*s\", is \"%.*s\"\n",
+                folder, m, was, n, is);
+    }
 }
 
 /* common[i, j]: the most lines that a from i on and b from j on have in common, in order. */
 static void tell_all(const char *folder, const lines *a, const lines *b, const int *common) {
     size_t width = b->count + 1, i = 0, j = 0;
     while (i < a->count || j < b->count) {
-        if (i < a->count && j < b->count && equal(a, i, b, j)) {
-            i++;
-            j++;
-        } else if (j == b->count ||
-                   (i < a->count && common[(i + 1) * width + j] >= common[i * width + j + 1]))
-            tell(folder, "no more", a, i++);
-        else
-            tell(folder, "now", b, j++);
+        size_t i_end = i, j_end = j;
+        while (i_end < a->count && j_end < b->count && !equal(a, i_end, b, j_end)) {
+            int down = common[(i_end + 1) * width + j_end], right = common[i_end * width + j_end + 1];
+            i_end += down >= right;
+            j_end += down < right;
+        }
+        if (i_end == a->count || j_end == b->count) { /* nothing in common is left */
+            i_end = a->count;
+            j_end = b->count;
+        }
+        tell(folder, a, i, i_end, b, j, j_end);
+        i = i_end + (i_end < a->count);
+        j = j_end + (j_end < b->count);
     }
 }
 

@@ -6,17 +6,15 @@
  * without
  * ".partial" is whole, and an older one is never touched before the newer is. */
 #include "files/file.h"
+#include "files/json.h"
 #include "files/safetensors.h"
 #include "train/trainer.h"
 
 #include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 #include <zlib.h>
 
@@ -153,54 +151,69 @@ static up_status read_weights(up_trainer *t, const char *path) {
 
 static up_status checksum(const char *path, json_int_t *size, json_int_t *crc) {
     static const size_t chunk = 1 << 20;
-    FILE *f = fopen(path, "rb");
+    int file;
+    int64_t bytes;
+    UP_TRY(up_file_open(path, &file, &bytes));
+    up_status status = UP_OK;
     unsigned char *buffer = malloc(chunk);
-    if (!f || !buffer) {
-        if (f) fclose(f);
-        free(buffer);
-        return up_fail(UP_ERR_IO, path, "%s", strerror(errno));
-    }
+    if (!buffer) UP_GO(up_fail(UP_ERR_MEMORY, path, "%zu bytes wanted", chunk));
     uLong sum = crc32(0, NULL, 0);
     *size = 0;
-    for (size_t n; (n = fread(buffer, 1, chunk, f)) > 0; *size += (json_int_t)n)
-        sum = crc32(sum, buffer, (uInt)n);
-    int bad = ferror(f);
-    fclose(f);
-    free(buffer);
+    for (ssize_t got; (got = read(file, buffer, chunk)) != 0;) {
+        if (got < 0 && errno == EINTR) continue;
+        if (got < 0) UP_GO(up_fail(UP_ERR_IO, path, "cannot read: %s", strerror(errno)));
+        sum = crc32(sum, buffer, (uInt)got);
+        *size += got;
+    }
     *crc = (json_int_t)sum;
-    return bad ? up_fail(UP_ERR_IO, path, "cannot be read") : UP_OK;
+done:
+    free(buffer);
+    close(file);
+    return status;
+}
+
+/* Names, sizes and sums of the files beside it. */
+static up_status describe_files(const char *folder, json_t *files) {
+    char path[PATH_SIZE];
+    for (int i = 0; i < STATE_FILES; i++) {
+        json_int_t size, crc;
+        UP_TRY(join(path, folder, state_files[i]));
+        UP_TRY(checksum(path, &size, &crc));
+        json_t *entry = json_pack("{s:I, s:I}", "bytes", size, "crc32", crc);
+        if (json_object_set_new(files, state_files[i], entry))
+            return up_fail(UP_ERR_MEMORY, path, "no memory to note its checksum");
+    }
+    return UP_OK;
 }
 
 static up_status write_state(up_trainer *t, const char *folder) {
-    char path[PATH_SIZE], *settings = NULL;
-    up_optimizer_state optimizer;
-    UP_TRY(up_optimizer_get(t->stepper.optimizer, &optimizer));
-    UP_TRY(up_config_dump(&up_settings_schema, &t->settings, &settings));
-    json_t *files = json_object();
-    json_t *state = json_pack("{s:s, s:s, s:s, s:o}", "format", "uniperceiver checkpoint 2", "backend",
-                              t->backend->ops->name, "settings", settings, "files", files);
-    free(settings);
-    if (!state) return up_fail(UP_ERR_MEMORY, folder, "no memory for the state");
-    up_status status = UP_OK;
-    char *text = NULL;
+    char path[PATH_SIZE], *settings = NULL, *text = NULL;
     size_t length;
+    up_status status = UP_OK;
+    up_optimizer_state optimizer;
+    json_t *state = NULL, *files = json_object();
+    if (!files) UP_GO(up_fail(UP_ERR_MEMORY, folder, "no memory for the state"));
+    UP_GO(describe_files(folder, files));
+    UP_GO(up_optimizer_get(t->stepper.optimizer, &optimizer));
+    UP_GO(up_config_dump(&up_settings_schema, &t->settings, &settings));
+    state = json_pack("{s:s, s:s, s:s, s:O}", "format", "uniperceiver checkpoint 2", "backend",
+                      t->backend->ops->name, "settings", settings, "files", files);
+    if (!state) UP_GO(up_fail(UP_ERR_MEMORY, folder, "no memory for the state"));
     UP_GO(up_state_put(t, &optimizer, state));
-    for (int i = 0; i < STATE_FILES; i++) {
-        json_int_t size, crc;
-        UP_GO(join(path, folder, state_files[i]));
-        UP_GO(checksum(path, &size, &crc));
-        json_object_set_new(files, state_files[i], json_pack("{s:I, s:I}", "bytes", size, "crc32", crc));
-    }
-    length = json_dumpb(state, NULL, 0, JSON_INDENT(1)); /* json_dumps drops text when memory runs out */
-    text = malloc(length + 1);
-    if (!text || !length || json_dumpb(state, text, length, JSON_INDENT(1)) != length)
-        UP_GO(up_fail(UP_ERR_MEMORY, folder, "no memory for the state"));
+    UP_GO(up_json_write(folder, state, JSON_INDENT(1), &text, &length));
     UP_GO(join(path, folder, "state.json"));
     UP_GO(up_file_write(path, text, length));
 done:
     free(text);
+    free(settings);
     json_decref(state);
+    json_decref(files);
     return status;
+}
+
+/* A file of a checkpoint that is not there is damage; one that cannot be opened is not. */
+static up_status check_present(const char *path) {
+    return access(path, F_OK) && errno == ENOENT ? up_fail(UP_ERR_FORMAT, path, "is missing") : UP_OK;
 }
 
 static up_status verify_files(const char *folder, const json_t *state) {
@@ -209,7 +222,7 @@ static up_status verify_files(const char *folder, const json_t *state) {
         const json_t *entry = json_object_get(json_object_get(state, "files"), state_files[i]);
         json_int_t size, crc;
         UP_TRY(join(path, folder, state_files[i]));
-        if (access(path, F_OK) && errno == ENOENT) return up_fail(UP_ERR_FORMAT, path, "is missing");
+        UP_TRY(check_present(path));
         UP_TRY(checksum(path, &size, &crc));
         if (size != json_integer_value(json_object_get(entry, "bytes")) ||
             crc != json_integer_value(json_object_get(entry, "crc32")))
@@ -220,12 +233,10 @@ static up_status verify_files(const char *folder, const json_t *state) {
 
 /* ---- saving ---- */
 
-static up_status sync_folder(const char *path) {
-    int fd = open(path, O_RDONLY | O_DIRECTORY);
-    int failed = fd < 0 || fsync(fd);
-    int error = errno;
-    if (fd >= 0) close(fd);
-    return failed ? up_fail(UP_ERR_IO, path, "cannot be synced: %s", strerror(error)) : UP_OK;
+/* NULL at the end, and with errno set after a failure. */
+static struct dirent *next_entry(DIR *d) {
+    errno = 0;
+    return readdir(d);
 }
 
 static void remove_checkpoint(const char *folder) {
@@ -246,35 +257,48 @@ static void name_of(int64_t step, const char *ending, char out[64]) {
     snprintf(out, 64, "checkpoint-%0*lld%s", NAME_DIGITS, (long long)step, ending);
 }
 
-/* Steps of the checkpoints in the run's folder, newest first; *count of them. */
-static up_status list(const char *run, int64_t **steps, size_t *count) {
+/* What a name in the run's folder says: 1 and the step of a checkpoint, 2 one left half written, else 0. */
+static int kind_of(const char *entry, int64_t *step) {
+    long long number;
+    char name[64];
+    if (sscanf(entry, "checkpoint-%lld", &number) != 1) return 0;
+    *step = number;
+    name_of(number, "", name);
+    if (!strcmp(entry, name)) return 1;
+    name_of(number, ".partial", name);
+    return strcmp(entry, name) ? 0 : 2;
+}
+
+/* Steps of the run's checkpoints (kind 1) or of those left half written (kind 2), newest first; *count of
+ * them. */
+static up_status list(const char *run, int kind, int64_t **steps, size_t *count) {
+    up_status status = UP_OK;
     size_t room = 0;
     *steps = NULL;
     *count = 0;
     DIR *d = opendir(run);
     if (!d) return up_fail(UP_ERR_IO, run, "%s", strerror(errno));
-    for (struct dirent *e; (e = readdir(d));) {
-        long long step;
-        char name[64];
-        if (sscanf(e->d_name, "checkpoint-%lld", &step) != 1) continue;
-        name_of(step, "", name);
-        if (strcmp(e->d_name, name)) continue;
+    for (struct dirent *e; (e = next_entry(d));) {
+        int64_t step;
+        if (kind_of(e->d_name, &step) != kind) continue;
         if (*count == room) {
             room = room ? 2 * room : 16;
             int64_t *grown = realloc(*steps, room * sizeof *grown);
-            if (!grown) {
-                closedir(d);
-                free(*steps);
-                *steps = NULL;
-                return up_fail(UP_ERR_MEMORY, run, "%zu checkpoints to list", room);
-            }
+            if (!grown) UP_GO(up_fail(UP_ERR_MEMORY, run, "%zu checkpoints to list", room));
             *steps = grown;
         }
         (*steps)[(*count)++] = step;
     }
-    closedir(d);
+    /* half a list would let a run begin at an older checkpoint, or at 0 */
+    if (errno) status = up_fail(UP_ERR_IO, run, "cannot be listed: %s", strerror(errno));
     if (*count) qsort(*steps, *count, sizeof **steps, newest_first);
-    return UP_OK;
+done:
+    closedir(d);
+    if (status != UP_OK) {
+        free(*steps);
+        *steps = NULL;
+    }
+    return status;
 }
 
 static up_status folder_of(const up_trainer *t, int64_t step, const char *ending, char out[PATH_SIZE]) {
@@ -287,7 +311,7 @@ static up_status prune(const up_trainer *t) {
     int64_t *steps;
     size_t count;
     char folder[PATH_SIZE], partial[PATH_SIZE];
-    UP_TRY(list(t->settings.run, &steps, &count));
+    UP_TRY(list(t->settings.run, 1, &steps, &count));
     for (size_t i = (size_t)t->settings.keep; i < count; i++)
         if (folder_of(t, steps[i], "", folder) == UP_OK &&
             folder_of(t, steps[i], ".partial", partial) == UP_OK &&
@@ -297,12 +321,25 @@ static up_status prune(const up_trainer *t) {
     return UP_OK;
 }
 
+/* What a run that was killed while it saved has left: nobody else writes in this folder (trainer.c locks it).
+ */
+static up_status remove_partial(const up_trainer *t) {
+    int64_t *steps;
+    size_t count;
+    char partial[PATH_SIZE];
+    UP_TRY(list(t->settings.run, 2, &steps, &count));
+    for (size_t i = 0; i < count; i++)
+        if (folder_of(t, steps[i], ".partial", partial) == UP_OK) remove_checkpoint(partial);
+    free(steps);
+    return UP_OK;
+}
+
 up_status up_checkpoint_save(up_trainer *t) {
     char folder[PATH_SIZE], partial[PATH_SIZE], path[PATH_SIZE];
     UP_TRY(folder_of(t, t->step, "", folder));
     UP_TRY(folder_of(t, t->step, ".partial", partial));
     if (!access(folder, F_OK)) return UP_OK; /* just restored or just saved */
-    remove_checkpoint(partial);
+    UP_TRY(remove_partial(t));
     UP_TRY(up_make_folders(partial));
     up_status status = UP_OK;
     UP_GO(join(path, partial, state_files[0]));
@@ -310,9 +347,9 @@ up_status up_checkpoint_save(up_trainer *t) {
     UP_GO(join(path, partial, state_files[1]));
     UP_GO(write_moments(t, path));
     UP_GO(write_state(t, partial));
-    UP_GO(sync_folder(partial));
+    UP_GO(up_folder_sync(partial));
     if (rename(partial, folder)) UP_GO(up_fail(UP_ERR_IO, folder, "%s", strerror(errno)));
-    UP_GO(sync_folder(t->settings.run));
+    UP_GO(up_folder_sync(t->settings.run));
     return prune(t);
 done:
     remove_checkpoint(partial);
@@ -330,17 +367,19 @@ static up_status tell_changes(const up_trainer *t, const char *folder, const cha
     return status;
 }
 
-static up_status load(up_trainer *t, const char *folder, int64_t number) {
+/* state.json, read and compared with its folder and the files beside it. */
+static up_status read_state(const char *folder, int64_t number, json_t **out) {
     char path[PATH_SIZE];
-    const char *backend;
-    json_error_t error;
+    void *text = NULL;
+    size_t size;
+    json_t *state = NULL;
     up_status status = UP_OK;
     UP_TRY(join(path, folder, "state.json"));
-    json_t *state = json_load_file(path, 0, &error), *step, *updates, *skipped;
-    if (!state) return up_fail(UP_ERR_FORMAT, path, "%s", error.text);
-    step = json_object_get(state, "step");
-    updates = json_object_get(state, "updates");
-    skipped = json_object_get(state, "skipped");
+    UP_TRY(check_present(path));
+    UP_TRY(up_file_read(path, &text, &size));
+    UP_GO(up_json_read(path, text, size, 0, &state));
+    const json_t *step = json_object_get(state, "step"), *updates = json_object_get(state, "updates"),
+                 *skipped = json_object_get(state, "skipped");
     if (!json_is_integer(step) || !json_is_integer(updates) || !json_is_integer(skipped))
         UP_GO(up_fail(UP_ERR_FORMAT, path, "no step counts"));
     if (json_integer_value(step) != number ||
@@ -350,11 +389,29 @@ static up_status load(up_trainer *t, const char *folder, int64_t number) {
                       (long long)json_integer_value(step), (long long)json_integer_value(updates),
                       (long long)json_integer_value(skipped)));
     UP_GO(verify_files(folder, state));
+    *out = state;
+    state = NULL;
+done:
+    json_decref(state);
+    free(text);
+    return status;
+}
+
+static void tell_backend(const up_trainer *t, const char *folder, const char *then) {
+    char name[100];
+    if (!then || !strcmp(then, t->backend->ops->name)) return;
+    up_printable(then, strlen(then), name, sizeof name);
+    fprintf(stderr, "uniperceiver: %s: was trained on backend %s, goes on on %s\n", folder, name,
+            t->backend->ops->name);
+}
+
+static up_status load(up_trainer *t, const char *folder, int64_t number) {
+    char path[PATH_SIZE];
+    up_status status = UP_OK;
+    json_t *state;
+    UP_TRY(read_state(folder, number, &state));
     UP_GO(tell_changes(t, folder, json_string_value(json_object_get(state, "settings"))));
-    backend = json_string_value(json_object_get(state, "backend"));
-    if (backend && strcmp(backend, t->backend->ops->name))
-        fprintf(stderr, "uniperceiver: %s: was trained on backend %s, goes on on %s\n", folder, backend,
-                t->backend->ops->name);
+    tell_backend(t, folder, json_string_value(json_object_get(state, "backend")));
     UP_GO(join(path, folder, state_files[0]));
     UP_GO(read_weights(t, path));
     UP_GO(join(path, folder, state_files[1]));
@@ -385,7 +442,8 @@ up_status up_checkpoint_load(up_trainer *t, int *found) {
     char folder[PATH_SIZE];
     up_status status = UP_OK;
     *found = 0;
-    UP_TRY(list(t->settings.run, &steps, &count));
+    UP_TRY(remove_partial(t));
+    UP_TRY(list(t->settings.run, 1, &steps, &count));
     for (; i < count; i++) {
         UP_GO(folder_of(t, steps[i], "", folder));
         status = load(t, folder, steps[i]);
@@ -403,7 +461,8 @@ done:
 up_status up_checkpoint_refuse_existing(const up_trainer *t) {
     int64_t *steps;
     size_t count;
-    UP_TRY(list(t->settings.run, &steps, &count));
+    UP_TRY(remove_partial(t));
+    UP_TRY(list(t->settings.run, 1, &steps, &count));
     free(steps);
     if (!count) return UP_OK;
     return up_fail(

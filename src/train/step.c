@@ -9,7 +9,10 @@ up_status up_stepper_open(const up_settings *settings, up_model *model, up_comm 
     up_status status = UP_OK;
     *s = (up_stepper){.model = model, .comm = comm, .sets = {.model = model, .training = 1}};
     up_adamw adamw = up_settings_adamw(settings);
+    int64_t counts[UP_GROUP_COUNT];
     UP_GO(up_gradients_create(model, up_settings_learn(settings), &s->gradients));
+    if (!up_gradients_count(s->gradients, counts))
+        UP_GO(up_fail(UP_ERR_ARGUMENT, "learn", "the model has no parameter of these groups"));
     UP_GO(up_optimizer_create(s->gradients, &adamw, &s->optimizer));
     up_encoder_options keeping = {.dtype = up_settings_dtype(settings), .gradients = s->gradients};
     up_encoder_options passing = {.dtype = keeping.dtype};

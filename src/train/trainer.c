@@ -8,14 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
-#include <time.h>
 #include <unistd.h>
-
-double up_now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 static up_status open_sources(up_trainer *t) {
     const up_settings *s = &t->settings;
@@ -111,8 +104,7 @@ static up_status build(void *context, int64_t iteration, void *slot) {
 }
 
 static up_status start_loader(up_trainer *t) {
-    enum { AHEAD = 5 }; /* beside one slot in the hands of each worker: the consumer's, and a few ahead */
-    int workers = (int)t->settings.workers, count = workers + AHEAD;
+    int workers = (int)t->settings.workers, count = up_loader_slots(workers);
     void **slots = malloc((size_t)count * sizeof *slots);
     t->work = calloc((size_t)count, sizeof *t->work);
     if (!slots || !t->work) {

@@ -5,6 +5,7 @@
 #define UP_TRAIN_TRAINER_H
 
 #include "data/loader.h"
+#include "files/clock.h"
 #include "files/jsonl.h"
 #include "tasks/source.h"
 #include "train/settings.h"
@@ -96,6 +97,5 @@ up_status up_state_take(up_trainer *t, const char *path, const json_t *state);
 up_status up_changes_tell(const char *folder, const char *then, const char *now);
 
 void up_progress(const up_trainer *t, int last);
-double up_now(void); /* seconds of a monotonic clock */
 
 #endif

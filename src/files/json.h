@@ -1,0 +1,16 @@
+/* json.h - JSON in and out through jansson, with what it leaves out: running out of memory is told apart from
+ * bad text, and a text is whole or not there. */
+#ifndef UP_FILES_JSON_H
+#define UP_FILES_JSON_H
+
+#include "uniperceiver/status.h"
+#include <jansson.h>
+#include <stddef.h>
+
+/* `what` is named in messages; flags as for json_loadb. "not sound JSON: why" is UP_ERR_FORMAT. */
+up_status up_json_read(const char *what, const char *text, size_t size, size_t flags, json_t **out);
+
+/* malloc'ed, `length` bytes and one NUL; flags as for json_dumpb. value NULL counts as out of memory. */
+up_status up_json_write(const char *what, const json_t *value, size_t flags, char **text, size_t *length);
+
+#endif
