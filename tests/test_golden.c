@@ -1024,7 +1024,7 @@ static void check_read(golden *g, up_features *f, int batch, char side) {
     const up_safetensor *want = find(g->expected, UP_ST_F64, "batch%d.%c.unit", batch, side);
     CU_ASSERT_EQUAL_FATAL(f->rows * f->width, want->count);
     float *features = must(malloc((size_t)want->count * sizeof *features));
-    double *wide = must(malloc((size_t)want->count * sizeof *wide));
+    double *wide = must(calloc((size_t)want->count + 1, sizeof *wide));
     UP_ASSERT_OK(up_features_read(f, features));
     for (int64_t i = 0; i < want->count; i++) wide[i] = features[i];
     double error = distance(wide, want, 0) / norm_of(want);
