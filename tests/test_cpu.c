@@ -606,7 +606,7 @@ static void losses(up_backend *b, const float *z, const int32_t *groups, int64_t
                                                          .first = first,
                                                          .truth = truth,
                                                          .state = state,
-                                                         .lse = v[1],
+
                                                          .weight = 0.05f,
                                                          .dz = part}));
     }
