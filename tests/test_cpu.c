@@ -602,13 +602,9 @@ static void losses(up_backend *b, const float *z, const int32_t *groups, int64_t
     }
     for (int64_t first = 0; first < TARGETS; first += tile) {
         up_view part = up_view_cols(logits, first, TARGETS - first < tile ? TARGETS - first : tile);
-        UP_ASSERT_OK(b->ops->xent_bwd(b, &(up_xent_grad){.z = part,
-                                                         .first = first,
-                                                         .truth = truth,
-                                                         .state = state,
-
-                                                         .weight = 0.05f,
-                                                         .dz = part}));
+        UP_ASSERT_OK(b->ops->xent_bwd(
+            b, &(up_xent_grad){
+                   .z = part, .first = first, .truth = truth, .state = state, .weight = 0.05f, .dz = part}));
     }
     UP_ASSERT_OK(b->ops->download(b, loss, end));
     UP_ASSERT_OK(b->ops->download(b, dz, logits));

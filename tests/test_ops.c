@@ -275,7 +275,6 @@ static void xent_by_hand(void) {
         ref()->ops->xent_bwd(ref(), &(up_xent_grad){.z = f32(z, 2, 4),
                                                     .truth = {.index = i32(targets, 2, 1), .smoothing = 0.5f},
                                                     .state = f32(state, 2, UP_XENT_FIELDS),
- 2, 1),
                                                     .weight = 8,
                                                     .dz = f32(dz, 2, 4)}));
     const double want[8] = {8 * (0.25 - 0.625), 1, 1, 1};
