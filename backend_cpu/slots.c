@@ -372,14 +372,19 @@ static up_status step(up_backend *b, const up_step_args *a) {
     return status;
 }
 
-/* Zeroing f32 is what is large; all else is the reference's. */
+/* Other values than 0 fill what is small, and are the reference's. */
 static up_status fill(up_backend *b, up_view dst, double value) {
-    if (value != 0 || dst.dtype != UP_F32) return up_ref_ops()->fill(b, dst, value);
-    return up_cpu_zero(up_cpu_of(b), &dst);
+    if (value != 0) return up_ref_ops()->fill(b, dst, value);
+    return run_f32(b, dst.dtype == UP_F32 ? up_cpu_zero : up_cpu_clear, &dst);
+}
+
+static up_status copy(up_backend *b, up_view dst, up_view src) {
+    return run_f32(b, up_cpu_cast, &(up_cast_args){src, dst});
 }
 
 void up_cpu_fill_slots(up_backend_ops *ops) {
     ops->fill = fill;
+    ops->copy = copy;
     ops->embed = embed;
     ops->embed_bwd = embed_bwd;
     ops->patch_embed = patch_embed;

@@ -514,6 +514,35 @@ static void test_rows_in_blocks(void) {
     up_backend_free(cpu);
 }
 
+/* ---- parts of a matrix, of any element type ---- */
+enum { HIGH = 300, BREADTH = 40 };
+
+/* The matrix after some columns became 0 and others were copied. */
+static unsigned char *parts_of(up_backend *b, up_dtype dtype, const float *noise) {
+    desk d = {.b = b};
+    up_view all = put(&d, dtype, HIGH, BREADTH, noise), inner = up_view_rows(all, 3, HIGH - 5);
+    UP_ASSERT_OK(b->ops->fill(b, up_view_cols(inner, 7, 11), 0));
+    UP_ASSERT_OK(b->ops->copy(b, up_view_cols(inner, 1, 5), up_view_cols(inner, 20, 5)));
+    unsigned char *result = content(&d, all);
+    clear(&d);
+    return result;
+}
+
+static void test_parts_of_a_matrix(void) {
+    static const up_dtype types[] = {UP_F32, UP_F16, UP_BF16, UP_I32, UP_U8};
+    up_backend *cpu = make("cpu", 2), *ref = make("ref", 1);
+    float *noise = numbers(HIGH * BREADTH, 1, 14);
+    for (int i = 0; i < 5; i++) {
+        unsigned char *want = parts_of(ref, types[i], noise), *got = parts_of(cpu, types[i], noise);
+        CU_ASSERT_EQUAL(memcmp(got, want, HIGH * BREADTH * up_dtype_size(types[i])), 0);
+        free(want);
+        free(got);
+    }
+    free(noise);
+    up_backend_free(cpu);
+    up_backend_free(ref);
+}
+
 /* ---- patches as bytes, in more than one lot, and as values ---- */
 enum { PATCHES = 2500, PIXELS = 27, PATCH_WIDTH = 48, CELLS = 9 };
 
@@ -671,6 +700,7 @@ const up_test up_tests[] = {
     {"faded moments become 0", test_faded_moments_become_zero},
     {"the floating point mode stays inside", test_the_mode_stays_inside},
     {"16-bit rows in blocks", test_rows_in_blocks},
+    {"parts of a matrix", test_parts_of_a_matrix},
     {"patches as bytes", test_patches_as_bytes},
     {"loss over many targets", test_loss_over_many_targets},
     {"signals at any moment", test_signals_at_any_moment},
