@@ -108,25 +108,101 @@ static void test_not_finite_cpu(void) {
     not_finite_is_skipped("cpu");
 }
 
+/* The work of rows of a source, in lab->work; their samples are first, first + 1, ... */
+static void build_rows(up_lab *lab, const up_source *source, const size_t *rows, int count, uint64_t first) {
+    const up_build_options options = {.training = 1, .seed = 5, .first = first};
+    UP_ASSERT_OK(up_source_build(source, &options, rows, count, &lab->work));
+}
+
+static const size_t six_rows[6] = {0, 1, 2, 3, 4, 5};
+
 /* ---- one backend against another ---- */
 
-static void test_whole_steps_behind_guard(void) {
-    enum { N = 6 };
-    up_lab ref, guard;
-    up_lab_open(&ref, backend_of("ref"), NULL, 0);
-    up_lab_open(&guard, backend_of("guard"), NULL, 0);
+/* Steps of two backends that must have the same bits. */
+static void expect_same_steps(up_lab *a, up_lab *b, int steps) {
     int different = 0;
-    for (int i = 0; i < N; i++) {
-        up_step_value a = up_lab_step(&ref), b = up_lab_step(&guard);
-        different += a.gradient_norm != b.gradient_norm || ref.losses[0] != guard.losses[0] ||
-                     ref.losses[1] != guard.losses[1];
+    for (int i = 0; i < steps; i++) {
+        up_step_value x = up_lab_step(a), y = up_lab_step(b);
+        different += x.gradient_norm != y.gradient_norm || a->losses[0] != b->losses[0] ||
+                     a->losses[1] != b->losses[1];
     }
     CU_ASSERT_EQUAL(different, 0);
-    state want = state_of(&ref);
-    CU_ASSERT(same_state(&guard, &want));
+    state want = state_of(a);
+    CU_ASSERT(same_state(b, &want));
     state_free(&want);
+}
+
+static void behind_guard(int static_shapes, const char *const *more, size_t count) {
+    up_lab ref, guard;
+    up_backend *b = backend_of("guard");
+    up_guard_static(b, static_shapes);
+    up_lab_open(&ref, backend_of("ref"), more, count);
+    up_lab_open(&guard, b, more, count);
+    expect_same_steps(&ref, &guard, 3);
     up_lab_close(&ref);
     up_lab_close(&guard);
+}
+
+static void test_whole_steps_behind_guard(void) {
+    static const char *const small[] = {"precision=bf16", "set_tokens=60"};
+    behind_guard(0, NULL, 0);
+    behind_guard(0, small, 2);
+}
+
+/* Tensors up to the batch's capacity: the rows that nobody uses change no bit. */
+static void test_static_shapes(void) {
+    static const char *const small[] = {"precision=f16", "set_tokens=60", "optimizer.loss_scale=64"};
+    behind_guard(1, NULL, 0);
+    behind_guard(1, small, 3);
+}
+
+/* One step as the loop makes it, over the tasks from number `first` on; losses go into reads [accumulate]. */
+static void step_without_reading(up_lab *lab, int64_t step, size_t first, up_loss_read *const *reads) {
+    up_stepper_begin(&lab->stepper, step);
+    for (int64_t i = 0; i < lab->settings.accumulate; i++) {
+        size_t task = (first + (size_t)i) % lab->settings.task_count;
+        build_rows(lab, &lab->sources[task], six_rows, 3, 0);
+        UP_ASSERT_OK(up_stepper_iterate(&lab->stepper, &lab->work, 0.5));
+        UP_ASSERT_OK(up_loss_read_begin(reads[i], lab->stepper.criterion));
+    }
+    UP_ASSERT_OK(up_stepper_finish(&lab->stepper, 1e-3));
+}
+
+/* When every tensor has found its place, a step neither waits nor allocates; its numbers are read during the
+ * next one. Encoders have two input regions that take turns: three rounds show each task to both. */
+static void never_waits(const char *const *more, size_t count) {
+    enum { ROUND = 4, WARM = 3 * ROUND, STEPS = WARM + ROUND, ACCUMULATE = 2 };
+    up_lab lab;
+    up_loss_read *reads[2][ACCUMULATE];
+    up_loss_value value;
+    up_step_value norm;
+    int known, told = 0;
+    up_lab_open(&lab, backend_of("guard"), more, count);
+    CU_ASSERT_EQUAL_FATAL(lab.settings.accumulate, ACCUMULATE);
+    for (int i = 0; i < 2 * ACCUMULATE; i++)
+        UP_ASSERT_OK(up_loss_read_create(lab.model, &reads[i / ACCUMULATE][i % ACCUMULATE]));
+    for (int64_t step = 0; step < STEPS; step++) {
+        size_t first = (size_t)(step * ACCUMULATE + (step < WARM ? step / ROUND : 0));
+        if (step >= WARM) up_guard_forbid_waits(lab.backend, 1);
+        step_without_reading(&lab, step, first, reads[step & 1]);
+        UP_ASSERT_OK(up_optimizer_value(lab.stepper.optimizer, 1, &norm, &known));
+        CU_ASSERT_EQUAL(known, step > 0);
+        CU_ASSERT(!known || (norm.steps == step && norm.gradient_norm > 0));
+        for (int i = 0; step && i < ACCUMULATE; i++, told++) {
+            UP_ASSERT_OK(up_loss_read_end(reads[~step & 1][i], &value));
+            CU_ASSERT(isfinite(value.loss) && value.rows > 0);
+        }
+    }
+    CU_ASSERT_EQUAL(told, (STEPS - 1) * ACCUMULATE);
+    up_guard_forbid_waits(lab.backend, 0);
+    for (int i = 0; i < 2 * ACCUMULATE; i++) up_loss_read_free(reads[i / ACCUMULATE][i % ACCUMULATE]);
+    up_lab_close(&lab);
+}
+
+static void test_steps_never_wait(void) {
+    static const char *const chunked[] = {"set_tokens=60", "precision=bf16"};
+    never_waits(NULL, 0);
+    never_waits(chunked, 2);
 }
 
 /* What one rounding of every operand does to training: f32 sums of up to n = 512 terms (tokens of a batch,
@@ -170,14 +246,6 @@ static void test_cpu_follows_ref(void) {
 }
 
 /* ---- gradients ---- */
-
-/* The work of rows of a source, in lab->work; their samples are first, first + 1, ... */
-static void build_rows(up_lab *lab, const up_source *source, const size_t *rows, int count, uint64_t first) {
-    const up_build_options options = {.training = 1, .seed = 5, .first = first};
-    UP_ASSERT_OK(up_source_build(source, &options, rows, count, &lab->work));
-}
-
-static const size_t six_rows[6] = {0, 1, 2, 3, 4, 5};
 
 /* Away from the start, where all features are alike. */
 static void disturb(up_lab *lab) {
@@ -698,6 +766,8 @@ const up_test up_tests[] = {
     {"halves make the whole", test_halves_make_the_whole},
     {"temperature clamp", test_temperature_clamp},
     {"whole steps behind guard", test_whole_steps_behind_guard},
+    {"static shapes", test_static_shapes},
+    {"steps never wait", test_steps_never_wait},
     {"cpu follows ref", test_cpu_follows_ref},
     {"not finite: ref", test_not_finite_ref},
     {"not finite: cpu", test_not_finite_cpu},

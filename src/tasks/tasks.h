@@ -4,7 +4,6 @@
 #ifndef UP_TASKS_TASKS_H
 #define UP_TASKS_TASKS_H
 
-#include "tasks/temperature.h"
 #include "uniperceiver/model.h"
 
 /* How the text of a sample enters its input sequence; build.c has the four ways. */
@@ -51,6 +50,11 @@ const up_task *up_task_find(const char *name);
 static inline int up_task_leads(const up_task *task) {
     return !task->text || task->text->leading;
 }
+
+/* Index among a model's temperatures for a task by name: the model's own of that name; else that of the
+ * nearest task that it has, or its first one, where `name` is a row of the table or a released model's name
+ * for one. -1: unknown. */
+int up_task_temperature(const up_config *config, const char *name);
 
 /* The target text of a class or cell: `form` with every {} replaced by it; NULL counts as "{}". malloc'ed. */
 up_status up_task_target_text(const char *form, const char *cell, char **text);
