@@ -364,3 +364,28 @@ void up_case_report(const up_case *c, const char *program, const char *backend, 
             " tests/%s %s\n",
             c->kind->name, backend, type, c->shape, c->seed, why, type, c->seed, program, c->kind->name);
 }
+
+/* ---- tables ---- */
+
+/* A slot that may be NULL, by the place where it lies in the table. */
+static int is_optional(size_t at) {
+    static const size_t optional[] = {offsetof(up_backend_ops, begin), offsetof(up_backend_ops, end),
+                                      offsetof(up_backend_ops, prepared_size),
+                                      offsetof(up_backend_ops, prepare)};
+    for (size_t i = 0; i < sizeof optional / sizeof *optional; i++)
+        if (optional[i] == at) return 1;
+    return 0;
+}
+
+const char *up_table_fault(const up_backend_ops *ops) {
+    void (*slot)(void);
+    if (ops->version != UP_BACKEND_VERSION) return "the version is another one";
+    if (ops->size != sizeof *ops) return "the size is not that of the header's table";
+    if (!ops->name || !*ops->name) return "it has no name";
+    for (size_t at = offsetof(up_backend_ops, destroy); at < sizeof *ops; at += sizeof slot) {
+        memcpy(&slot, (const char *)ops + at, sizeof slot);
+        if (!slot && !is_optional(at)) return "a slot that is not optional is empty";
+    }
+    if (!ops->prepared_size != !ops->prepare) return "prepared_size and prepare come both or not at all";
+    return NULL;
+}

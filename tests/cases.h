@@ -102,6 +102,9 @@ up_status up_case_check(const up_case *c, void *const *got, void *const *want, d
 /* Prints what failed and the one command that shows it again. */
 void up_case_report(const up_case *c, const char *program, const char *backend, const char *why);
 
+/* NULL, or what is wrong with a backend's table as a driver finds it that was built with this header. */
+const char *up_table_fault(const up_backend_ops *ops);
+
 extern const up_case_kind up_case_kinds[]; /* ended by a row without a name */
 const up_case_kind *up_case_kind_named(const char *name);
 

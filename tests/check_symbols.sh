@@ -20,7 +20,7 @@ done
 for name in up_model_load up_encode up_classify up_tokenize up_train up_backend_create; do
     grep -qx "$name" <<<"$exported" || { echo "FAILED: $name is not exported"; status=1; }
 done
-for name in up_ref_gemm up_plan up_cpu_choose_gemm up_settings_read; do
+for name in up_ref_gemm up_plan_activations up_cpu_choose_gemm up_settings_read; do
     grep -qx "$name" <<<"$global" || { echo "FAILED: $name is not in the static library: is the list here out of date?"; status=1; }
     if grep -qx "$name" <<<"$exported"; then echo "FAILED: $name is internal, but exported"; status=1; fi
 done

@@ -40,6 +40,11 @@ static int wanted(const char *name, int argc, char **argv) {
 }
 
 int main(int argc, char **argv) {
+    const char *lacking = up_suite_lacks ? up_suite_lacks() : NULL;
+    if (lacking) {
+        printf("%s: skipped: %s\n", up_suite_name, lacking);
+        return UP_TEST_SKIPPED;
+    }
     if (CU_initialize_registry() != CUE_SUCCESS) return 2;
     CU_pSuite suite = CU_add_suite(up_suite_name, NULL, NULL);
     for (const up_test *test = up_tests; test->name; test++)

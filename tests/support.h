@@ -15,6 +15,11 @@ typedef struct up_test {
 extern const up_test up_tests[];
 extern const char *const up_suite_name;
 
+/* A program may define it: why none of its tests can run here, or NULL. It ends with UP_TEST_SKIPPED then,
+ * having printed the reason. Left out, the tests always run. */
+extern const char *up_suite_lacks(void) __attribute__((weak));
+enum { UP_TEST_SKIPPED = 77 };
+
 /* "<source tree>/<relative>" in one of a few static buffers. */
 const char *up_test_path(const char *relative);
 

@@ -74,8 +74,10 @@ ok mask --prefix=1 --words=0 && is 'mask of a prefix' "$out" 1
 
 # --- params: Table 9 of the paper ---
 ok params --preset base --prompt-tuning --classes 1000
-is 'Table 9' "$(tr -s ' ' <<<"$out")" $'<SPE> 768\nlayer norm 41,472\nprompt 184,320\nlinear head 768,000\ntotal 994,560'
+is 'Table 9' "$(tr -s ' ' <<<"$out")" $'<SPE> 768\nlayer norm 41,472\nprompt 184,320\nlinear head 768,000\ntotal 994,560\nnot counted 1,001\n(Table 9 leaves out the linear head'\''s bias and alpha)'
 ok params --preset base --prompt-tuning --classes 1000 --json && has '"layer norm": 41472' && has '"total": 994560'
+has 'not counted": 1001'
+ok params --preset base --prompt-tuning && has '^total *226,560$' && is 'without a head' "$(wc -l <<<"$out")" 5
 ok params --preset tiny && has '^total *7,154,696$'
 fails 1 'huge: unknown preset; there are base' params --preset huge
 
@@ -94,6 +96,14 @@ fails 1 'checkpoint/state.json: cannot open' info checkpoint
 echo '{"step": 12, "updates": 11, "skipped": 1}' >checkpoint/state.json
 ok info checkpoint && has '^step: 12$' && has '^preset: tiny$'
 fails 2 'no FILE' info
+fails 2 'wanted one of --preset and --over' init --seed 1 --out x
+fails 2 'wanted one of --preset and --over' init --preset tiny --over tiny.safetensors --seed 1 --out x
+ok init --over tiny.safetensors --prompts 4 --classes 3 --seed 5 --out tuned.safetensors
+ok info tuned.safetensors && has '^kind: overlay$' && has '^base: a model of weights [0-9a-f]*$' && has '^prompts: 4$'
+count 'an overlay is small' test "$(stat -c %s tuned.safetensors)" -lt 100000
+fails 1 'tuned.safetensors: is an overlay' encode --model tuned.safetensors --text hi --out x.npy
+fails 1 'again.safetensors: is a whole model' encode --model tiny.safetensors --overlay again.safetensors --text hi --out x.npy
+fails 1 'tuned.safetensors: belongs to another model' encode --model again.safetensors --overlay tuned.safetensors --text hi --out x.npy
 
 # --- encode ---
 m=(--model tiny.safetensors --threads 1)
@@ -113,6 +123,13 @@ is 'no prompts, no sides' "$(row target.npy 0)" "$(row one.npy 0)"
 { printf '\x93NUMPY\x01\x00\x76\x00%-117s\n' "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3, 32, 32), }" && head -c 24576 /dev/zero; } >clip.npy
 ok encode "${m[@]}" --image pixels.npy --video clip.npy --out pixels_out.npy
 is 'pixels' "$(stat -c %s pixels_out.npy)" $((128 + 1024))
+ok encode "${r[@]}" --overlay tuned.safetensors --image "$cat" --out tuned.npy
+count 'an overlay is another model' test "$(row tuned.npy 0)" != "$(row one.npy 0)"
+for type in f32 bf16 f16; do ok encode "${r[@]}" --precision $type --image "$cat" --out $type.npy; done
+is 'f32 is the default' "$(row f32.npy 0)" "$(row one.npy 0)"
+count 'bf16 rounds' test "$(row bf16.npy 0)" != "$(row f32.npy 0)" -a "$(row bf16.npy 0)" != "$(row f16.npy 0)"
+fails 1 '--precision: "f8"; wanted f32, bf16 or f16' encode "${m[@]}" --precision f8 --image "$cat" --out x.npy
+fails 1 '--precision: "f8"' eval config.yaml --precision f8
 fails 1 'pixels.npy: wanted 32-bit floats of shape \[frames' encode "${m[@]}" --video pixels.npy --out x.npy
 fails 1 'clip.npy: wanted 32-bit floats of shape \[3' encode "${m[@]}" --image clip.npy --out x.npy
 fails 1 'four.npy' encode "${m[@]}" --image four.npy --out x.npy
@@ -133,6 +150,8 @@ is 'probabilities' "$(grep '^hi' <<<"$out" | awk '{s += $3} END {printf "%.3f", 
 printf 'cat\n\ndog\n' >labels
 ok classify "${m[@]}" --text 'a photo of a dog' --labels-file labels --template 'a photo of a {}' --top 1
 is template "$(cut -f 2 <<<"$out")" dog
+ok classify "${m[@]}" --text dog --labels cat,dog --template '{} or {}' && is 'all holes are filled' "$(wc -l <<<"$out")" 2
+ok classify "${m[@]}" --precision bf16 --overlay tuned.safetensors --text dog --labels cat,dog && is 'labels over an overlay' "$(wc -l <<<"$out")" 2
 ok classify "${m[@]}" --image "$cat" --labels cat,dog --json && has '"label": "cat"' && has '"probability": 0\.'
 fails 2 'wanted one of --labels and --labels-file' classify "${m[@]}" --image "$cat"
 fails 1 'list: nothing in it' classify "${m[@]}" --image "$cat" --labels ,

@@ -9,9 +9,11 @@
 #include "uniperceiver/video.h"
 
 #include <math.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 const char *const up_suite_name = "data";
@@ -102,6 +104,25 @@ static void test_table_errors(void) {
     wide[4000] = 0;
     expect_error(up_table_read(up_lab_text("bad.tsv", wide), &t), UP_ERR_FORMAT, "line 2 has 2000 cells",
                  "2001");
+}
+
+static void test_table_long_cells(void) {
+    enum { MOST = 1 << 20 };
+    up_table t;
+    char *text = malloc(MOST + 64);
+    for (int more = 0; more < 2; more++) {
+        size_t n = (size_t)sprintf(text, "a\tb\n1\t2\n3\t");
+        memset(text + n, 'x', (size_t)(MOST + more));
+        strcpy(text + n + MOST + more, "\n");
+        const char *path = up_lab_text("long.tsv", text);
+        if (more)
+            expect_error(up_table_read(path, &t), UP_ERR_FORMAT, "long.tsv",
+                         "line 3 has a cell of 1048577 bytes; wanted at most 1048576");
+        else
+            UP_ASSERT_OK(up_table_read(path, &t));
+        up_table_free(&t);
+    }
+    free(text);
 }
 
 static void test_classes(void) {
@@ -206,6 +227,48 @@ static void test_loader_freed_early(void) {
         up_loader_free(l); /* a hang here is the failure: ctest ends it */
     }
     CU_ASSERT(1);
+}
+
+/* Every one of many workers builds at the same time as all others: none waits for a slot. */
+typedef struct meeting {
+    pthread_mutex_t lock;
+    pthread_cond_t all;
+    int present, wanted, late;
+} meeting;
+
+static up_status build_together(void *context, int64_t iteration, void *slot) {
+    meeting *m = context;
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += 20;
+    pthread_mutex_lock(&m->lock);
+    if (++m->present == m->wanted) pthread_cond_broadcast(&m->all);
+    while (m->present < m->wanted && !m->late)
+        m->late = pthread_cond_timedwait(&m->all, &m->lock, &until) != 0;
+    pthread_mutex_unlock(&m->lock);
+    *(int64_t *)slot = iteration;
+    return UP_OK;
+}
+
+static void test_loader_works_together(void) {
+    enum { MOST = 40 };
+    static const int threads[] = {1, 2, 6, 17, 32};
+    for (size_t i = 0; i < sizeof threads / sizeof threads[0]; i++) {
+        int64_t values[MOST], wrong = 0;
+        void *slots[MOST], *slot;
+        int count = up_loader_slots(threads[i]);
+        meeting m = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0, threads[i], 0};
+        up_loader *l;
+        CU_ASSERT_FATAL(count <= MOST);
+        for (int k = 0; k < count; k++) slots[k] = &values[k];
+        UP_ASSERT_OK(up_loader_create(build_together, &m, slots, count, threads[i], 0, &l));
+        for (int64_t k = 0; k < 100; k++) {
+            UP_ASSERT_OK(up_loader_next(l, &slot, NULL));
+            wrong += *(int64_t *)slot != k;
+        }
+        up_loader_free(l);
+        CU_ASSERT(!m.late && !wrong);
+    }
 }
 
 /* ---- a small world: the tokenizer, a configuration of 4 cells and 2 frames ---- */
@@ -809,10 +872,12 @@ static void test_close(void) {
 const up_test up_tests[] = {
     {"table: cells", test_table_cells},
     {"table: errors", test_table_errors},
+    {"table: long cells", test_table_long_cells},
     {"classes", test_classes},
     {"loader: order", test_loader_order},
     {"loader: error", test_loader_error},
     {"loader: freed early", test_loader_freed_early},
+    {"loader: works together", test_loader_works_together},
     {"masking: statistics", test_masking_statistics},
     {"masking: corners", test_masking_corners},
     {"batches", test_batches},

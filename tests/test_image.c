@@ -332,6 +332,51 @@ static void huge_headers(void) {
     }
 }
 
+static size_t chunk_at(const bytes *b, const char *name) {
+    size_t at = 8;
+    while (at + 12 <= b->size && memcmp(b->data + at + 4, name, 4))
+        at += 12 + ((size_t)b->data[at] << 24 | (size_t)b->data[at + 1] << 16 | (size_t)b->data[at + 2] << 8 |
+                    b->data[at + 3]);
+    return at + 12 <= b->size ? at : 0;
+}
+
+/* 256 entries where a small palette or a colour has fewer, with a sum that fits. */
+static void expect_too_much(const bytes *b, size_t at, size_t length) {
+    up_image out;
+    size_t size = b->size + 256 - length;
+    uint8_t *more = calloc(size, 1);
+    memcpy(more, b->data, at + 8 + length);
+    more[at + 2] = 1;
+    more[at + 3] = 0;
+    put32(more + at + 264, (uint32_t)crc32(0, more + at + 4, 260));
+    memcpy(more + at + 268, b->data + at + 12 + length, b->size - at - 12 - length);
+    expect_failure(up_image_decode(more, size, "more.png", NULL, &out), UP_ERR_FORMAT, "more.png", "tRNS",
+                   &out);
+    free(more);
+}
+
+/* A damaged tRNS chunk: each of its bytes, or a sound one that has no business in this picture. */
+static void png_transparency(void) {
+    int damaged = 0;
+    up_image out;
+    for (size_t i = 0; i < readable(); i++) {
+        if (!strstr(samples[i].name, "_trns")) continue;
+        bytes b = load(&samples[i]);
+        size_t at = chunk_at(&b, "tRNS"), length = at ? b.data[at + 2] << 8 | b.data[at + 3] : 0;
+        CU_ASSERT_FATAL(at && length);
+        for (size_t k = at; k < at + 12 + length; k++) {
+            b.data[k] ^= 0x20;
+            expect_failure(up_image_decode(b.data, b.size, "damaged.png", NULL, &out), UP_ERR_FORMAT,
+                           "damaged.png", "damaged PNG", &out);
+            b.data[k] ^= 0x20;
+            damaged++;
+        }
+        if (!strstr(samples[i].name, "palette8")) expect_too_much(&b, at, length);
+        free(b.data);
+    }
+    CU_ASSERT(damaged > 100);
+}
+
 /* Every proper beginning of a file is an error. The copy has exactly its length, so that a sanitizer sees any
  * byte read past it. */
 static void truncations(void) {
@@ -467,6 +512,7 @@ const up_test up_tests[] = {
     {"wrong_arguments", wrong_arguments},
     {"not_a_picture", not_a_picture},
     {"huge_headers", huge_headers},
+    {"png_transparency", png_transparency},
     {"truncations", truncations},
     {"random_damage", random_damage},
     {"exif_bodies", exif_bodies},

@@ -307,15 +307,15 @@ static void test_default_tasks(void) {
             up_view view = up_model_weight(s->model, up_model_params(s->model)->temperature[t]);
             UP_ASSERT_OK(s->backend->ops->upload(s->backend, view, &log_scale));
         }
-        UP_ASSERT_OK(up_task_scale(s, NULL, up_input_kind(&(up_input){&part, 1, cases[i].slot}), &scale));
+        UP_ASSERT_OK(up_task_scale(s, up_input_kind(&(up_input){&part, 1, cases[i].slot}), &scale));
         CU_ASSERT(fabs(scale - 2.0 - up_config_task(c, cases[i].task)) < 1e-4);
         float beyond = 50; /* clamped */
         up_view view = up_model_weight(s->model, up_model_params(s->model)->temperature[0]);
         UP_ASSERT_OK(s->backend->ops->upload(s->backend, view, &beyond));
-        UP_ASSERT_OK(up_task_scale(s, c->task_names[0], NULL, &scale));
+        UP_ASSERT_OK(up_task_scale(s, c->task_names[0], &scale));
         CU_ASSERT_EQUAL(scale, UP_MAX_LOGIT_SCALE);
         for (int t = 0; t < c->tasks; t++) { /* each name of the model's own is that one */
-            UP_ASSERT_OK(up_task_scale(s, c->task_names[t], NULL, &scale));
+            UP_ASSERT_OK(up_task_scale(s, c->task_names[t], &scale));
             CU_ASSERT(t == 0 || fabs(scale - 2.0 - t) < 1e-4);
         }
         up_session_close(s);
@@ -689,7 +689,7 @@ static void test_precision(void) {
     write_variant(&variants[0], model_path);
     for (int b = 0; b < 2; b++)
         for (int i = 0; i < 2; i++) {
-            const up_load_options o = {.backend = backends[b], .precision = types[i].dtype};
+            const up_load_options o = {.backend = backends[b], .threads = 1, .precision = types[i].dtype};
             UP_ASSERT_OK(up_model_load(model_path, &o, &s));
             UP_ASSERT_OK(up_encode(s, &input, 1, UP_SIDE_INPUT, got));
             CU_ASSERT(close_to(got, want, 16, 32 * types[i].unit)); /* some thirty roundings on the way */

@@ -51,6 +51,26 @@ static int may_refuse(const up_backend *b, const up_case *c, const char *why) {
     return 0;
 }
 
+/* A path of the cpu backend that UP_CPU_ISA or UP_CPU_GEMM ask for and that this processor or this build does
+ * not have. What a backend says in any other case is for the tests to judge. */
+const char *up_suite_lacks(void) {
+    static const char *const paths[][2] = {{"UP_CPU_ISA", "avx2"},
+                                           {"UP_CPU_ISA", "avx512"},
+                                           {"UP_CPU_GEMM", "openblas"},
+                                           {"UP_CPU_GEMM", "dnnl"}};
+    up_backend *b = NULL;
+    up_status status = up_backend_create("cpu", 1, &b);
+    up_backend_free(b);
+    if (status != UP_ERR_UNSUPPORTED && status != UP_ERR_ARGUMENT) return NULL;
+    for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) {
+        const char *wanted = getenv(paths[i][0]);
+        if (wanted && !strcmp(wanted, paths[i][1]) &&
+            !strncmp(up_last_error(), paths[i][0], strlen(paths[i][0])))
+            return up_last_error();
+    }
+    return NULL;
+}
+
 static up_backend *make_backend(const tested *t) {
     up_backend *b = NULL;
     UP_ASSERT_OK(t->name ? up_backend_create(t->name, t->threads, &b) : up_backend_guard(&b));
@@ -151,6 +171,58 @@ static void test_adamw(void) {
 }
 static void test_cast(void) {
     parity("cast");
+}
+
+/* ---- tables and memory ---- */
+
+static void tables(void) {
+    for (int i = 0; i < BACKENDS; i++) {
+        up_backend *b = make_backend(&backends[i]);
+        const char *fault = up_table_fault(b->ops);
+        if (fault) fprintf(stderr, "\ntable of %s: %s\n", backends[i].label, fault);
+        CU_ASSERT_PTR_NULL(fault);
+        up_backend_free(b);
+    }
+}
+
+/* Rows of an element type: filled, a part copied onto another, and what a fetch took before it was
+ * overwritten. The bytes are compared: 1 and 2 in each type. */
+static void memory_of(up_backend *b, up_dtype dtype, const void *one, const void *two) {
+    enum { ROWS = 4, COLS = 6, ELEMENTS = ROWS * COLS };
+    size_t size = up_dtype_size(dtype);
+    unsigned char all[ELEMENTS * 4], part[4 * 4];
+    up_buffer *buffer;
+    up_fetch *fetch;
+    UP_ASSERT_OK(b->ops->alloc(b, ELEMENTS * size, &buffer));
+    UP_ASSERT_OK(b->ops->fetch_create(b, sizeof part, &fetch));
+    up_view whole = up_view_at(buffer, dtype, 0, ROWS, COLS);
+    up_view low = up_view_cols(up_view_rows(whole, 0, 2), 1, 2), high = up_view_cols(low, 2, 2);
+    UP_ASSERT_OK(b->ops->fill(b, whole, 1));
+    UP_ASSERT_OK(b->ops->fill(b, low, 2));
+    UP_ASSERT_OK(b->ops->copy(b, high, low));
+    UP_ASSERT_OK(b->ops->fetch_begin(b, fetch, high));
+    UP_ASSERT_OK(b->ops->fill(b, high, 1));
+    UP_ASSERT_OK(b->ops->download(b, all, whole));
+    UP_ASSERT_OK(b->ops->fetch_end(b, fetch, part));
+    for (size_t i = 0; i < ELEMENTS; i++) {
+        int in_low = i < 2 * COLS && (i % COLS == 1 || i % COLS == 2);
+        CU_ASSERT(!memcmp(all + i * size, in_low ? two : one, size));
+    }
+    for (size_t i = 0; i < 4; i++) CU_ASSERT(!memcmp(part + i * size, two, size));
+    b->ops->fetch_free(b, fetch);
+    b->ops->release(b, buffer);
+}
+
+static void memory(void) {
+    for (int i = 0; i < BACKENDS; i++) {
+        up_backend *b = make_backend(&backends[i]);
+        memory_of(b, UP_F32, &(float){1}, &(float){2});
+        memory_of(b, UP_I32, &(int32_t){1}, &(int32_t){2});
+        memory_of(b, UP_U8, &(uint8_t){1}, &(uint8_t){2});
+        memory_of(b, UP_F16, &(uint16_t){0x3c00}, &(uint16_t){0x4000});
+        memory_of(b, UP_BF16, &(uint16_t){0x3f80}, &(uint16_t){0x4000});
+        up_backend_free(b);
+    }
 }
 
 /* ---- the harness notices ---- */
@@ -331,6 +403,8 @@ static void backends_by_name(void) {
 
 const up_test up_tests[] = {
     {"names", backends_by_name},
+    {"tables", tables},
+    {"memory", memory},
     {"harness", harness_notices},
     {"guard", guard_is_shut},
     {"guard_waits", guard_forbids_waits},

@@ -53,7 +53,7 @@ static float *all_weights(up_model *model) {
 }
 
 static void test_round_trip(void) {
-    const int32_t targets[] = {1, 5, 19};
+    const int32_t targets[] = {1, 5, 18};
     up_model *model = fresh(), *back;
     int count;
     UP_ASSERT_OK(up_model_set_targets(model, targets, 3));
@@ -78,6 +78,10 @@ static void test_stored_shapes(void) {
     UP_ASSERT_OK(up_model_write(model, path));
     UP_ASSERT_OK(up_safetensors_open(path, &file));
     CU_ASSERT_EQUAL(up_safetensors_find(file, "text.type.weight")->ndim, 2);
+    CU_ASSERT_EQUAL(up_safetensors_find(file, "text.spe.weight")->ndim, 2);
+    CU_ASSERT_EQUAL(up_safetensors_find(file, "text.spe.weight")->shape[0], 1);
+    CU_ASSERT_EQUAL(up_safetensors_find(file, "text.token.weight")->shape[0], 19); /* <SPE> is not in it */
+    CU_ASSERT_PTR_NULL(up_safetensors_metadata(file, "base"));
     CU_ASSERT_EQUAL(up_safetensors_find(file, "patch.type.weight")->ndim, 2);
     CU_ASSERT_EQUAL(up_safetensors_find(file, "embed.norm.weight")->ndim, 1);
     CU_ASSERT_EQUAL(up_safetensors_find(file, "patch.bias")->ndim, 1);
@@ -112,6 +116,17 @@ static const change changes[] = {
      .flat = 1,
      .status = UP_ERR_FORMAT,
      .says = "patch.weight: has shape [384]; wanted [8, 48]"},
+    {.tensor = "text.spe.weight",
+     .name = "",
+     .status = UP_ERR_FORMAT,
+     .says =
+         "text.token.weight: has shape [19, 8]; wanted [20, 8]"}, /* then it would be the table's last row */
+    {.tensor = "text.token.weight",
+     .name = "",
+     .status = UP_ERR_FORMAT,
+     .says = "text.token.weight: is missing"},
+    {.key = "base", .value = "0123456789abcdef", .status = UP_ERR_FORMAT, .says = "is an overlay"},
+    {.key = "base", .value = "\x1b[2J", .status = UP_ERR_FORMAT, .says = "wanted 16 hexadecimal digits"},
     {.tensor = "patch.bias", .flat = 2, .status = UP_OK},
     {.tensor = "text.type.weight", .flat = 1, .status = UP_OK},
     {.tensor = "patch.bias", .type = UP_ST_I32, .status = UP_ERR_FORMAT, .says = "patch.bias: holds I32"},
@@ -195,6 +210,157 @@ static void test_wrong_files(void) {
     unlink(changed);
 }
 
+/* Files of before <SPE> was a tensor of its own: it was the last row of the token table. */
+static void test_old_table(void) {
+    enum { ROOM = 256 };
+    static up_safetensor specs[ROOM];
+    up_model *model = fresh(), *back;
+    up_safetensors *file;
+    up_safetensors_writer *writer;
+    size_t count = 0;
+    float table[20 * 8];
+    UP_ASSERT_OK(up_model_write(model, path));
+    UP_ASSERT_OK(up_safetensors_open(path, &file));
+    const up_safetensor *token = up_safetensors_find(file, "text.token.weight");
+    const up_safetensor *spe = up_safetensors_find(file, "text.spe.weight");
+    memcpy(table, token->data, token->bytes);
+    memcpy(table + 19 * 8, spe->data, spe->bytes);
+    for (size_t i = 0; i < up_safetensors_count(file); i++) {
+        up_safetensor t = *up_safetensors_at(file, i);
+        if (!strcmp(t.name, "text.spe.weight")) continue;
+        if (!strcmp(t.name, "text.token.weight")) {
+            t.shape[0] = 20;
+            t.bytes = sizeof table;
+            t.data = table;
+        }
+        specs[count++] = t;
+    }
+    const char *const metadata[][2] = {{"config", up_safetensors_metadata(file, "config")}};
+    UP_ASSERT_OK(up_safetensors_begin(changed, metadata, 1, specs, count, &writer));
+    for (size_t i = 0; i < count; i++)
+        UP_ASSERT_OK(up_safetensors_put(writer, specs[i].data, specs[i].bytes));
+    UP_ASSERT_OK(up_safetensors_commit(writer));
+    up_safetensors_close(file);
+    UP_ASSERT_OK(up_model_read(backend, changed, &back));
+    float *a = all_weights(model), *b = all_weights(back);
+    CU_ASSERT(!memcmp(a, b, (size_t)up_model_params(model)->total * sizeof *a));
+    free(a);
+    free(b);
+    up_model_destroy(back);
+    up_model_destroy(model);
+    up_backend_free(backend);
+    unlink(path);
+    unlink(changed);
+}
+
+/* --- overlays --- */
+
+/* One parameter on the host, malloc'ed. */
+static float *weight_of(up_model *model, int param, size_t *bytes) {
+    const up_param *p = &up_model_params(model)->list[param];
+    *bytes = (size_t)(p->rows * p->cols) * sizeof(float);
+    float *values = malloc(*bytes);
+    UP_ASSERT_OK(backend->ops->download(backend, values, up_model_weight(model, param)));
+    return values;
+}
+
+static void add_one(up_model *model, int param) {
+    size_t bytes;
+    float *values = weight_of(model, param, &bytes);
+    for (size_t i = 0; i < bytes / sizeof *values; i++) values[i] += 1;
+    UP_ASSERT_OK(backend->ops->upload(backend, up_model_weight(model, param), values));
+    up_model_changed(model);
+    free(values);
+}
+
+static void test_overlay_round_trip(void) {
+    const int32_t targets[] = {2, 7};
+    up_model *base = fresh(), *overlay, *back;
+    up_safetensors *file;
+    int count, own = 0;
+    UP_ASSERT_OK(up_overlay_create(base, 3, 1, 5, up_test_seed(), &overlay));
+    const up_params *p = up_model_params(overlay);
+    for (int i = 0; i < p->count; i++) own += up_model_owns(overlay, i);
+    for (int i = 0; i < p->count; i++)
+        if (up_model_owns(overlay, i)) add_one(overlay, i);
+    UP_ASSERT_OK(up_model_set_targets(overlay, targets, 2));
+    UP_ASSERT_OK(up_model_write(overlay, path));
+    UP_ASSERT_OK(up_safetensors_open(path, &file));
+    CU_ASSERT_EQUAL(up_safetensors_count(file), (size_t)own); /* and nothing of the base */
+    CU_ASSERT_PTR_NULL(up_safetensors_find(file, "text.token.weight"));
+    CU_ASSERT_PTR_NOT_NULL(up_safetensors_find(file, "text.spe.weight"));
+    CU_ASSERT_PTR_NOT_NULL(up_safetensors_metadata(file, "base"));
+    up_safetensors_close(file);
+    UP_ASSERT_OK(up_overlay_read(base, path, &back));
+    CU_ASSERT_PTR_EQUAL(up_model_base(back), base);
+    CU_ASSERT(!memcmp(up_model_config(overlay), up_model_config(back), sizeof(up_config)));
+    for (int i = 0; i < p->count; i++) {
+        size_t bytes, same;
+        float *a = weight_of(overlay, i, &bytes), *b = weight_of(back, i, &same);
+        CU_ASSERT(bytes == same && !memcmp(a, b, bytes));
+        free(a);
+        free(b);
+    }
+    const int32_t *ids = up_model_targets(back, &count);
+    CU_ASSERT(count == 2 && !memcmp(ids, targets, sizeof targets));
+    up_model_destroy(back);
+    up_model_destroy(overlay);
+    up_model_destroy(base);
+    up_backend_free(backend);
+    unlink(path);
+}
+
+static int says(const char *text) {
+    int right = strstr(up_last_error(), text) != NULL;
+    if (!right) fprintf(stderr, "wanted \"%s\": %s\n", text, up_last_error());
+    return right;
+}
+
+static void test_overlay_of_another_base(void) {
+    up_model *base = fresh(), *overlay, *back, *wide;
+    const up_params *p = up_model_params(base);
+    UP_ASSERT_OK(up_overlay_create(base, 2, 2, 0, up_test_seed(), &overlay));
+    UP_ASSERT_OK(up_model_write(overlay, path));
+    CU_ASSERT_EQUAL(up_model_read(backend, path, &back), UP_ERR_FORMAT); /* it is no model of its own */
+    CU_ASSERT(says("is an overlay"));
+    add_one(base, p->text_norm_weight); /* what the overlay has itself may differ */
+    add_one(base, p->temperature[0]);
+    UP_ASSERT_OK(up_overlay_read(base, path, &back));
+    up_model_destroy(back);
+    add_one(base, p->layers[1].down_bias); /* what it shares may not */
+    CU_ASSERT_EQUAL(up_overlay_read(base, path, &back), UP_ERR_ARGUMENT);
+    CU_ASSERT(says("belongs to another model: to one of weights"));
+    CU_ASSERT_PTR_NULL(back);
+    up_config c = *up_model_config(base);
+    c.ffn = 16;
+    UP_ASSERT_OK(up_model_create(backend, &c, up_test_seed(), &wide));
+    CU_ASSERT_EQUAL(up_overlay_read(wide, path, &back), UP_ERR_ARGUMENT);
+    CU_ASSERT(says("belongs to another model: its ffn"));
+    UP_ASSERT_OK(up_model_write(base, path));
+    CU_ASSERT_EQUAL(up_overlay_read(base, path, &back), UP_ERR_FORMAT);
+    CU_ASSERT(says("is a whole model"));
+    up_model_destroy(wide);
+    up_model_destroy(overlay);
+    up_model_destroy(base);
+    up_backend_free(backend);
+    unlink(path);
+}
+
+static void test_null_arguments(void) {
+    up_model *model = fresh(), *out;
+    CU_ASSERT_EQUAL(up_model_read(backend, NULL, &out), UP_ERR_ARGUMENT);
+    CU_ASSERT_PTR_NULL(out);
+    CU_ASSERT_EQUAL(up_model_read(NULL, path, &out), UP_ERR_ARGUMENT);
+    CU_ASSERT_EQUAL(up_model_read(backend, path, NULL), UP_ERR_ARGUMENT);
+    CU_ASSERT_EQUAL(up_model_write(NULL, path), UP_ERR_ARGUMENT);
+    CU_ASSERT_EQUAL(up_model_write(model, NULL), UP_ERR_ARGUMENT);
+    CU_ASSERT_EQUAL(up_overlay_read(NULL, path, &out), UP_ERR_ARGUMENT);
+    CU_ASSERT_EQUAL(up_overlay_read(model, NULL, &out), UP_ERR_ARGUMENT);
+    CU_ASSERT_EQUAL(up_overlay_read(model, path, NULL), UP_ERR_ARGUMENT);
+    up_model_destroy(model);
+    up_backend_free(backend);
+}
+
 static void test_configuration_text(void) {
     up_config c = small(), back;
     char *text;
@@ -212,5 +378,9 @@ static void test_configuration_text(void) {
 const up_test up_tests[] = {{"round_trip", test_round_trip},
                             {"stored_shapes", test_stored_shapes},
                             {"wrong_files", test_wrong_files},
+                            {"old_table", test_old_table},
+                            {"overlay_round_trip", test_overlay_round_trip},
+                            {"overlay_of_another_base", test_overlay_of_another_base},
+                            {"null_arguments", test_null_arguments},
                             {"configuration_text", test_configuration_text},
                             {NULL, NULL}};

@@ -103,7 +103,7 @@ static void embed_bwd(int64_t n, int64_t d, up_numbers ids, up_numbers positions
                 add_row(d, row(dy, i), row(out.token, id));
             if (where < 0) continue;
             if (out.position.p) add_row(d, row(dy, i), row(out.position, where));
-            add_row(d, row(dy, i), type);
+            if (out.type.p) add_row(d, row(dy, i), type);
         }
         if (out.spe.p) add_row(d, spe, out.spe.p);
         if (out.type.p) add_row(d, type, out.type.p);

@@ -26,7 +26,7 @@ struct up_model {
     int64_t own;        /* elements of `weights` */
     uint64_t version;
     uint64_t fingerprint; /* of the weights at this version; 0: nobody has taken it */
-    int32_t *targets; /* vocabulary entries of language tasks; NULL: all */
+    int32_t *targets;     /* vocabulary entries of language tasks; NULL: all */
     int target_count;
 
     up_prepared *prepared; /* [prepared_count] */

@@ -18,24 +18,31 @@ up_status up_ref_gather(up_backend *b, const up_gather_args *a) {
     return UP_OK;
 }
 
-/* Whether no i before this one has the same row. */
-static int is_first(up_view rows, int64_t i) {
-    for (int64_t k = 0; k < i; k++)
-        if (up_index(rows, k) == up_index(rows, i)) return 0;
-    return 1;
+/* The first and the last i that have the row of i. */
+static int64_t first_of(up_view rows, int64_t i) {
+    int64_t k = 0;
+    while (up_index(rows, k) != up_index(rows, i)) k++;
+    return k;
 }
 
-/* y[i] = x[rows[i]]: dx[rows[i]] += dy[i]. Rows seldom repeat and are few, so those that share one are looked
- * for each time: no scratch, and one rounding. */
+static int64_t last_of(up_view rows, int64_t i) {
+    int64_t k = rows.rows - 1;
+    while (up_index(rows, k) != up_index(rows, i)) k--;
+    return k;
+}
+
+/* y[i] = x[rows[i]]: dx[rows[i]] += dy[i]. Rows seldom repeat, so those that share one are looked for each
+ * time: no scratch, and one rounding. */
 up_status up_ref_gather_bwd(up_backend *b, const up_gather_grad *a) {
     (void)b;
     up_ref_zero(a->dx);
     for (int64_t i = 0; i < a->dy.rows; i++) {
         int64_t row = up_index(a->rows, i);
-        if (row < 0 || !is_first(a->rows, i)) continue;
+        if (row < 0 || first_of(a->rows, i) < i) continue;
+        int64_t last = last_of(a->rows, i);
         for (int64_t d = 0; d < a->dy.cols; d++) {
             double total = 0;
-            for (int64_t k = i; k < a->dy.rows; k++)
+            for (int64_t k = i; k <= last; k++)
                 if (up_index(a->rows, k) == row) total += up_get(a->dy, k, d);
             up_put(a->dx, row, d, total);
         }

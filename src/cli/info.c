@@ -34,12 +34,13 @@ static up_status model_info(const char *path) {
     UP_TRY(up_safetensors_open(path, &file));
     const char *config = up_safetensors_metadata(file, "config");
     const char *targets = up_safetensors_metadata(file, "targets");
-    const char *base = up_safetensors_metadata(file, "base");
+    const char *base;
     if (!config)
         UP_GO(up_fail(UP_ERR_FORMAT, path, "has no \"config\" in its metadata: not a model of this program"));
     UP_GO(up_config_from_json(path, config, &c));
+    UP_GO(up_weights_base(path, file, &base));
     for (size_t i = 0; i < up_safetensors_count(file); i++) values += up_safetensors_at(file, i)->count;
-    if (base) printf("kind: overlay\nbase: a model of weights %.20s\n", base);
+    if (base) printf("kind: overlay\nbase: a model of weights %s\n", base);
     if (!base) printf("kind: model\n");
     print_config(&c);
     printf("tensors: %zu\nvalues: %lld\ntarget set: %s\n", up_safetensors_count(file), (long long)values,

@@ -2,6 +2,7 @@
 #include "cli/inputs.h"
 #include "files/file.h"
 #include "files/npy.h"
+#include "train/settings.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -10,15 +11,11 @@
 #include <strings.h>
 
 up_status up_cli_precision(const char *name, up_dtype *out) {
-    static const struct {
-        const char *name;
-        up_dtype dtype;
-    } types[] = {{"f32", UP_F32}, {"bf16", UP_BF16}, {"f16", UP_F16}};
     *out = UP_F32;
     if (!name) return UP_OK;
-    for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
-        if (strcmp(types[i].name, name)) continue;
-        *out = types[i].dtype;
+    for (const up_precision *p = up_precisions; p->name; p++) {
+        if (strcmp(p->name, name)) continue;
+        *out = p->dtype;
         return UP_OK;
     }
     return up_fail(UP_ERR_ARGUMENT, "--precision", "\"%.40s\"; wanted f32, bf16 or f16", name);

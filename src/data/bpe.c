@@ -360,5 +360,6 @@ up_status up_detokenize(const up_tokenizer *tokenizer, const int32_t *ids, size_
     }
     out[written] = 0;
     free(bytes);
-    return *text = out, UP_OK;
+    *text = out;
+    return UP_OK;
 }

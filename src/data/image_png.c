@@ -1,6 +1,7 @@
 /* image_png.c - PNG through libpng: every colour type and depth to 8-bit RGB. 16 bits keep the high byte
  * (Pillow does the same for RGB and alpha; its grey is clipped instead, which no model wants). Alpha and tRNS
- * are laid over white. Gamma and colour profiles are ignored, as Pillow ignores them. */
+ * are laid over white. A damaged chunk before the pixels is an error, as in Pillow. Gamma and colour profiles
+ * are ignored, as Pillow ignores them. */
 #include "data/pixels.h"
 
 #include <setjmp.h>
@@ -25,9 +26,12 @@ static void on_error(png_structp png, png_const_charp message) {
     longjmp(png_jmpbuf(png), 1);
 }
 
+/* libpng leaves a tRNS chunk out that it cannot use, and every transparent pixel with it. Beside an alpha
+ * channel the chunk means nothing. What the other warnings are about changes no pixel. */
 static void on_warning(png_structp png, png_const_charp message) {
-    (void)png;
-    (void)message;
+    const decoder *d = png_get_error_ptr(png);
+    int alpha = d->info && png_get_color_type(png, d->info) & PNG_COLOR_MASK_ALPHA;
+    if (!strncmp(message, "tRNS", 4) && !alpha) png_error(png, message);
 }
 
 static void read_bytes(png_structp png, png_bytep to, size_t size) {
@@ -43,7 +47,8 @@ static up_status decode(decoder *d, const char *name, const up_image_limits *lim
     png_structp png = d->png;
     if (setjmp(png_jmpbuf(png))) return up_fail(UP_ERR_FORMAT, name, "damaged PNG: %s", d->message);
     png_set_read_fn(png, d, read_bytes);
-    png_set_user_limits(png, PNG_UINT_31_MAX, PNG_UINT_31_MAX); /* ours is on the product */
+    png_set_user_limits(png, PNG_UINT_31_MAX, PNG_UINT_31_MAX);      /* ours is on the product */
+    png_set_crc_action(png, PNG_CRC_ERROR_QUIT, PNG_CRC_ERROR_QUIT); /* a damaged name may have been tRNS */
     png_read_info(png, d->info);
     png_uint_32 width = png_get_image_width(png, d->info), height = png_get_image_height(png, d->info);
     int alpha =
@@ -60,6 +65,8 @@ static up_status decode(decoder *d, const char *name, const up_image_limits *lim
     if (!d->rows) return up_fail(UP_ERR_MEMORY, name, "no memory for %lu rows", (unsigned long)height);
     for (size_t y = 0; y < height; y++) d->rows[y] = out->data + y * stride;
     png_read_image(png, d->rows);
+    png_set_crc_action(png, PNG_CRC_DEFAULT,
+                       PNG_CRC_WARN_DISCARD); /* no chunk behind the pixels changes them */
     png_read_end(png, NULL);
     if (alpha) up_image_over_white(out);
     return UP_OK;

@@ -6,20 +6,28 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Bytes of a cell: texts, and names of files. A longer one is no sample, and its tokens would take minutes.
+ */
+enum { CELL_MOST = 1 << 20 };
+
 static size_t count_char(const char *s, char c) {
     size_t n = 0;
     for (; *s; s++) n += *s == c;
     return n;
 }
 
-/* Split a line in place at tabs into at most `room` cells; returns how many there were. */
-static size_t split(char *line, const char **cells, size_t room) {
+/* Split a line in place at tabs into at most `room` cells; returns how many there were, and in *longest the
+ * bytes of the longest one. */
+static size_t split(char *line, const char **cells, size_t room, size_t *longest) {
     size_t n = 0;
+    *longest = 0;
     for (char *cell = line; cell; n++) {
-        char *tab = strchr(cell, '\t');
-        if (tab) *tab++ = 0;
+        size_t length = strcspn(cell, "\t");
+        char *next = cell[length] ? cell + length + 1 : NULL;
+        cell[length] = 0;
+        if (length > *longest) *longest = length;
         if (n < room) cells[n] = cell;
-        cell = tab;
+        cell = next;
     }
     return n;
 }
@@ -46,12 +54,15 @@ static up_status parse(up_table *t) {
     t->cells = calloc(lines * t->columns, sizeof *t->cells);
     if (!t->names || !t->cells)
         return up_fail(UP_ERR_MEMORY, t->path, "%zu rows of %zu cells wanted", lines, t->columns);
-    split(header, t->names, t->columns);
-    size_t number = 1;
+    size_t number = 1, longest;
+    split(header, t->names, t->columns, &longest);
     for (char *line; (line = next_line(&cursor));) {
         number++;
         if (!*line) continue;
-        size_t found = split(line, t->cells + t->rows * t->columns, t->columns);
+        size_t found = split(line, t->cells + t->rows * t->columns, t->columns, &longest);
+        if (longest > CELL_MOST)
+            return up_fail(UP_ERR_FORMAT, t->path, "line %zu has a cell of %zu bytes; wanted at most %d",
+                           number, longest, CELL_MOST);
         if (found != t->columns)
             return up_fail(UP_ERR_FORMAT, t->path, "line %zu has %zu cells, the first line names %zu columns",
                            number, found, t->columns);
@@ -91,7 +102,10 @@ void up_table_free(up_table *t) {
 up_status up_table_column(const up_table *t, const char *name, size_t *column) {
     char known[256] = "";
     for (size_t i = 0; i < t->columns; i++) {
-        if (!strcmp(t->names[i], name)) return *column = i, UP_OK;
+        if (!strcmp(t->names[i], name)) {
+            *column = i;
+            return UP_OK;
+        }
         size_t used = strlen(known);
         snprintf(known + used, sizeof known - used, "%s%s", i ? ", " : "", t->names[i]);
     }

@@ -14,7 +14,8 @@ typedef struct up_table {
     size_t rows, columns;
 } up_table;
 
-/* Read a list. A row with another number of cells than the first line is an error that names the line. */
+/* Read a list. A row with another number of cells than the first line, or with a cell of more than 1 MiB, is
+ * an error that names the line. */
 up_status up_table_read(const char *path, up_table *out);
 void up_table_free(up_table *table); /* fine on a zeroed struct */
 

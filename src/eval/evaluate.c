@@ -90,15 +90,19 @@ static int writes(const up_task *task) {
     return task->text && task->text->written && (task->image || task->video);
 }
 
+/* The words are the session's set, which its captions choose from, too; others are shared by their content.
+ */
+static up_status choose_set(up_evaluation *e, up_source *source) {
+    const up_world *w = &e->world;
+    if (source->task->targets != UP_TARGETS_WORDS) return up_sets_bind(&e->sets, source);
+    return up_session_words(e->session, w->vocabulary, w->vocabulary_count, &source->set);
+}
+
 static up_status evaluate_source(up_evaluation *e, up_source *source) {
     size_t first = e->scores.count;
     up_tokens before = count_tokens(e);
-    if (writes(source->task)) {
-        UP_TRY(up_measure_captions(e, source));
-    } else {
-        UP_TRY(up_sets_bind(&e->sets, source));
-        UP_TRY(up_measure(e, source));
-    }
+    UP_TRY(choose_set(e, source));
+    UP_TRY(writes(source->task) ? up_measure_captions(e, source) : up_measure(e, source));
     up_tokens after = count_tokens(e);
     up_tokens used = {after.inputs - before.inputs, after.targets - before.targets};
     for (size_t i = first; i < e->scores.count; i++) e->scores.list[i].tokens = used;

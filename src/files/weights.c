@@ -352,6 +352,7 @@ done:
 /* --- which base an overlay stands on --- */
 
 static const char base_key[] = "base"; /* metadata of an overlay: the fingerprint of what it stands on */
+enum { DIGITS = 16 };
 
 /* One more value into a hash of 64 bits: multiply, and fold the upper half down. */
 static uint64_t mix(uint64_t hash, uint64_t value) {
@@ -399,8 +400,16 @@ done:
 static up_status fingerprint_text(up_model *overlay, char text[24]) {
     uint64_t hash;
     UP_TRY(fingerprint(overlay, &hash));
-    snprintf(text, 24, "%016" PRIx64, hash);
+    snprintf(text, 24, "%0*" PRIx64, DIGITS, hash);
     return UP_OK;
+}
+
+up_status up_weights_base(const char *path, const up_safetensors *file, const char **out) {
+    *out = up_safetensors_metadata(file, base_key);
+    if (!*out || (strlen(*out) == DIGITS && strspn(*out, "0123456789abcdef") == DIGITS)) return UP_OK;
+    *out = NULL;
+    return up_fail(UP_ERR_FORMAT, path, "\"%s\" in its metadata: wanted %d hexadecimal digits", base_key,
+                   DIGITS);
 }
 
 /* The overlay's configuration must be the base's but for what a tuned task has of its own. */
@@ -442,9 +451,10 @@ static up_status read_whole(const char *path, const up_safetensors *file, const 
                             up_backend *backend, up_model **model) {
     up_config config;
     up_params params = {0};
+    const char *base;
     UP_TRY(choose_config(path, file, given, &config));
-    if (up_safetensors_metadata(file, base_key))
-        return up_fail(UP_ERR_FORMAT, path, "is an overlay: it wants the model that it belongs to");
+    UP_TRY(up_weights_base(path, file, &base));
+    if (base) return up_fail(UP_ERR_FORMAT, path, "is an overlay: it wants the model that it belongs to");
     UP_TRY(up_params_build(&config, &params));
     up_status status = check_tensors(path, file, &params, NULL);
     up_params_free(&params);
@@ -551,26 +561,25 @@ done:
 /* --- overlays --- */
 
 /* Everything of an overlay's file that can be wrong, before weights are touched. */
-static up_status check_overlay(const char *path, const up_safetensors *file, up_model *model) {
-    const char *wanted = up_safetensors_metadata(file, base_key);
+static up_status check_overlay(const char *path, const up_safetensors *file, const char *wanted,
+                               up_model *model) {
     char found[24];
     UP_TRY(check_tensors(path, file, up_model_params(model), model));
     UP_TRY(fingerprint_text(model, found));
-    if (strcmp(wanted, found))
-        return up_fail(UP_ERR_ARGUMENT, path,
-                       "belongs to another model: to one of weights %.20s, not to this one of weights %s",
-                       wanted, found);
-    return UP_OK;
+    if (!strcmp(wanted, found)) return UP_OK;
+    return up_fail(UP_ERR_ARGUMENT, path, "belongs to another model: to one of weights %s; these are %s",
+                   wanted, found);
 }
 
 static up_status read_overlay(const char *path, const up_safetensors *file, up_model *base, up_model **out) {
     up_config c;
+    const char *wanted;
     UP_TRY(choose_config(path, file, NULL, &c));
-    if (!up_safetensors_metadata(file, base_key))
-        return up_fail(UP_ERR_FORMAT, path, "is a whole model; wanted an overlay of one");
+    UP_TRY(up_weights_base(path, file, &wanted));
+    if (!wanted) return up_fail(UP_ERR_FORMAT, path, "is a whole model; wanted an overlay of one");
     UP_TRY(check_base_config(path, &c, up_model_config(base)));
     UP_TRY(up_overlay_create(base, c.prompts, c.prompt_sides, c.classes, 0, out));
-    UP_TRY(check_overlay(path, file, *out));
+    UP_TRY(check_overlay(path, file, wanted, *out));
     UP_TRY(upload_tensors(path, *out, file));
     const char *targets = up_safetensors_metadata(file, "targets");
     return targets ? read_targets(path, targets, *out) : UP_OK;

@@ -4,6 +4,7 @@
 #ifndef UP_FILES_WEIGHTS_H
 #define UP_FILES_WEIGHTS_H
 
+#include "files/safetensors.h"
 #include "uniperceiver/model.h"
 
 /* The fields of up_config under their own names, the tasks as a list of names; malloc'ed, one line. */
@@ -15,5 +16,9 @@ up_status up_config_from_json(const char *name, const char *text, up_config *out
 
 /* Weights from safetensors for a given configuration (`config` NULL: the one in the file's metadata). */
 up_status up_model_read_with(up_backend *backend, const char *path, const up_config *config, up_model **out);
+
+/* Of an overlay's file: the fingerprint of the model that it belongs to, 16 hexadecimal digits. *out NULL:
+ * the file is of a whole model. */
+up_status up_weights_base(const char *path, const up_safetensors *file, const char **out);
 
 #endif

@@ -180,8 +180,9 @@ static up_status compare_rows(void *context, int first, int rows) {
         float *out = k->out + (size_t)(first + row) * (size_t)n;
         UP_TRY(up_cosines_read(s->cosines, up_view_rows(s->features.unit, row, some), k->targets->unit, out));
         for (int i = 0; i < some; i++, out += n) {
+            const char *task = k->task ? k->task : up_input_kind(&k->inputs[first + row + i]);
             double scale;
-            UP_TRY(up_task_scale(s, k->task, up_input_kind(&k->inputs[first + row + i]), &scale));
+            UP_TRY(up_task_scale(s, task, &scale));
             UP_TRY(logits_of(k, row + i, scale, out));
             UP_TRY(up_log_softmax(k->z, n));
             for (int j = 0; j < n; j++) out[j] = (float)exp(k->z[j]);
@@ -197,7 +198,7 @@ up_status up_candidates_compare(up_candidates *c, const char *task, const up_inp
     UP_TRY(up_given(c, "candidates"));
     UP_TRY(up_given_list(inputs, n, "inputs"));
     UP_TRY(up_given_list(probabilities, n, "probabilities"));
-    if (task) UP_TRY(up_task_scale(c->session, task, NULL, &scale)); /* a wrong name before any work */
+    if (task) UP_TRY(up_task_scale(c->session, task, &scale)); /* a wrong name before any work */
     comparison k = {.candidates = c, .task = task, .inputs = inputs, .out = probabilities};
     k.z = malloc((size_t)c->count * sizeof *k.z);
     if (!k.z) UP_GO(up_fail(UP_ERR_MEMORY, "candidates", "no memory for %d", c->count));

@@ -268,7 +268,8 @@ static up_status tell(search *t, up_caption *out) {
 
 /* The words to choose from, and what divides their cosines. */
 static up_status choose_words(search *t, const up_caption_options *o) {
-    UP_TRY(up_task_scale(t->session, o->task, t->prefix_pieces ? "caption" : "ar", &t->scale));
+    const char *task = o->task ? o->task : t->prefix_pieces ? "caption" : "ar";
+    UP_TRY(up_task_scale(t->session, task, &t->scale));
     UP_TRY(up_session_words(t->session, o->vocabulary, o->vocabulary_count, &t->words));
     t->vocabulary = t->session->word_ids;
     t->vocabulary_count = t->session->word_count;

@@ -168,11 +168,10 @@ static up_status unknown_task(const up_config *c, const char *task) {
     return up_fail(UP_ERR_ARGUMENT, task, "unknown task; the model has %s", names);
 }
 
-up_status up_task_scale(up_session *s, const char *task, const char *kind, double *scale) {
+up_status up_task_scale(up_session *s, const char *task, double *scale) {
     const up_config *c = up_model_config(s->model);
-    int index = task ? up_config_task(c, task) : up_task_temperature(c, kind);
+    int index = up_task_temperature(c, task);
     float log_scale;
-    if (task && index < 0) index = up_task_temperature(c, task);
     if (index < 0) return unknown_task(c, task);
     up_view view = up_model_weight(s->model, up_model_params(s->model)->temperature[index]);
     UP_TRY(s->backend->ops->download(s->backend, &log_scale, view));
@@ -189,7 +188,7 @@ const char *up_input_kind(const up_input *input) {
         pictures |= p->kind == UP_PART_IMAGE || (p->kind == UP_PART_PIXELS && !p->frames);
         clips |= p->kind == UP_PART_VIDEO || (p->kind == UP_PART_PIXELS && p->frames);
     }
-    if (input->slot) return pictures || clips ? "image_mlm" : "mlm";
+    if (input->slot) return pictures || clips ? "image_mlm" : "text_mlm";
     if (clips) return "video_classification";
     return pictures ? "image_classification" : "text_retrieval";
 }

@@ -69,9 +69,8 @@ enum { UP_ENCODE_TOKENS = 2048 };
 /* Make the features of a target set fresh. */
 up_status up_session_encode_set(up_session *session, up_target_set *set);
 
-/* The factor of a cosine, min(1 / tau, 100), for a task by name as up_candidates_compare takes it; NULL: for
- * a kind of task. */
-up_status up_task_scale(up_session *session, const char *task, const char *kind, double *scale);
+/* The factor of a cosine, min(1 / tau, 100), for a task by name as up_candidates_compare takes it. */
+up_status up_task_scale(up_session *session, const char *task, double *scale);
 /* The kind of task that an input's parts fit. */
 const char *up_input_kind(const up_input *input);
 
