@@ -551,6 +551,41 @@ static void test_temperature_clamp(void) {
     temperature_is_clamped("cpu");
 }
 
+/* Factors of drop path: 0 with probability p, else 1 / (1 - p); those of a sequence in a larger batch, alone
+ * and at another place. */
+static void test_drop_path(void) {
+    enum { SEQUENCES = 6, LAYERS = 2, FACTORS = 2 * LAYERS, STEPS = 1000 };
+    static const double p = 0.25;
+    up_config config;
+    up_batch all = {0}, one = {0};
+    float many[FACTORS * SEQUENCES], alone[FACTORS], before[FACTORS * SEQUENCES] = {0};
+    int64_t dropped = 0, other = 0, moved = 0, repeated = 0;
+    UP_ASSERT_OK(up_config_preset("tiny", &config));
+    UP_ASSERT_OK(up_batch_begin(&all, &config));
+    for (uint64_t i = 0; i < SEQUENCES; i++) {
+        UP_ASSERT_OK(up_batch_open(&all, UP_SIDE_INPUT, 1));
+        UP_ASSERT_OK(up_batch_close_as(&all, 1000 + i));
+    }
+    UP_ASSERT_OK(up_batch_begin(&one, &config));
+    UP_ASSERT_OK(up_batch_append(&one, &all, 4, 1));
+    for (uint64_t step = 0; step < STEPS; step++) {
+        up_drop_path(p, LAYERS, up_test_seed(), step, &all, many);
+        up_drop_path(p, LAYERS, up_test_seed(), step, &one, alone);
+        for (int i = 0; i < FACTORS * SEQUENCES; i++) {
+            dropped += many[i] == 0;
+            other += many[i] != 0 && many[i] != (float)(1 / (1 - p));
+        }
+        for (int i = 0; i < FACTORS; i++) moved += alone[i] != many[i * SEQUENCES + 4];
+        repeated += !memcmp(many, before, sizeof many);
+        memcpy(before, many, sizeof many);
+    }
+    double n = (double)FACTORS * SEQUENCES * STEPS, off = ((double)dropped - n * p) / sqrt(n * p * (1 - p));
+    CU_ASSERT(other == 0 && moved == 0 && repeated == 0);
+    CU_ASSERT(fabs(off) < 4.9); /* more once in a million seeds */
+    up_batch_free(&all);
+    up_batch_free(&one);
+}
+
 /* ---- what learns ---- */
 
 /* Steps with the groups of the paper's Table 9: every other weight keeps its bits, and has no moments. */
@@ -803,6 +838,7 @@ const up_test up_tests[] = {
     {"chunks make the whole: f32", test_chunks_f32},
     {"chunks make the whole: bf16", test_chunks_bf16},
     {"chunks make the whole: f16", test_chunks_f16},
+    {"drop path", test_drop_path},
     {"equal texts", test_equal_texts},
     {"sampled targets", test_sampled_targets},
     {"groups that learn", test_groups_that_learn},
