@@ -420,26 +420,22 @@ static int find(const int32_t *rows, int count, int32_t row) {
     return -1;
 }
 
-static void print_token(FILE *f, const up_work *w, int32_t row) {
-    const up_batch *b = &w->batch;
+/* `labels` NULL: of targets. */
+static void print_token(FILE *f, const up_batch *b, const int32_t *labels, int32_t row) {
     int text = find(b->text_row, b->text_count, row), image = find(b->image.row, b->image.count, row),
-        video = find(b->video.row, b->video.count, row), query = find(b->query_row, b->queries, row),
-        target = find(b->target_row, b->targets, row);
+        video = find(b->video.row, b->video.count, row), read = find(b->readout_row, b->readouts, row);
     CU_ASSERT_EQUAL((text >= 0) + (image >= 0) + (video >= 0), 1);
     if (text >= 0) print_word(f, b->text_id[text], b->text_position[text]);
     if (image >= 0) fprintf(f, b->image.frame[image] < 0 ? "i%d" : "i%d of a frame", b->image.cell[image]);
     if (video >= 0) fprintf(f, "v%d.%d", b->video.frame[video], b->video.cell[video]);
-    if (query >= 0) fprintf(f, "=%d", w->labels[query]);
-    if (target >= 0) fprintf(f, "*");
+    if (read >= 0 && labels) fprintf(f, "=%d", labels[read]);
+    if (read >= 0 && !labels) fprintf(f, "*");
 }
 
 /* One line a sequence: side x or y, or "xx" where words and slots are doubled; tokens: S the leading <SPE>,
  * word@position, _ for <SPE> at a position, $ the end token, iCELL, vFRAME.CELL; =LABEL where it is read out
  * as an input, * as a target. */
-static const char *describe(const up_work *w) {
-    const up_batch *b = &w->batch;
-    free(out);
-    FILE *f = open_memstream(&out, &out_size);
+static void describe_batch(FILE *f, const up_batch *b, const int32_t *labels) {
     int next = 0, longest = 0;
     for (int s = 0; s < b->sequences; s++) {
         const int32_t *q = b->sequence + (size_t)s * UP_SEQ_FIELDS;
@@ -454,14 +450,22 @@ static const char *describe(const up_work *w) {
         }
         for (int i = 0; i < q[UP_SEQ_Q_COUNT]; i++) {
             fputs(" ", f);
-            print_token(f, w, next++);
+            print_token(f, b, labels, next++);
         }
         fputs("\n", f);
         if (q[UP_SEQ_K_COUNT] > longest) longest = q[UP_SEQ_K_COUNT];
     }
-    fclose(f);
     CU_ASSERT_EQUAL(next, b->tokens);
     CU_ASSERT_EQUAL(longest, b->max_keys);
+    if (b->sequences) UP_ASSERT_OK(up_batch_check(b, &config));
+}
+
+static const char *describe(const up_work *w) {
+    free(out);
+    FILE *f = open_memstream(&out, &out_size);
+    describe_batch(f, &w->batch, w->labels);
+    describe_batch(f, &w->targets, NULL);
+    fclose(f);
     return out;
 }
 
@@ -502,27 +506,25 @@ static void set_vocabulary(void) {
     CU_ASSERT_EQUAL_FATAL(world.vocabulary_count, 4);
 }
 
-#define VOCABULARY "y S* a@0 $@1\ny S* dog@0 $@1\ny S* cat@0 $@1\ny S* $@0 $@1\n"
 static const struct expectation {
     const char *kind, *list, *more, *batch; /* of rows 0 and 1, evaluation */
     float smoothing;
     int symmetric;
 } expectations[] = {
-    {"image_classification", "small.tsv", ", template: \"a {}\"",
-     "x S=0 i0 i1 i2 i3\nx S=1 i0 i1 i2 i3\ny S* a@0 dog@1 $@2\ny S* a@0 cat@1 $@2\n", 0.1f, 0},
-    {"video_classification", "small-clips.tsv", "",
-     "x S=0 v0.0 v0.1 v0.2 v0.3 v1.0 v1.1 v1.2 v1.3\nx S=1 v0.0 v0.1 v0.2 v0.3 v1.0 v1.1 v1.2 v1.3\n"
-     "y S* left@0 $@1\ny S* right@0 $@1\n",
+    {"image_classification", "small.tsv", ", template: \"a {}\"", "x S=0 i0 i1 i2 i3\nx S=1 i0 i1 i2 i3\n",
      0.1f, 0},
+    {"video_classification", "small-clips.tsv", "",
+     "x S=0 v0.0 v0.1 v0.2 v0.3 v1.0 v1.1 v1.2 v1.3\nx S=1 v0.0 v0.1 v0.2 v0.3 v1.0 v1.1 v1.2 v1.3\n", 0.1f,
+     0},
     {"ar", "small-texts.tsv", "",
-     "xx 1+2 S cat@0 $@1 _@0=2 _@1=3\nxx 1+3 S a@0 dog@1 $@2 _@0=0 _@1=1 _@2=3\n" VOCABULARY, 0, 0},
+     "xx 1+2 S cat@0 $@1 _@0=2 _@1=3\nxx 1+3 S a@0 dog@1 $@2 _@0=0 _@1=1 _@2=3\n", 0, 0},
     {"caption", "small.tsv", ", text: name",
      "xx 5+3 S i0 i1 i2 i3 a@0 dog@1 $@2 _@0=0 _@1=1 _@2=3\nxx 5+2 S i0 i1 i2 i3 cat@0 $@1 _@0=2 "
-     "_@1=3\n" VOCABULARY,
+     "_@1=3\n",
      0, 0},
     {"video_caption", "small-clips.tsv", ", text: name",
      "xx 9+3 S v0.0 v0.1 v0.2 v0.3 v1.0 v1.1 v1.2 v1.3 a@0 cat@1 $@2 _@0=0 _@1=2 _@2=3\n"
-     "xx 9+2 S v0.0 v0.1 v0.2 v0.3 v1.0 v1.1 v1.2 v1.3 dog@0 $@1 _@0=1 _@1=3\n" VOCABULARY,
+     "xx 9+2 S v0.0 v0.1 v0.2 v0.3 v1.0 v1.1 v1.2 v1.3 dog@0 $@1 _@0=1 _@1=3\n",
      0, 0},
     {"image_text_retrieval", "small.tsv", ", target: name",
      "x S=0 i0 i1 i2 i3\nx S=1 i0 i1 i2 i3\ny S* a@0 dog@1 $@2\ny S* cat@0 $@1\n", 0.1f, 1},
@@ -532,12 +534,10 @@ static const struct expectation {
      0.25f, 1},
     {"text_retrieval", "small-texts.tsv", ", target: word",
      "x S=0 cat@0 $@1\nx S=1 a@0 dog@1 $@2\ny S* dog@0 $@1\ny S* cat@0 $@1\n", 0.1f, 1},
-    {"text_classification", "small-texts.tsv", ", target: word",
-     "x S=0 cat@0 $@1\nx S=1 a@0 dog@1 $@2\ny S* dog@0 $@1\ny S* cat@0 $@1\n", 0.1f, 0},
-    {"vqa", "small.tsv", ", question: a cat, target: answer",
-     "x S i0 i1 i2 i3 a@0 cat@1 $@2 _@0=0\nx S i0 i1 i2 i3 a@0 cat@1 $@2 _@0=1\ny S* yes@0 $@1\ny S* no@0 "
-     "$@1\n",
+    {"text_classification", "small-texts.tsv", ", target: word", "x S=0 cat@0 $@1\nx S=1 a@0 dog@1 $@2\n",
      0.1f, 0},
+    {"vqa", "small.tsv", ", question: a cat, target: answer",
+     "x S i0 i1 i2 i3 a@0 cat@1 $@2 _@0=0\nx S i0 i1 i2 i3 a@0 cat@1 $@2 _@0=1\n", 0.1f, 0},
 };
 
 static void expect_batch(const struct expectation *e) {
@@ -553,9 +553,9 @@ static void expect_batch(const struct expectation *e) {
         CU_ASSERT_STRING_EQUAL(out, e->batch);
         CU_ASSERT_EQUAL(w.loss.smoothing, e->smoothing);
         CU_ASSERT_EQUAL(w.loss.symmetric, e->symmetric);
-        CU_ASSERT(w.loss.weight == 1 && w.loss.labels == w.labels && !w.loss.soft && !w.dropping);
-        CU_ASSERT_EQUAL(w.loss.task,
-                        up_config_task(&config, s.task->temperature ? s.task->temperature : e->kind));
+        CU_ASSERT(w.loss.weight == 1 && w.loss.labels == w.labels && !w.loss.soft && !w.loss.bias);
+        CU_ASSERT_EQUAL(w.loss.task, up_config_task(&config, s.task->novel ? s.task->nearest[0] : e->kind));
+        CU_ASSERT_EQUAL(w.loss.group_x != NULL, w.targets.sequences > 0);
         size_t many[6] = {1, 0, 1, 1, 0, 0};
         if (!round) UP_ASSERT_OK(up_source_build(&s, &(up_build_options){1, 1, 1}, many, 6, &w));
     }
@@ -594,7 +594,7 @@ static void test_masked_batches(void) {
             describe(&w);
             for (int f = 0; f < 5; f++) {
                 char want[400];
-                snprintf(want, sizeof want, "%s%s@0=2 $@1\n" VOCABULARY, kinds[k].head, fates[f]);
+                snprintf(want, sizeof want, "%s%s@0=2 $@1\n", kinds[k].head, fates[f]);
                 if (!strcmp(out, want)) {
                     found[f]++;
                     known = 1;
@@ -621,14 +621,14 @@ static void test_labels_left_out(void) {
     up_task_settings t = settings_of("image_classification", "small.tsv", "");
     UP_ASSERT_OK(up_source_open(&t, &world, &s));
     UP_ASSERT_OK(up_source_build(&s, &(up_build_options){0, 1, 1}, rows, 3, &w)); /* row 2 has no class */
-    CU_ASSERT(w.labels[0] == -1 && w.labels[1] == 0 && w.labels[2] == 1 && w.batch.targets == 2);
+    CU_ASSERT(w.labels[0] == -1 && w.labels[1] == 0 && w.labels[2] == 1 && s.class_count == 2);
     up_source_close(&s);
     up_config_free(&up_task_schema, &t);
     up_lab_text("other.tsv", "text\ncat house\n");
     t = settings_of("ar", "other.tsv", ""); /* "house" is not in the target set */
     UP_ASSERT_OK(up_source_open(&t, &world, &s));
     UP_ASSERT_OK(up_source_build(&s, &(up_build_options){0, 1, 1}, &rows[1], 1, &w));
-    CU_ASSERT_STRING_EQUAL(describe(&w), "xx 1+3 S cat@0 house@1 $@2 _@0=2 _@1=-1 _@2=3\n" VOCABULARY);
+    CU_ASSERT_STRING_EQUAL(describe(&w), "xx 1+3 S cat@0 house@1 $@2 _@0=2 _@1=-1 _@2=3\n");
     up_source_close(&s);
     up_config_free(&up_task_schema, &t);
     up_work_free(&w);
@@ -638,12 +638,10 @@ static void test_labels_left_out(void) {
 
 enum { PATCHES = 4 * 3 * 8 * 8 };
 
-static void square_patches(const up_image *image, int resize, const up_pixel_norm *norm, float *patches) {
+static void square_patches(const up_image *image, int resize, uint8_t *patches) {
     up_image square = {0};
-    float pixels[3 * 16 * 16];
     UP_ASSERT_OK(up_image_square(image, resize, 16, 0.5, 0.5, &square));
-    up_image_normalize(&square, norm, pixels);
-    UP_ASSERT_OK(up_image_patches(pixels, 16, 16, 8, patches));
+    UP_ASSERT_OK(up_image_patch_bytes(&square, 8, patches));
     up_image_free(&square);
 }
 
@@ -651,7 +649,7 @@ static void test_pixels(void) {
     up_work w = {0};
     up_source s;
     up_image image = {0}, frames[2] = {{0}, {0}};
-    float want[2 * PATCHES];
+    uint8_t want[2 * PATCHES];
     size_t row = 0;
     write_small_lists();
     set_vocabulary();
@@ -659,49 +657,46 @@ static void test_pixels(void) {
     UP_ASSERT_OK(up_source_open(&t, &world, &s));
     UP_ASSERT_OK(up_source_build(&s, &(up_build_options){0, 1, 1}, &row, 1, &w));
     UP_ASSERT_OK(up_image_read(up_lab_golden("image", "jpeg_420.jpg"), NULL, &image));
-    square_patches(&image, 20, &up_pixel_norm_image,
-                   want); /* the model's resize: the task's is for training */
-    CU_ASSERT(!memcmp(w.batch.image.pixels, want, PATCHES * sizeof(float)));
+    square_patches(&image, 20, want); /* the model's resize: the task's is for training */
+    CU_ASSERT(!w.batch.image.values && !memcmp(w.batch.image.bytes, want, PATCHES));
     up_image_free(&image);
     up_source_close(&s);
     up_config_free(&up_task_schema, &t);
-    for (int as_images = 0; as_images < 2 && up_lab_clips(); as_images++) {
+    if (up_lab_clips()) {
         const up_video_clip clip = {.frames = 2, .stride = 1, .start = -1, .fraction = -1};
-        config.frames_as_images = as_images;
         t = settings_of("video_classification", "small-clips.tsv", "");
         UP_ASSERT_OK(up_source_open(&t, &world, &s));
         UP_ASSERT_OK(up_source_build(&s, &(up_build_options){0, 1, 1}, &row, 1, &w));
         UP_ASSERT_OK(up_video_read(up_lab_golden("video", "h264.mp4"), &clip, NULL, frames));
         for (int f = 0; f < 2; f++) {
-            square_patches(&frames[f], 16, as_images ? &up_pixel_norm_image : &up_pixel_norm_video,
-                           want + f * PATCHES);
+            square_patches(&frames[f], 16, want + f * PATCHES);
             up_image_free(&frames[f]);
         }
-        CU_ASSERT(!memcmp(w.batch.video.pixels, want, 2 * PATCHES * sizeof(float)));
+        CU_ASSERT(!w.batch.video.values && !memcmp(w.batch.video.bytes, want, 2 * PATCHES));
         up_source_close(&s);
         up_config_free(&up_task_schema, &t);
     }
     up_work_free(&w);
 }
 
-static void first_pixels(const char *more, const up_build_options *options, float *pixels) {
+static void first_pixels(const char *more, const up_build_options *options, uint8_t *pixels) {
     up_task_settings t = settings_of("image_classification", "small.tsv", more);
     up_source s;
     up_work w = {0};
     size_t row = 1;
     UP_ASSERT_OK(up_source_open(&t, &world, &s));
     UP_ASSERT_OK(up_source_build(&s, options, &row, 1, &w));
-    memcpy(pixels, w.batch.image.pixels, PATCHES * sizeof *pixels);
+    memcpy(pixels, w.batch.image.bytes, PATCHES);
     up_work_free(&w);
     up_source_close(&s);
     up_config_free(&up_task_schema, &t);
 }
 
-static float at(const float *patches, int c, int y, int x) {
+static int at(const uint8_t *patches, int c, int y, int x) {
     return patches[((y / 8 * 2 + x / 8) * 3 + c) * 64 + y % 8 * 8 + x % 8];
 }
 
-static int is_mirror(const float *a, const float *b) {
+static int is_mirror(const uint8_t *a, const uint8_t *b) {
     for (int c = 0; c < 3; c++)
         for (int y = 0; y < 16; y++)
             for (int x = 0; x < 16; x++)
@@ -711,7 +706,7 @@ static int is_mirror(const float *a, const float *b) {
 
 static void test_chance(void) {
     enum { MOMENTS = 40 };
-    static float seen[MOMENTS][PATCHES], again[PATCHES], flipped[PATCHES], fixed[PATCHES];
+    static uint8_t seen[MOMENTS][PATCHES], again[PATCHES], flipped[PATCHES], fixed[PATCHES];
     int same = 0, mirrored = 0, moved = 0, equal = 0;
     write_small_lists();
     set_vocabulary();
@@ -737,33 +732,167 @@ static void test_chance(void) {
     CU_ASSERT(equal <= 20);
 }
 
-static void test_drop_path(void) {
-    up_work w = {0};
+/* Who the sequences of two works are: equal for the same samples of the same source, different else. */
+static void test_keys(void) {
+    up_work a = {0}, b = {0};
     up_source s;
-    size_t rows[2] = {0, 1};
-    int64_t found[2] = {0};
-    int other = 0;
+    size_t rows[2] = {0, 1}, other = 1;
     write_small_lists();
     set_vocabulary();
-    up_task_settings t = settings_of("ar", "small-texts.tsv", "");
+    up_task_settings t = settings_of("text_retrieval", "small-texts.tsv", ", target: word");
     UP_ASSERT_OK(up_source_open(&t, &world, &s));
-    config.drop_path = 0.25;
-    for (uint64_t m = 0; m < 1000; m++) {
-        UP_ASSERT_OK(up_source_build(&s, &(up_build_options){1, up_test_seed(), m}, rows, 2, &w));
-        CU_ASSERT_FATAL(w.dropping && w.batch.sequences == 6);
-        for (int i = 0; i < 2 * 2 * 6; i++) {
-            found[0] += w.drop[i] == 0;
-            found[1] += w.drop[i] == (float)(1 / 0.75);
-            other += w.drop[i] != 0 && w.drop[i] != (float)(1 / 0.75);
-        }
+    UP_ASSERT_OK(up_source_build(&s, &(up_build_options){1, 7, 40}, rows, 2, &a));
+    UP_ASSERT_OK(up_source_build(&s, &(up_build_options){1, 8, 41}, &other, 1, &b));
+    CU_ASSERT(b.batch.key[0] == a.batch.key[1] && b.targets.key[0] == a.targets.key[1]);
+    CU_ASSERT(a.batch.key[0] != a.batch.key[1] && a.targets.key[0] != a.targets.key[1]);
+    CU_ASSERT(a.batch.key[0] != a.targets.key[0]);
+    s.number = 1;
+    UP_ASSERT_OK(up_source_build(&s, &(up_build_options){1, 7, 40}, rows, 2, &b));
+    for (int i = 0; i < 2; i++) CU_ASSERT(a.batch.key[i] != b.batch.key[i]);
+    up_work_free(&a);
+    up_work_free(&b);
+    up_source_close(&s);
+    up_config_free(&up_task_schema, &t);
+}
+
+/* ---- target sets ---- */
+
+static void test_class_texts(void) {
+    static const char *const wanted[] = {"a dog", "a cat"};
+    up_source s;
+    write_small_lists();
+    set_vocabulary();
+    up_task_settings t = settings_of("image_classification", "small.tsv", ", template: \"a {}\"");
+    UP_ASSERT_OK(up_source_open(&t, &world, &s));
+    CU_ASSERT_EQUAL_FATAL(s.class_count, 2);
+    for (int i = 0; i < 2; i++) {
+        char *text;
+        int64_t first = s.class_starts[i], end = s.class_starts[i + 1];
+        CU_ASSERT_EQUAL(s.class_ids[end - 1], UP_TOKEN_END);
+        UP_ASSERT_OK(up_detokenize(world.tokenizer, s.class_ids + first, (size_t)(end - 1 - first), &text));
+        CU_ASSERT_STRING_EQUAL(text, wanted[i]);
+        free(text);
     }
-    CU_ASSERT_EQUAL(other, 0);
-    expect_fair("drop path", found, (double[]){6000, 18000}, 2, 1);
-    UP_ASSERT_OK(up_source_build(&s, &(up_build_options){0, 1, 1}, rows, 2, &w));
-    CU_ASSERT(!w.dropping);
-    config.drop_path = 0;
-    UP_ASSERT_OK(up_source_build(&s, &(up_build_options){1, 1, 1}, rows, 2, &w));
-    CU_ASSERT(!w.dropping);
+    up_source_close(&s);
+    up_config_free(&up_task_schema, &t);
+}
+
+static void expect_classes(const char *more, up_status want, const char *a, const char *b) {
+    up_source s;
+    up_task_settings t = settings_of("image_classification", "small.tsv", more);
+    expect_error(up_source_open(&t, &world, &s), want, a, b);
+    up_config_free(&up_task_schema, &t);
+}
+
+/* Classes by a list of their own: also those that no row has; a row must not have others. */
+static void test_class_lists(void) {
+    char more[600];
+    up_source s;
+    up_work w = {0};
+    size_t rows[3] = {0, 1, 2};
+    write_small_lists();
+    set_vocabulary();
+    snprintf(more, sizeof more, ", classes: %s",
+             up_lab_text("names.txt", "\xef\xbb\xbf"
+                                      "bird\r\ncat\n\ndog\nfish"));
+    up_task_settings t = settings_of("image_classification", "small.tsv", more);
+    UP_ASSERT_OK(up_source_open(&t, &world, &s));
+    CU_ASSERT_EQUAL_FATAL(s.class_count, 4);
+    CU_ASSERT_STRING_EQUAL(s.classes[0], "bird");
+    CU_ASSERT_STRING_EQUAL(s.classes[3], "fish");
+    UP_ASSERT_OK(up_source_build(&s, &(up_build_options){0, 1, 1}, rows, 3, &w));
+    CU_ASSERT(w.labels[0] == 2 && w.labels[1] == 1 && w.labels[2] == -1); /* dog, cat, none */
+    up_work_free(&w);
+    up_source_close(&s);
+    up_config_free(&up_task_schema, &t);
+    snprintf(more, sizeof more, ", classes: %s", up_lab_text("few.txt", "bird\ndog\n"));
+    expect_classes(more, UP_ERR_FORMAT, "row 2 is of class \"cat\"", "few.txt");
+    snprintf(more, sizeof more, ", classes: %s", up_lab_text("twice.txt", "dog\ncat\ndog\n"));
+    expect_classes(more, UP_ERR_FORMAT, "twice.txt", "\"dog\" twice");
+    expect_classes(", classes: absent.txt", UP_ERR_IO, "absent.txt", "");
+    /* one class alone is nothing to choose from */
+    up_lab_text("one.tsv", "text\tword\na cat\tyes\na dog\tyes\n");
+    t = settings_of("text_classification", "one.tsv", ", target: word");
+    expect_error(up_source_open(&t, &world, &s), UP_ERR_FORMAT, "one.tsv", "1 class(es), yes");
+    up_config_free(&up_task_schema, &t);
+    /* settings that mean nothing for the kind */
+    const char wrong[] = "{kind: mlm, data: x, classes: y}",
+               sampled[] = "{kind: vqa, data: x, sampled_targets: 4}";
+    UP_ASSERT_OK(up_config_parse("task", wrong, sizeof wrong - 1, &up_task_schema, NULL, 0, &t));
+    expect_error(up_task_settings_fill(&t), UP_ERR_ARGUMENT, "mlm", "classes");
+    up_config_free(&up_task_schema, &t);
+    UP_ASSERT_OK(up_config_parse("task", sampled, sizeof sampled - 1, &up_task_schema, NULL, 0, &t));
+    expect_error(up_task_settings_fill(&t), UP_ERR_ARGUMENT, "vqa", "sampled_targets");
+    up_config_free(&up_task_schema, &t);
+}
+
+/* Equal texts of a batch, as the model sees them, are one group. */
+static void test_groups(void) {
+    static const int32_t wanted[6] = {0, 1, 0, 3, 1, 0};
+    static const size_t rows[6] = {0, 1, 2, 3, 4, 5};
+    up_source s;
+    up_work w = {0};
+    open_world();
+    up_lab_text("equal.tsv", "text\tword\na\tcat\nb\tdog\nc\tCat \nd\tdog house\ne\tdog\nf\tcat\n");
+    up_task_settings t = settings_of("text_retrieval", "equal.tsv", ", target: word");
+    UP_ASSERT_OK(up_source_open(&t, &world, &s));
+    UP_ASSERT_OK(up_source_build(&s, &(up_build_options){1, 1, 1}, rows, 6, &w));
+    CU_ASSERT_FATAL(w.loss.group_x == w.groups && w.loss.group_y == w.groups);
+    for (int i = 0; i < 6; i++) CU_ASSERT(w.groups[i] == wanted[i] && w.labels[i] == i);
+    up_work_free(&w);
+    up_source_close(&s);
+    up_config_free(&up_task_schema, &t);
+}
+
+/* The vocabulary as a sample: own words for certain, each other one with the same probability, which its bias
+ * tells; so the sum of 1 / p over the set is the size of the vocabulary, whatever was drawn. */
+static void test_sampled_words(void) {
+    enum { WORDS = 12, DRAWN = 3, MOMENTS = 4000 };
+    int64_t found[WORDS] = {0};
+    double wanted[WORDS];
+    int wrong = 0;
+    up_source s;
+    up_work w = {0};
+    size_t row = 0;
+    open_world();
+    up_lab_text("words.tsv", "text\nred green\none two three four five six seven eight nine\n");
+    up_task_settings t = settings_of("ar", "words.tsv", ", sampled_targets: 3");
+    t.text_limit = 12;
+    up_world_free(&world);
+    UP_ASSERT_OK(up_source_open(&t, &world, &s));
+    UP_ASSERT_OK(up_world_collect(&world, &s, 1));
+    CU_ASSERT_EQUAL_FATAL(world.vocabulary_count, WORDS); /* with the end token */
+    for (uint64_t m = 0; m < MOMENTS; m++) {
+        UP_ASSERT_OK(up_source_build(&s, &(up_build_options){1, up_test_seed(), m}, &row, 1, &w));
+        CU_ASSERT_FATAL(w.targets.sequences == 3 + DRAWN && w.batch.readouts == 3 && w.loss.bias == w.bias);
+        int drawn = 0;
+        double total = 0;
+        for (int i = 0; i < w.targets.sequences; i++) {
+            int32_t id = w.targets.text_id[3 * i + 1];
+            drawn += w.bias[i] != 0;
+            total += exp(w.bias[i]);
+            found[world.vocabulary_index[id]]++;
+            wrong += w.targets.key[i] != (uint64_t)id || w.targets.text_id[3 * i + 2] != UP_TOKEN_END;
+            wrong += i && id <= w.targets.text_id[3 * i - 2];
+        }
+        wrong += drawn != DRAWN || !(fabs(total - WORDS) < 1e-5);
+        for (int i = 0; i < 3; i++) /* red, green and the end: true, and without a bias */
+            wrong +=
+                w.targets.text_id[3 * w.labels[i] + 1] != w.batch.text_id[1 + i] || w.bias[w.labels[i]] != 0;
+    }
+    CU_ASSERT_EQUAL(wrong, 0);
+    int own = 0, others = 0;
+    int64_t of_others[WORDS];
+    for (int i = 0; i < WORDS; i++) {
+        own += found[i] == MOMENTS;
+        if (found[i] == MOMENTS) continue;
+        of_others[others] = found[i];
+        wanted[others++] = MOMENTS * (double)DRAWN / (WORDS - 3);
+    }
+    CU_ASSERT(own == 3 && others == WORDS - 3);
+    expect_fair("sampled words", of_others, wanted, others, 9); /* without replacement: even more alike */
+    UP_ASSERT_OK(up_source_build(&s, &(up_build_options){0, 1, 1}, &row, 1, &w));
+    CU_ASSERT(w.targets.sequences == 0 && !w.loss.bias); /* evaluation knows no samples */
     up_work_free(&w);
     up_source_close(&s);
     up_config_free(&up_task_schema, &t);
@@ -772,18 +901,14 @@ static void test_drop_path(void) {
 /* ---- texts ---- */
 
 static void test_templates(void) {
-    static const char *const cases[][3] = {{NULL, "cat", "cat"},
-                                           {"a photo of a {}.", "cat", "a photo of a cat."},
-                                           {"{}", "", ""},
-                                           {"{} and {}", "x", "x and {}"},
-                                           {"always this", "cat", "always this"},
-                                           {"", "cat", ""}};
-    up_task_settings t = {.name = "t"};
-    up_source s = {.settings = &t};
+    static const char *const cases[][3] = {
+        {NULL, "cat", "cat"},   {"a photo of a {}.", "cat", "a photo of a cat."},
+        {"{}", "", ""},         {"{} and {}", "x", "x and x"},
+        {"{}{}", "{}", "{}{}"}, {"always this", "cat", "always this"},
+        {"", "cat", ""}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         char *text;
-        t.template_text = (char *)(uintptr_t)cases[i][0];
-        UP_ASSERT_OK(up_source_target_text(&s, cases[i][1], &text));
+        UP_ASSERT_OK(up_task_target_text(cases[i][0], cases[i][1], &text));
         CU_ASSERT_STRING_EQUAL(text, cases[i][2]);
         free(text);
     }
@@ -816,7 +941,7 @@ static void expect_build_error(const char *kind, const char *row, const char *fi
     up_work w = {0};
     size_t first = 0;
     int clip = strstr(kind, "video") != NULL;
-    snprintf(list, sizeof list, "%s\tlabel\n%s\tx\n", clip ? "video" : "image", row);
+    snprintf(list, sizeof list, "%s\tlabel\n%s\tx\nnone\ty\n", clip ? "video" : "image", row);
     up_lab_text("wrong.tsv", list);
     up_task_settings t = settings_of(kind, "wrong.tsv", "");
     UP_ASSERT_OK(up_source_open(&t, &world, &s));
@@ -885,7 +1010,11 @@ const up_test up_tests[] = {
     {"labels left out", test_labels_left_out},
     {"pixels", test_pixels},
     {"chance", test_chance},
-    {"drop path", test_drop_path},
+    {"keys", test_keys},
+    {"class texts", test_class_texts},
+    {"class lists", test_class_lists},
+    {"groups", test_groups},
+    {"sampled words", test_sampled_words},
     {"templates", test_templates},
     {"text limit", test_text_limit},
     {"errors name the file", test_errors_name_the_file},

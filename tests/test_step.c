@@ -108,25 +108,128 @@ static void test_not_finite_cpu(void) {
     not_finite_is_skipped("cpu");
 }
 
+/* The work of rows of a source, in lab->work; their samples are first, first + 1, ... */
+static void build_rows(up_lab *lab, const up_source *source, const size_t *rows, int count, uint64_t first) {
+    const up_build_options options = {.training = 1, .seed = 5, .first = first};
+    UP_ASSERT_OK(up_source_build(source, &options, rows, count, &lab->work));
+}
+
+static const size_t six_rows[6] = {0, 1, 2, 3, 4, 5};
+
 /* ---- one backend against another ---- */
 
-static void test_whole_steps_behind_guard(void) {
-    enum { N = 6 };
-    up_lab ref, guard;
-    up_lab_open(&ref, backend_of("ref"), NULL, 0);
-    up_lab_open(&guard, backend_of("guard"), NULL, 0);
+/* Steps of two backends that must have the same bits. */
+static void expect_same_steps(up_lab *a, up_lab *b, int steps) {
     int different = 0;
-    for (int i = 0; i < N; i++) {
-        up_step_value a = up_lab_step(&ref), b = up_lab_step(&guard);
-        different += a.gradient_norm != b.gradient_norm || ref.losses[0] != guard.losses[0] ||
-                     ref.losses[1] != guard.losses[1];
+    for (int i = 0; i < steps; i++) {
+        up_step_value x = up_lab_step(a), y = up_lab_step(b);
+        different += x.gradient_norm != y.gradient_norm || a->losses[0] != b->losses[0] ||
+                     a->losses[1] != b->losses[1];
     }
     CU_ASSERT_EQUAL(different, 0);
-    state want = state_of(&ref);
-    CU_ASSERT(same_state(&guard, &want));
+    state want = state_of(a);
+    CU_ASSERT(same_state(b, &want));
     state_free(&want);
+}
+
+static void behind_guard(int static_shapes, const char *const *more, size_t count) {
+    up_lab ref, guard;
+    up_backend *b = backend_of("guard");
+    up_guard_static(b, static_shapes);
+    up_lab_open(&ref, backend_of("ref"), more, count);
+    up_lab_open(&guard, b, more, count);
+    expect_same_steps(&ref, &guard, 3);
     up_lab_close(&ref);
     up_lab_close(&guard);
+}
+
+/* Chunks and whole sets both: the vocabulary is larger than the budget, the lists of classes are not. */
+static void test_whole_steps_behind_guard(void) {
+    static const char *const more[] = {"set_tokens=60"};
+    behind_guard(0, more, 1);
+}
+
+/* Tensors up to the batch's capacity: the rows that nobody uses change no bit. */
+static void test_static_shapes(void) {
+    static const char *const more[] = {"precision=f16", "set_tokens=60", "optimizer.loss_scale=64"};
+    behind_guard(1, more, 3);
+}
+
+/* One step as the loop makes it, task after task; losses go into reads [accumulate]. */
+static void step_without_reading(up_lab *lab, int64_t step, up_loss_read *const *reads) {
+    up_stepper_begin(&lab->stepper, step);
+    for (int64_t i = 0; i < lab->settings.accumulate; i++) {
+        size_t task = (size_t)(step * lab->settings.accumulate + i) % lab->settings.task_count;
+        build_rows(lab, &lab->sources[task], six_rows, 3, 0);
+        UP_ASSERT_OK(up_stepper_iterate(&lab->stepper, &lab->work, 0.5));
+        UP_ASSERT_OK(up_loss_read_begin(reads[i], lab->stepper.criterion));
+    }
+    UP_ASSERT_OK(up_stepper_finish(&lab->stepper, 1e-3));
+}
+
+static int allocations; /* of a backend whose table is `counted` */
+static up_backend_ops counted;
+static up_status (*alloc_of_guard)(up_backend *, size_t, up_buffer **);
+
+static up_status count_alloc(up_backend *b, size_t bytes, up_buffer **out) {
+    allocations++;
+    return alloc_of_guard(b, bytes, out);
+}
+
+static up_backend *counting_guard(void) {
+    up_backend *b = backend_of("guard");
+    counted = *b->ops;
+    alloc_of_guard = counted.alloc;
+    counted.alloc = count_alloc;
+    b->ops = &counted;
+    return b;
+}
+
+/* Four steps over all tasks, reading one step late. *step goes on. */
+static void round_of_steps(up_lab *lab, int64_t *step, int forbid, up_loss_read *const reads[2][2]) {
+    up_loss_value value;
+    up_step_value norm;
+    int known;
+    for (int64_t end = *step + 4; *step < end; ++*step) {
+        if (forbid) up_guard_forbid_waits(lab->backend, 1);
+        step_without_reading(lab, *step, reads[*step & 1]);
+        UP_ASSERT_OK(up_optimizer_value(lab->stepper.optimizer, 1, &norm, &known));
+        CU_ASSERT_EQUAL(known, *step > 0);
+        CU_ASSERT(!known || (norm.steps == *step && norm.gradient_norm > 0));
+        for (int i = 0; *step && i < 2; i++) {
+            UP_ASSERT_OK(up_loss_read_end(reads[~*step & 1][i], &value));
+            CU_ASSERT(isfinite(value.loss) && value.rows > 0);
+        }
+    }
+    up_guard_forbid_waits(lab->backend, 0);
+}
+
+/* When every tensor has found its place, a step neither waits nor allocates; its numbers are read during the
+ * next one. Encoders have two input regions that take turns, so that two rounds in a row without an
+ * allocation show that there will be no more. */
+static void never_waits(const char *const *more, size_t count) {
+    up_lab lab;
+    up_loss_read *reads[2][2];
+    int64_t step = 0;
+    int still = 0, rounds = 0;
+    up_lab_open(&lab, counting_guard(), more, count);
+    CU_ASSERT_EQUAL_FATAL(lab.settings.accumulate, 2);
+    for (int i = 0; i < 4; i++) UP_ASSERT_OK(up_loss_read_create(lab.model, &reads[i / 2][i % 2]));
+    for (; still < 2 && rounds < 12; rounds++) {
+        int before = allocations;
+        round_of_steps(&lab, &step, 0, reads);
+        still = allocations == before ? still + 1 : 0;
+    }
+    CU_ASSERT_EQUAL(still, 2);
+    round_of_steps(&lab, &step, 1, reads);
+    printf("[%d rounds] ", rounds);
+    for (int i = 0; i < 4; i++) up_loss_read_free(reads[i / 2][i % 2]);
+    up_lab_close(&lab);
+}
+
+static void test_steps_never_wait(void) {
+    static const char *const more[] = {"set_tokens=100", "precision=bf16"};
+    never_waits(more, 2);
 }
 
 /* What one rounding of every operand does to training: f32 sums of up to n = 512 terms (tokens of a batch,
@@ -170,14 +273,6 @@ static void test_cpu_follows_ref(void) {
 }
 
 /* ---- gradients ---- */
-
-/* The work of rows of a source, in lab->work; their samples are first, first + 1, ... */
-static void build_rows(up_lab *lab, const up_source *source, const size_t *rows, int count, uint64_t first) {
-    const up_build_options options = {.training = 1, .seed = 5, .first = first};
-    UP_ASSERT_OK(up_source_build(source, &options, rows, count, &lab->work));
-}
-
-static const size_t six_rows[6] = {0, 1, 2, 3, 4, 5};
 
 /* Away from the start, where all features are alike. */
 static void disturb(up_lab *lab) {
@@ -455,6 +550,41 @@ static void test_temperature_clamp(void) {
     temperature_is_clamped("cpu");
 }
 
+/* Factors of drop path: 0 with probability p, else 1 / (1 - p); those of a sequence in a larger batch, alone
+ * and at another place. */
+static void test_drop_path(void) {
+    enum { SEQUENCES = 6, LAYERS = 2, FACTORS = 2 * LAYERS, STEPS = 1000 };
+    static const double p = 0.25;
+    up_config config;
+    up_batch all = {0}, one = {0};
+    float many[FACTORS * SEQUENCES], alone[FACTORS], before[FACTORS * SEQUENCES] = {0};
+    int64_t dropped = 0, other = 0, moved = 0, repeated = 0;
+    UP_ASSERT_OK(up_config_preset("tiny", &config));
+    UP_ASSERT_OK(up_batch_begin(&all, &config));
+    for (uint64_t i = 0; i < SEQUENCES; i++) {
+        UP_ASSERT_OK(up_batch_open(&all, UP_SIDE_INPUT, 1));
+        UP_ASSERT_OK(up_batch_close_as(&all, 1000 + i));
+    }
+    UP_ASSERT_OK(up_batch_begin(&one, &config));
+    UP_ASSERT_OK(up_batch_append(&one, &all, 4, 1));
+    for (uint64_t step = 0; step < STEPS; step++) {
+        up_drop_path(p, LAYERS, up_test_seed(), step, &all, many);
+        up_drop_path(p, LAYERS, up_test_seed(), step, &one, alone);
+        for (int i = 0; i < FACTORS * SEQUENCES; i++) {
+            dropped += many[i] == 0;
+            other += many[i] != 0 && many[i] != (float)(1 / (1 - p));
+        }
+        for (int i = 0; i < FACTORS; i++) moved += alone[i] != many[i * SEQUENCES + 4];
+        repeated += !memcmp(many, before, sizeof many);
+        memcpy(before, many, sizeof many);
+    }
+    double n = (double)FACTORS * SEQUENCES * STEPS, off = ((double)dropped - n * p) / sqrt(n * p * (1 - p));
+    CU_ASSERT(other == 0 && moved == 0 && repeated == 0);
+    CU_ASSERT(fabs(off) < 4.9); /* more once in a million seeds */
+    up_batch_free(&all);
+    up_batch_free(&one);
+}
+
 /* ---- what learns ---- */
 
 /* Steps with the groups of the paper's Table 9: every other weight keeps its bits, and has no moments. */
@@ -700,12 +830,15 @@ const up_test up_tests[] = {
     {"halves make the whole", test_halves_make_the_whole},
     {"temperature clamp", test_temperature_clamp},
     {"whole steps behind guard", test_whole_steps_behind_guard},
+    {"static shapes", test_static_shapes},
+    {"steps never wait", test_steps_never_wait},
     {"cpu follows ref", test_cpu_follows_ref},
     {"not finite: ref", test_not_finite_ref},
     {"not finite: cpu", test_not_finite_cpu},
     {"chunks make the whole: f32", test_chunks_f32},
     {"chunks make the whole: bf16", test_chunks_bf16},
     {"chunks make the whole: f16", test_chunks_f16},
+    {"drop path", test_drop_path},
     {"equal texts", test_equal_texts},
     {"sampled targets", test_sampled_targets},
     {"groups that learn", test_groups_that_learn},

@@ -79,7 +79,7 @@ up_status up_target_set_fill(up_target_set *s, up_batch *sequences) {
     up_batch taken = *sequences;
     *sequences = s->sequences;
     s->sequences = taken;
-    for (int i = 0; i < taken.sequences; i++) taken.key[i] = entry_key(s, (uint64_t)i);
+    for (int i = 0; i < taken.sequences; i++) taken.key[i] = entry_key(s, taken.key[i]);
     forget(s);
     return up_batch_begin(sequences, &taken.config);
 }

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { LINE_SIZE = 300 }; /* longer lines are cut */
+
 typedef struct lines {
     const char **start;
     size_t *length;
@@ -34,20 +36,20 @@ static int equal(const lines *a, size_t i, const lines *b, size_t j) {
     return a->length[i] == b->length[j] && !memcmp(a->start[i], b->start[j], a->length[i]);
 }
 
-static const char *text(const lines *l, size_t i, size_t end, int *length) {
-    *length = i < end ? (int)l->length[i] : 0;
-    return i < end ? l->start[i] : "";
+/* Line i of those before `end`, without what would act on a terminal; "" behind them. */
+static const char *show(const lines *l, size_t i, size_t end, char out[LINE_SIZE]) {
+    *out = 0;
+    if (i < end) up_printable(l->start[i], l->length[i], out, LINE_SIZE);
+    return out;
 }
 
 /* Lines i..i_end of a stand where lines j..j_end of b stand now. */
 static void tell(const char *folder, const lines *a, size_t i, size_t i_end, const lines *b, size_t j,
                  size_t j_end) {
-    for (; i < i_end || j < j_end; i++, j++) {
-        int m, n;
-        const char *was = text(a, i, i_end, &m), *is = text(b, j, j_end, &n);
-        fprintf(stderr, "uniperceiver: %s: the configuration has changed since: was \"%.*s\", is \"%.*s\"\n",
-                folder, m, was, n, is);
-    }
+    char was[LINE_SIZE], is[LINE_SIZE];
+    for (; i < i_end || j < j_end; i++, j++)
+        fprintf(stderr, "uniperceiver: %s: the configuration has changed since: was \"%s\", is \"%s\"\n",
+                folder, show(a, i, i_end, was), show(b, j, j_end, is));
 }
 
 /* common[i, j]: the most lines that a from i on and b from j on have in common, in order. */
