@@ -85,9 +85,10 @@ def loss(task, labels=None, soft=0, symmetric=0, smoothing=0.0, weight=1.0, shar
                 head=head, smoothing=smoothing, weight=weight)
 
 
-def batch(name, sequences, loss, drop="", set_of=-1):
-    """drop: the sides whose sequences drop branches. set_of: the batch with the same target set; -1: none before."""
-    return {"name": name, "sequences": sequences, "drop": drop, "set_of": set_of, "loss": loss}
+def batch(name, sequences, loss, drop="", set_of=-1, x_of=-1):
+    """drop: the sides whose sequences drop branches. set_of, x_of: the batch with the same target set, with the same
+    inputs (which are not listed again, and stand right before); -1: none before."""
+    return {"name": name, "sequences": sequences, "drop": drop, "set_of": set_of, "x_of": x_of, "loss": loss}
 
 
 SPE = -1  # UP_ID_SPE: no id of the token table
@@ -166,6 +167,7 @@ def loss_batches():
     return [
         batch("mixed pictures", [*(x(pixels(image())) for _ in range(4)), *CLASSES],
               loss("img_cls", [[0, 2], [1, 1], [-1, -1], [3, 0]], shares=1, smoothing=0.1), drop="x"),
+        batch("the same pictures and texts", texts, loss("retrieve", [3, -1, 4, 1], weight=0.7), x_of=0),
         batch("mixed clips, a bias a target, the classes again", [x(pixels(video(1))), x(pixels(video(2))), *CLASSES],
               loss("img_cls", [[2, 3], [3, 0]], shares=1, bias=1, weight=0.5), set_of=0),
         batch("equal texts are no negatives", [x(image()), x(image()), x(text([9])), x(image()), *texts,
@@ -174,7 +176,7 @@ def loss_batches():
         batch("both directions, with groups", [x(video(1)), x(image()), x(image()), x(text([8, 9])), x(image()),
                                                *texts],
               loss("retrieve", [0, 1, 2, 3, 4], symmetric=1, smoothing=0.1, weight=0.5,
-                   groups=[[0, 1, 0, -1, 1], [0, 1, 0, -1, 1]]), drop="xy"),
+                   groups=[[0, 1, 0, -1, 1], [0, 1, -1, 0, 1]]), drop="xy"),
         batch("several captions of a picture: pairs and groups", [x(image()), x(image()), x(image()), *texts],
               loss("retrieve", [[0, 2], [3, 1], [4, 0]], shares=1, bias=1, groups=[[0, 3, 1], [0, 1, 0, 3, 1]])),
         batch("all words, sampled: a bias", [x(image(), words([30, 31, 48]), read=0), x(words([2, 3]), read=0),
@@ -190,6 +192,8 @@ def head_batches():
     return [
         batch("image classification with a head", [x(pixels(image())), x(image()), x(image()), x(image()), *CLASSES],
               loss("img_cls", [2, 0, -1, 1], head=1, smoothing=0.1), drop="x"),
+        batch("the same pictures, another scale", CLASSES, loss("video_cls", [1, 3, 2, -1], head=1, weight=0.4),
+              set_of=0, x_of=0),
         batch("mixed clips with a head, another scale", [x(pixels(video(2))), x(pixels(video(1, first=1))), *CLASSES],
               loss("video_cls", [[1, 3], [0, 2]], shares=1, bias=1, head=1, weight=0.6), set_of=0),
         batch("the same scale without the head", [x(image(), text([5, SPE, 48], read=[0, 1, 0]), read=0),
@@ -673,6 +677,7 @@ def inputs(c, batches, rng):
     """Patches, drop-path factors, soft targets, shares and biases, float32; their names are noted in the batches."""
     arrays, pixels, cells = {}, 3 * c["patch"] ** 2, (c["image_size"] // c["patch"]) ** 2
     for i, b in enumerate(batches):
+        b["drop_names"] = ["", ""]
         for s, sequence in enumerate(b["sequences"]):
             for k, part in enumerate(sequence["parts"]):
                 if part["part"] in ("image", "video"):
@@ -680,8 +685,11 @@ def inputs(c, batches, rng):
                     shape = (part.get("frames", 1) * cells, pixels)
                     arrays[name] = (rng.randint(0, 256, shape).astype(np.uint8) if "bytes" in part
                                     else rng.standard_normal(shape).astype(np.float32))
+        if b["x_of"] >= 0:
+            assert not side_of(b, 0) and "x" not in b["drop"] and b["x_of"] in (i - 1, batches[i - 1]["x_of"])
+            b["sequences"] = [x for _, x in side_of(batches[b["x_of"]], 0)] + b["sequences"]
+            b["drop_names"][0] = batches[b["x_of"]]["drop_names"][0]
         counts = [sum(sum(lay_out(c, sequence)[1]) for _, sequence in side_of(b, side)) for side in (0, 1)]
-        b["drop_names"] = ["", ""]
         if b["drop"]:
             keep = rng.random_sample((2 * c["layers"], len(b["sequences"]))) > 0.2
             factors = (keep / np.float32(1 - c["drop_path"])).astype(np.float32)
@@ -848,6 +856,8 @@ def write_case(name, c, w, own, case, batches, optimizer, learns, rng):
     lost = errors("f32", batches, exact, list(f32_runs(c, w, batches, optimizer, arrays, learns, rng)))
     for kind in HALF:
         lost.update(errors(kind, batches, exact, half_runs(kind, c, w, batches, arrays, learns)))
+    stored = half_run(c, w, batches, arrays, learns, torch.float32, (False,) * 4, 1.0)
+    lost["stored.loss"] = errors("stored", batches, exact, [stored])["stored.loss"]
     check_half(c, w, batches, arrays, learns, exact)
     kept = {k: v for k, v in exact.items() if not k.endswith(".logits")}
     write_json(os.path.join(folder, "config.json"), c)

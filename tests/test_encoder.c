@@ -168,7 +168,13 @@ static float *gradients_by(world *w, const road *r, const up_batch *inputs, cons
     UP_ASSERT_OK(up_batch_begin(&copy, &w->config));
     UP_ASSERT_OK(up_batch_append(&copy, targets, 0, targets->sequences));
     UP_ASSERT_OK(up_target_set_fill(set, &copy));
-    up_set_encoders how = {whole, encoder, scout, r->tokens, r->drop_path, 1, 1};
+    up_set_encoders how = {.whole = whole,
+                           .chunk = encoder,
+                           .scout = scout,
+                           .tokens = r->tokens,
+                           .drop_path = r->drop_path,
+                           .seed = 1,
+                           .step = 1};
     *value = 0;
     for (int u = 0; u < r->uses; u++) {
         int32_t *labels = malloc((size_t)inputs[u].readouts * sizeof *labels);

@@ -54,6 +54,8 @@ UP_API int up_encoder_readouts(const up_encoder *encoder); /* R of the batch sta
 UP_API int64_t
 up_encoder_tokens(const up_encoder *encoder);              /* encoded since it was made, every pass counted */
 UP_API size_t up_encoder_bytes(const up_encoder *encoder); /* of activations and scratch */
+/* About what a token takes of them in a pass whose activations are kept. */
+UP_API size_t up_encoder_token_bytes(const up_encoder *encoder);
 UP_API uint64_t
 up_encoder_pass(const up_encoder *encoder); /* number of its latest forward pass; 0: none yet */
 UP_API up_model *up_encoder_model(const up_encoder *encoder);

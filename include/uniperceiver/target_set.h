@@ -42,8 +42,10 @@ typedef struct up_set_encoders {
     up_encoder *chunk; /* made with gradients: for chunks on the way back (may be the inputs' own, when that
                           is done) */
     up_encoder *scout; /* made without: for chunks on the way forth */
-    int tokens;        /* budget of a pass; 0: 1536 */
-    double drop_path;  /* probability; 0: nothing is dropped */
+    int tokens; /* of a chunk: few enough to stay in the caches, many enough for wide products; 0: 1536 */
+    size_t whole_bytes; /* sets whose activations take no more are kept whole, too; 0: those of one chunk
+                           alone */
+    double drop_path;   /* probability; 0: nothing is dropped */
     uint64_t seed, step;
 } up_set_encoders;
 

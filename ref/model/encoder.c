@@ -451,6 +451,13 @@ size_t up_encoder_bytes(const up_encoder *e) {
     return bytes;
 }
 
+size_t up_encoder_token_bytes(const up_encoder *e) {
+    const up_config *c = &e->model->config;
+    size_t width = (size_t)c->width, ffn = (size_t)c->ffn, layers = (size_t)(c->layers - e->lowest);
+    size_t kept = layers * (8 * width + 2 * ffn), passing = 14 * width + 2 * ffn; /* plan.c */
+    return (kept + passing) * up_dtype_size(e->dtype);
+}
+
 up_view up_encoder_view(const up_encoder *e, up_encoder_tensor tensor, int index) {
     return tensor == UP_ENCODER_EMBEDDING ? e->layers[0].x : e->layers[index].y;
 }

@@ -172,9 +172,16 @@ static up_status take_part(up_target_set *s, int first, int count) {
     return up_batch_append(&s->part, &s->sequences, first, count);
 }
 
+static int fits_whole(const up_target_set *s, const up_set_encoders *how) {
+    size_t tokens = (size_t)s->sequences.tokens;
+    if (!how->whole) return 0;
+    return s->sequences.tokens <= budget_of(how) ||
+           tokens * up_encoder_token_bytes(how->whole) <= how->whole_bytes;
+}
+
 static up_status encode_all(up_target_set *s, const up_set_encoders *how) {
     s->holder = NULL;
-    if (how->whole && s->sequences.tokens <= budget_of(how)) {
+    if (fits_whole(s, how)) {
         UP_TRY(encode_part(s, how, how->whole, &s->sequences, 0));
         s->holder = how->whole;
         s->pass = up_encoder_pass(how->whole);

@@ -25,6 +25,7 @@ up_status up_stepper_open(const up_settings *settings, up_model *model, up_comm 
                                .chunk = s->inputs, /* free by then */
                                .scout = s->scout,
                                .tokens = (int)settings->set_tokens,
+                               .whole_bytes = (size_t)settings->set_memory << 20,
                                .drop_path = up_model_config(model)->drop_path,
                                .seed = (uint64_t)settings->seed};
 done:
