@@ -41,6 +41,7 @@ static struct {
     int memory_after; /* allocations of FFmpeg (while `in_video`) and of jansson give none after so many... */
     int memory_once;  /* ... or only that one */
     int in_video;
+    int in_picture;
     int processors; /* of the machine */
     int refused;    /* how often any of them did */
 } fault;
@@ -114,6 +115,12 @@ SHARED int posix_memalign(void **out, size_t align, size_t size) {
     static int (*next)(void **, size_t, size_t);
     if (!next) next = NEXT("posix_memalign");
     return fault.in_video && no_memory() ? ENOMEM : next(out, align, size);
+}
+
+SHARED void *malloc(size_t size) {
+    static void *(*next)(size_t);
+    if (!next) next = NEXT("malloc");
+    return fault.in_picture && no_memory() ? NULL : next(size);
 }
 
 SHARED void *realloc(void *from, size_t size) {
@@ -376,6 +383,41 @@ static void test_video_without_memory(void) {
         CU_ASSERT_EQUAL(counts[WRONG], 0);
         free_pictures(wanted);
     }
+}
+
+/* ---- pictures ---- */
+
+/* Each allocation of a picture's decoder in turn: the right pixels, or a word about memory, not about the
+ * file. */
+static void test_pictures_without_memory(void) {
+    static const char *const names[] = {"png_palette8_trns.png", "png_rgba16.png", "png_grey4_i.png",
+                                        "jpeg_420.jpg", "jpeg_progressive.jpg"};
+    int tried = 0;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        const char *path = up_lab_golden("image", names[i]);
+        void *bytes;
+        size_t size;
+        up_image wanted, image;
+        UP_ASSERT_OK(up_file_read(path, &bytes, &size));
+        UP_ASSERT_OK(up_image_decode(bytes, size, names[i], NULL, &wanted));
+        int refused = 1;
+        for (int n = 1; refused; n++) {
+            fault.memory_after = n;
+            fault.in_picture = 1;
+            up_status status = up_image_decode(bytes, size, names[i], NULL, &image);
+            refused = fault.refused;
+            all_is_well();
+            int same = status == UP_OK && image.width == wanted.width && image.height == wanted.height &&
+                       !memcmp(image.data, wanted.data, (size_t)wanted.width * (size_t)wanted.height * 3);
+            if (!same && status != UP_ERR_MEMORY) fprintf(stderr, "%d: %s\n", n, up_last_error());
+            CU_ASSERT(same || status == UP_ERR_MEMORY);
+            tried += refused != 0;
+            up_image_free(&image);
+        }
+        up_image_free(&wanted);
+        free(bytes);
+    }
+    CU_ASSERT(tried > 10);
 }
 
 /* ---- processors ---- */
@@ -739,6 +781,7 @@ const up_test up_tests[] = {
     {"half checkpoints", test_half_checkpoints},
     {"video cannot be read", test_video_cannot_be_read},
     {"video without memory", test_video_without_memory},
+    {"pictures without memory", test_pictures_without_memory},
     {"many processors", test_many_processors},
     {"processor quotas", test_processor_quotas},
     {"many workers", test_many_workers},
