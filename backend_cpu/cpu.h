@@ -138,7 +138,8 @@ up_status up_cpu_logits_bwd(up_cpu *cpu, const void *args);
 up_status up_cpu_logits_scale_bwd(up_cpu *cpu, const void *args);
 up_status up_cpu_xent(up_cpu *cpu, const void *args);
 up_status up_cpu_xent_bwd(up_cpu *cpu, const void *args);
-up_status up_cpu_zero(up_cpu *cpu, const void *view);
+up_status up_cpu_zero(up_cpu *cpu, const void *view);  /* f32, dense at best */
+up_status up_cpu_clear(up_cpu *cpu, const void *view); /* any type, by rows */
 up_status up_cpu_sqnorm(up_cpu *cpu, const void *args);
 up_status up_cpu_adamw(up_cpu *cpu, const void *args);
 up_status up_cpu_cast(up_cpu *cpu, const void *args);

@@ -106,8 +106,8 @@ typedef struct up_cpu_kernels {
     /* One row of one tile, whose first column is column `first` of all. state: UP_XENT_FIELDS numbers. */
     void (*xent)(int64_t n, int64_t first, const float *z, const up_cpu_truth *t, float *state);
     /* count: how many targets count in the row */
-    void (*xent_bwd)(int64_t n, const float *z, const up_cpu_truth *t, float count, float lse, float weight,
-                     float *dz);
+    void (*xent_bwd)(int64_t n, const float *z, const up_cpu_truth *t, float count, float max, float sum,
+                     float weight, float *dz);
     double (*dot)(int64_t n, const float *a, const float *b);
     void (*scale)(int64_t n, float factor, const float *x, int add, float *y); /* y = factor x (+ y) */
 

@@ -143,8 +143,9 @@ static void xent_bwd_piece(const void *context, int64_t piece, int thread) {
         up_cpu_truth truth = truth_of(&a->truth, q, a->first, &n);
         float *dz = up_rows_from(a->dz, q).p;
         if (left_out(&a->truth, q)) n = 0;
-        cpu->kernels.xent_bwd(n, up_rows_from(a->z, q).p, &truth, up_rows_from(a->state, q).p[UP_XENT_COUNT],
-                              *up_rows_from(a->lse, q).p, weight, dz);
+        const float *state = up_rows_from(a->state, q).p;
+        cpu->kernels.xent_bwd(n, up_rows_from(a->z, q).p, &truth, state[UP_XENT_COUNT], state[UP_XENT_MAX],
+                              state[UP_XENT_SUM], weight, dz);
         memset(dz + n, 0, (size_t)(a->z.cols - n) * sizeof *dz);
     }
 }

@@ -1,4 +1,5 @@
-/* move.c - rows from one place to another and from one element type to another: gather, scatter, cast. */
+/* move.c - rows from one place to another and from one element type to another: gather, scatter, cast; and
+ * rows of 0. */
 #include "backend_cpu/cpu.h"
 
 #include <string.h>
@@ -54,6 +55,17 @@ up_status up_cpu_cast(up_cpu *cpu, const void *args) {
 
 static void zero_row(up_view v, int64_t row) {
     memset(up_bytes_from(v, row), 0, (size_t)v.cols * up_dtype_size(v.dtype));
+}
+
+static void clear_piece(const void *context, int64_t piece, int thread) {
+    const move *t = context;
+    const up_view *v = t->args;
+    (void)thread;
+    for (int64_t i = piece * t->rows; i < (piece + 1) * t->rows && i < v->rows; i++) zero_row(*v, i);
+}
+
+up_status up_cpu_clear(up_cpu *cpu, const void *args) {
+    return by_rows(cpu, args, ((const up_view *)args)->rows, clear_piece);
 }
 
 static void gather_piece(const void *context, int64_t piece, int thread) {

@@ -1,7 +1,7 @@
 /* slots.c - the table of operations: what each slot calls, and which of its arguments are activations. The
  * operations compute in f32; where activations are f16 or bf16 they are widened before and rounded after, all
- * of them in the operation's scratch, or, where it has none, some rows at a time in the backend's own space.
- */
+ * of them in the operation's scratch, or, where it asks for none, some rows at a time in the backend's own
+ * space. */
 #include "backend_cpu/cpu.h"
 
 #include <string.h>
@@ -24,7 +24,7 @@ enum { FIELDS = 16, ALIGN = 16 /* floats */ };
 typedef struct slot {
     up_cpu_op run;
     size_t size;    /* of the arguments */
-    size_t scratch; /* where in them it is; 0: they have none */
+    size_t scratch; /* where in them it is; 0: none is asked for */
     field fields[FIELDS];
 } slot;
 
@@ -154,7 +154,6 @@ static up_status run(up_backend *b, const slot *s, const void *args) {
 size_t up_cpu_half_scratch(up_op op, const up_op_dims *d) {
     int64_t floats = 0, width = up_most(d->in, d->out), levels = 2 * 3 * 256;
     if (d->dtype == UP_F32) return 0;
-    if (op == UP_OP_EMBED) floats = d->rows * d->out;                          /* dy */
     if (op == UP_OP_PATCH_EMBED) floats = d->rows * (d->in + d->out) + levels; /* patches, y or dy */
     if (op == UP_OP_LINEAR) floats = 2 * d->rows * (d->in + d->out);           /* x, dx, pre, dy */
     if (op == UP_OP_LAYERNORM) floats = 4 * d->rows * width;                   /* x, dy, residual, dx */
@@ -179,8 +178,9 @@ static up_status embed(up_backend *b, const up_embed_args *a) {
 static const slot embed_bwd_slot = {
     .run = up_cpu_embed_bwd,
     .size = sizeof(up_embed_grad),
-    .scratch = offsetof(up_embed_grad, scratch),
-    .fields = {{offsetof(up_embed_grad, dy), IN}},
+    .fields = {{offsetof(up_embed_grad, dy), IN},
+               {offsetof(up_embed_grad, ids), ROWS},
+               {offsetof(up_embed_grad, positions), ROWS}},
 };
 static up_status embed_bwd(up_backend *b, const up_embed_grad *a) {
     return run(b, &embed_bwd_slot, a);
@@ -372,14 +372,19 @@ static up_status step(up_backend *b, const up_step_args *a) {
     return status;
 }
 
-/* Zeroing f32 is what is large; all else is the reference's. */
+/* Other values than 0 fill what is small, and are the reference's. */
 static up_status fill(up_backend *b, up_view dst, double value) {
-    if (value != 0 || dst.dtype != UP_F32) return up_ref_ops()->fill(b, dst, value);
-    return up_cpu_zero(up_cpu_of(b), &dst);
+    if (value != 0) return up_ref_ops()->fill(b, dst, value);
+    return run_f32(b, dst.dtype == UP_F32 ? up_cpu_zero : up_cpu_clear, &dst);
+}
+
+static up_status copy(up_backend *b, up_view dst, up_view src) {
+    return run_f32(b, up_cpu_cast, &(up_cast_args){src, dst});
 }
 
 void up_cpu_fill_slots(up_backend_ops *ops) {
     ops->fill = fill;
+    ops->copy = copy;
     ops->embed = embed;
     ops->embed_bwd = embed_bwd;
     ops->patch_embed = patch_embed;

@@ -325,7 +325,6 @@ static up_status run_xent_bwd(state *s) { /* in place: what z becomes does not c
     up_xent_grad g = {.z = s->t[3],
                       .truth = {.index = s->t[4], .smoothing = 0.1f},
                       .state = s->t[11],
-                      .lse = s->t[6],
                       .weight = 1,
                       .dz = s->t[3]};
     return s->b->ops->xent_bwd(s->b, &g);

@@ -1222,7 +1222,6 @@ static up_status xent_tile_backward(const up_case *c, up_backend *b, const up_vi
                       .first = first,
                       .truth = truth_of(c, v),
                       .state = v[X_STATE],
-                      .lse = v[X_LSE],
                       .weight = (float)c->numbers[X_WEIGHT],
                       .scale = v[X_SCALE],
                       .dz = columns_of(v[X_DZ], first, end)};

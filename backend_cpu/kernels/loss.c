@@ -106,10 +106,11 @@ static void xent(int64_t n, int64_t first, const float *z, const up_cpu_truth *t
     }
 }
 
-/* dz = weight (P - q) */
-static void xent_bwd(int64_t n, const float *z, const up_cpu_truth *t, float count, float lse, float weight,
-                     float *dz) {
-    float even = count > 0 ? t->smoothing / count : 0, sure = 1.0f - t->smoothing, own[2] = {0};
+/* dz = weight (P - q), P = exp(z - max) / sum: the log-sum-exp, rounded, would shift every P of a row */
+static void xent_bwd(int64_t n, const float *z, const up_cpu_truth *t, float count, float max, float sum,
+                     float weight, float *dz) {
+    float even = count > 0 ? t->smoothing / count : 0, sure = 1.0f - t->smoothing, part = 1 / sum,
+          own[2] = {0};
     int has[2];
     for (int k = 0; k < 2; k++) {
         has[k] = t->index[k] >= 0 && t->index[k] < n;
@@ -117,18 +118,19 @@ static void xent_bwd(int64_t n, const float *z, const up_cpu_truth *t, float cou
     }
     if (t->soft) {
 #pragma omp simd
-        for (int64_t j = 0; j < n; j++) dz[j] = weight * (up_exp(z[j] - lse) - (sure * t->soft[j] + even));
+        for (int64_t j = 0; j < n; j++)
+            dz[j] = weight * (up_exp(z[j] - max) * part - (sure * t->soft[j] + even));
     } else if (t->groups) {
         for (int64_t j = 0; j < n; j++) {
-            float d = weight * (up_exp(z[j] - lse) - even);
+            float d = weight * (up_exp(z[j] - max) * part - even);
             dz[j] = t->groups[j * t->groups_ld] == t->group ? 0.0f : d;
         }
     } else {
 #pragma omp simd
-        for (int64_t j = 0; j < n; j++) dz[j] = weight * (up_exp(z[j] - lse) - even);
+        for (int64_t j = 0; j < n; j++) dz[j] = weight * (up_exp(z[j] - max) * part - even);
     }
     for (int k = 0; k < 2; k++)
-        if (has[k]) dz[t->index[k]] = weight * (up_exp(own[k] - lse) - even);
+        if (has[k]) dz[t->index[k]] = weight * (up_exp(own[k] - max) * part - even);
     for (int k = 0; k < 2; k++)
         if (has[k]) dz[t->index[k]] -= weight * (sure * t->share[k]);
 }

@@ -285,10 +285,10 @@ typedef struct up_xent_grad {
     up_view z; /* the tile's logits again */
     int64_t first;
     up_truth truth;
-    up_view state, lse; /* as the forward pass left them */
-    float weight;       /* dL/dloss of every row, e.g. loss weight / rows */
-    up_view scale;      /* f32 [1, 1] loss scale, multiplies weight; absent: 1 */
-    up_view dz;         /* =, may alias z */
+    up_view state; /* as the forward pass left it */
+    float weight;  /* dL/dloss of every row, e.g. loss weight / rows */
+    up_view scale; /* f32 [1, 1] loss scale, multiplies weight; absent: 1 */
+    up_view dz;    /* =, may alias z */
 } up_xent_grad;
 
 /* out[0] = sum of squares of x. */

@@ -116,6 +116,7 @@ static up_status check_labels(const up_loss *l, int64_t queries, int64_t targets
     int choices = choices_of(l);
     for (int64_t i = 0; l->labels && i < queries * choices; i++) {
         int32_t label = l->labels[i];
+        if (l->labels[i - i % choices] == -1) continue; /* left out, whatever else its row says */
         if (label < (i % choices ? 0 : -1) || label >= targets)
             return up_fail(UP_ERR_ARGUMENT, "loss", "label %d of %lld targets", label, (long long)targets);
         if (l->symmetric && label != i)
@@ -294,7 +295,6 @@ static up_status tile_bwd(up_criterion *c, const direction *d, const tile *t, fl
                                                .first = t->j,
                                                .truth = truth_of(d, t),
                                                .state = up_view_rows(c->state, t->i, t->n),
-                                               .lse = up_view_rows(c->lse, t->i, t->n),
                                                .weight = weight,
                                                .scale = c->scale,
                                                .dz = z}));

@@ -115,6 +115,7 @@ static void add_outputs(builder *b, const up_config *c) {
     }
     if (c->classes) { /* equation 4: w and b start at 0, alpha at 1 */
         p->head_weight = add(b, "head.weight", UP_GROUP_LINEAR_HEAD, c->classes, c->width, UP_INIT_ZERO, 0);
+        p->list[p->head_weight].decay = 1; /* a matrix of a linear layer, though it starts at 0 */
         p->head_bias = add_vector(b, "head.bias", UP_GROUP_LINEAR_HEAD, c->classes, UP_INIT_ZERO, 0);
         p->head_alpha = add_vector(b, "head.alpha", UP_GROUP_LINEAR_HEAD, 1, UP_INIT_ONE, 0);
     }

@@ -107,14 +107,16 @@ up_status up_ref_xent(up_backend *b, const up_xent_args *a) {
     return UP_OK;
 }
 
-/* loss = lse - sum over j of q_j z_j: dz_j = weight * (P_j - q_j), P_j = exp(z_j - lse). */
+/* loss = lse - sum over j of q_j z_j: dz_j = weight * (P_j - q_j), P_j = exp(z_j - lse). The log-sum-exp is
+ * taken from the state: rounded to f32, as it is kept, it would shift every P_j of a row by what it lost. */
 up_status up_ref_xent_bwd(up_backend *b, const up_xent_grad *a) {
     (void)b;
     double weight = a->weight * (up_view_present(a->scale) ? (double)up_f32(a->scale)[0] : 1);
     for (int64_t q = 0; q < a->z.rows; q++) {
         truth t = truth_of(&a->truth, q);
-        double lse = up_row(a->lse, q)[0], e = t.smoothing, share;
-        double everywhere = e != 0 ? e / up_row(a->state, q)[UP_XENT_COUNT] : 0;
+        const float *state = up_row(a->state, q);
+        double lse = state[UP_XENT_MAX] + log(state[UP_XENT_SUM]), e = t.smoothing, share;
+        double everywhere = e != 0 ? e / state[UP_XENT_COUNT] : 0;
         for (int64_t v = 0; v < a->z.cols; v++) {
             float *dz = &up_row(a->dz, q)[v];
             if (left_out(&t) || !counts(&t, a->first + v, &share))

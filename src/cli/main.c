@@ -16,7 +16,7 @@ static const struct {
     {"detokenize", "token ids to texts", up_cmd_detokenize},
     {"mask", "who sees whom among a prefix, words and slots", up_cmd_mask},
     {"params", "how many parameters a model has, by group", up_cmd_params},
-    {"init", "write a fresh model", up_cmd_init},
+    {"init", "write a fresh model or overlay", up_cmd_init},
     {"info", "what a model, checkpoint, picture or video holds", up_cmd_info},
     {"encode", "texts, pictures and videos to features", up_cmd_encode},
     {"classify", "which label fits", up_cmd_classify},

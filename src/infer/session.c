@@ -91,8 +91,8 @@ int up_session_width(const up_session *s) {
 }
 
 void up_session_tokens(const up_session *s, int64_t *inputs, int64_t *targets) {
-    *inputs = s ? up_encoder_tokens(s->encoder) : 0;
-    *targets = s ? up_encoder_tokens(s->scout) : 0;
+    if (inputs) *inputs = s ? up_encoder_tokens(s->encoder) : 0;
+    if (targets) *targets = s ? up_encoder_tokens(s->scout) : 0;
 }
 
 up_status up_session_encode_set(up_session *s, up_target_set *set) {
