@@ -11,6 +11,8 @@
 #endif
 #ifdef UP_WITH_OPENBLAS
 #include <cblas.h>
+#include <dlfcn.h>
+#include <pthread.h>
 #endif
 #include <stdlib.h>
 #include <string.h>
@@ -35,15 +37,64 @@ static int with_dnnl(const up_cpu *cpu, int thread, int ta, int tb, int64_t m, i
 }
 #endif
 
+static int always(const char **why) {
+    (void)why;
+    return 1;
+}
+
 #ifdef UP_WITH_OPENBLAS
+/* OpenBLAS is loaded when it is chosen, not with the program: as it is loaded, it starts a thread for each
+ * processor and takes tens of MiB for each, and where there is no memory for them the process hangs or ends
+ * without a word. None of them would have work here. OPENBLAS_NUM_THREADS is looked at then and never again;
+ * a program whose other threads change the environment creates its first backend before they do. */
+static struct {
+    __typeof__(cblas_sgemm) *sgemm;
+    char why[200];
+} openblas;
+
+static void *open_with_one_thread(void) {
+    static const char name[] = "OPENBLAS_NUM_THREADS";
+    const char *set = getenv(name);
+    char *before = set ? strdup(set) : NULL;
+    setenv(name, "1", 1);
+    void *library = dlopen(UP_OPENBLAS, RTLD_NOW | RTLD_LOCAL); /* where the build found it */
+    if (!library) library = dlopen("libopenblas.so.0", RTLD_NOW | RTLD_LOCAL);
+    if (before)
+        setenv(name, before, 1);
+    else
+        unsetenv(name);
+    free(before);
+    return library;
+}
+
+static void load_openblas(void) {
+    void *library = open_with_one_thread(), *sgemm = library ? dlsym(library, "cblas_sgemm") : NULL;
+    void *set_threads = library ? dlsym(library, "openblas_set_num_threads") : NULL;
+    if (!sgemm || !set_threads) {
+        const char *why = dlerror();
+        strncpy(openblas.why, why ? why : "lacks a function", sizeof openblas.why - 1);
+        return;
+    }
+    ((__typeof__(openblas_set_num_threads) *)set_threads)(
+        1); /* where the host program had loaded it before */
+    openblas.sgemm = (__typeof__(cblas_sgemm) *)sgemm;
+}
+
+static int has_openblas(const char **why) {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, load_openblas);
+    *why = openblas.why;
+    return openblas.sgemm != NULL;
+}
+
 static int with_openblas(const up_cpu *cpu, int thread, int ta, int tb, int64_t m, int64_t n, int64_t k,
                          float alpha, const float *a, int64_t lda, const float *b, int64_t ldb, int add,
                          float *c, int64_t ldc) {
     (void)cpu;
     (void)thread;
-    cblas_sgemm(CblasRowMajor, ta ? CblasTrans : CblasNoTrans, tb ? CblasTrans : CblasNoTrans, (blasint)m,
-                (blasint)n, (blasint)k, alpha, a, (blasint)lda, b, (blasint)ldb, add ? 1.0f : 0.0f, c,
-                (blasint)ldc);
+    openblas.sgemm(CblasRowMajor, ta ? CblasTrans : CblasNoTrans, tb ? CblasTrans : CblasNoTrans, (blasint)m,
+                   (blasint)n, (blasint)k, alpha, a, (blasint)lda, b, (blasint)ldb, add ? 1.0f : 0.0f, c,
+                   (blasint)ldc);
     return 0;
 }
 #endif
@@ -60,28 +111,29 @@ static int with_kernels(const up_cpu *cpu, int thread, int ta, int tb, int64_t m
 static const struct {
     const char *name;
     up_cpu_gemm_fn run;
+    int (*here)(const char **why);
 } products[] = {/* best first */
 #ifdef WITH_DNNL
-                {"dnnl", with_dnnl},
+                {"dnnl", with_dnnl, always},
 #endif
 #ifdef UP_WITH_OPENBLAS
-                {"openblas", with_openblas},
+                {"openblas", with_openblas, has_openblas},
 #endif
-                {"plain", with_kernels}};
+                {"plain", with_kernels, always}};
 
 up_status up_cpu_choose_gemm(up_cpu *cpu) {
-    const char *wanted = getenv("UP_CPU_GEMM");
-    size_t count = sizeof products / sizeof *products, i = 0;
-    while (wanted && i < count && strcmp(wanted, products[i].name)) i++;
-    if (i == count)
-        return up_fail(UP_ERR_ARGUMENT, "UP_CPU_GEMM",
-                       "'%s' is unknown or not built; wanted dnnl, openblas or plain", wanted);
-    cpu->gemm = products[i].run;
-    cpu->gemm_name = products[i].name;
-#ifdef UP_WITH_OPENBLAS
-    if (cpu->gemm == with_openblas) openblas_set_num_threads(1); /* the threads are ours */
-#endif
-    return UP_OK;
+    const char *wanted = getenv("UP_CPU_GEMM"), *why = "";
+    for (size_t i = 0; i < sizeof products / sizeof *products; i++) {
+        if (wanted && strcmp(wanted, products[i].name)) continue;
+        if (products[i].here(&why)) {
+            cpu->gemm = products[i].run;
+            cpu->gemm_name = products[i].name;
+            return UP_OK;
+        }
+        if (wanted) return up_fail(UP_ERR_UNSUPPORTED, "UP_CPU_GEMM", "%s cannot be loaded: %s", wanted, why);
+    }
+    return up_fail(UP_ERR_ARGUMENT, "UP_CPU_GEMM",
+                   "'%s' is unknown or not built; wanted dnnl, openblas or plain", wanted);
 }
 
 void up_cpu_product(up_cpu *cpu, int thread, int ta, int tb, int64_t m, int64_t n, int64_t k, float alpha,

@@ -41,6 +41,7 @@ static struct {
     int memory_after; /* allocations of FFmpeg (while `in_video`) and of jansson give none after so many... */
     int memory_once;  /* ... or only that one */
     int in_video;
+    int in_picture;
     int processors; /* of the machine */
     int refused;    /* how often any of them did */
 } fault;
@@ -114,6 +115,12 @@ SHARED int posix_memalign(void **out, size_t align, size_t size) {
     static int (*next)(void **, size_t, size_t);
     if (!next) next = NEXT("posix_memalign");
     return fault.in_video && no_memory() ? ENOMEM : next(out, align, size);
+}
+
+SHARED void *malloc(size_t size) {
+    static void *(*next)(size_t);
+    if (!next) next = NEXT("malloc");
+    return fault.in_picture && no_memory() ? NULL : next(size);
 }
 
 SHARED void *realloc(void *from, size_t size) {
@@ -337,7 +344,7 @@ enum { RIGHT, REFUSED, WRONG };
 /* Decode with allocation n of FFmpeg failing, in a process of its own: some of its parts take no memory for
  * granted, and end the process with a signal that nobody outside can prevent. */
 static int video_in_child(const char *path, const up_image *wanted, int n, int once) {
-    int status;
+    int status = 0;
     fflush(stdout);
     fflush(stderr);
     pid_t child = fork();
@@ -376,6 +383,41 @@ static void test_video_without_memory(void) {
         CU_ASSERT_EQUAL(counts[WRONG], 0);
         free_pictures(wanted);
     }
+}
+
+/* ---- pictures ---- */
+
+/* Each allocation of a picture's decoder in turn: the right pixels, or a word about memory, not about the
+ * file. */
+static void test_pictures_without_memory(void) {
+    static const char *const names[] = {"png_palette8_trns.png", "png_rgba16.png", "png_grey4_i.png",
+                                        "jpeg_420.jpg", "jpeg_progressive.jpg"};
+    int tried = 0;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        const char *path = up_lab_golden("image", names[i]);
+        void *bytes;
+        size_t size;
+        up_image wanted, image;
+        UP_ASSERT_OK(up_file_read(path, &bytes, &size));
+        UP_ASSERT_OK(up_image_decode(bytes, size, names[i], NULL, &wanted));
+        int refused = 1;
+        for (int n = 1; refused; n++) {
+            fault.memory_after = n;
+            fault.in_picture = 1;
+            up_status status = up_image_decode(bytes, size, names[i], NULL, &image);
+            refused = fault.refused;
+            all_is_well();
+            int same = status == UP_OK && image.width == wanted.width && image.height == wanted.height &&
+                       !memcmp(image.data, wanted.data, (size_t)wanted.width * (size_t)wanted.height * 3);
+            if (!same && status != UP_ERR_MEMORY) fprintf(stderr, "%d: %s\n", n, up_last_error());
+            CU_ASSERT(same || status == UP_ERR_MEMORY);
+            tried += refused != 0;
+            up_image_free(&image);
+        }
+        up_image_free(&wanted);
+        free(bytes);
+    }
+    CU_ASSERT(tried > 10);
 }
 
 /* ---- processors ---- */
@@ -698,9 +740,37 @@ static void test_program_at_its_limits(void) {
     CU_ASSERT_EQUAL(shell(line, said), 1);
     CU_ASSERT(strstr(said, "File too large") && strchr(said, '\n') == said + strlen(said) - 1);
     CU_ASSERT(access(out, F_OK) != 0);
+    mkfifo(up_lab_path("pipe"), 0600);
     snprintf(line, sizeof line, "timeout 20 \"$P\" info '%s'", up_lab_path("pipe"));
     CU_ASSERT_EQUAL(shell(line, said), 1);
     CU_ASSERT_PTR_NOT_NULL(strstr(said, "pipe: is not a regular file"));
+}
+
+/* Little address space: done, or refused in a line (or by the loader of programs), but never a hang, a signal
+ * or silence. A sanitizer takes terabytes of it. */
+static void test_program_without_space(void) {
+    static const int mebibytes[] = {150, 250, 275, 300, 325, 350, 375, 400, 450};
+    char line[1500], said[1000];
+    int done = 0;
+    const char *model = up_lab_path("space.safetensors");
+#ifdef __SANITIZE_ADDRESS__
+    CU_ASSERT(1);
+    return;
+#endif
+    if (no_program()) return;
+    snprintf(line, sizeof line, "\"$P\" init --preset tiny --seed 1 --out '%s'", model);
+    CU_ASSERT_EQUAL(shell(line, said), 0);
+    for (size_t i = 0; i < sizeof mebibytes / sizeof *mebibytes; i++) {
+        snprintf(line, sizeof line,
+                 "ulimit -v %d; timeout 30 \"$P\" encode --model '%s' --text 'a cat' --out '%s.npy'",
+                 mebibytes[i] * 1024, model, model);
+        int code = shell(line, said);
+        int sound = code == 0 || ((code == 1 || code == 127) && *said);
+        if (!sound) fprintf(stderr, "%d MiB: code %d, \"%s\"\n", mebibytes[i], code, said);
+        CU_ASSERT(sound);
+        done += code == 0;
+    }
+    CU_ASSERT(done > 0);
 }
 
 const up_test up_tests[] = {
@@ -711,6 +781,7 @@ const up_test up_tests[] = {
     {"half checkpoints", test_half_checkpoints},
     {"video cannot be read", test_video_cannot_be_read},
     {"video without memory", test_video_without_memory},
+    {"pictures without memory", test_pictures_without_memory},
     {"many processors", test_many_processors},
     {"processor quotas", test_processor_quotas},
     {"many workers", test_many_workers},
@@ -720,5 +791,6 @@ const up_test up_tests[] = {
     {"hostile names", test_hostile_names},
     {"temperatures", test_temperatures},
     {"program at its limits", test_program_at_its_limits},
+    {"program without space", test_program_without_space},
     {NULL, NULL},
 };

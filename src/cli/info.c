@@ -3,11 +3,11 @@
 #include "cli/commands.h"
 #include "cli/inputs.h"
 #include "files/file.h"
+#include "files/json.h"
 #include "files/safetensors.h"
 #include "files/weights.h"
 
 #include <errno.h>
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -70,7 +70,7 @@ static up_status checkpoint_info(const char *folder) {
     UP_GO(path_in(folder, "state.json", &state_path));
     UP_GO(path_in(folder, "model.safetensors", &model_path));
     UP_GO(up_file_read(state_path, &text, &size));
-    state = json_loadb(text, size, 0, NULL);
+    UP_GO(up_json_read(state_path, text, size, 0, &state));
     if (!json_is_object(state)) UP_GO(up_fail(UP_ERR_FORMAT, state_path, "wanted a JSON object"));
     printf("checkpoint: %s\n", folder);
     for (size_t i = 0; i < sizeof counts / sizeof *counts; i++)

@@ -17,8 +17,21 @@ typedef struct decoder {
     png_bytepp rows;
     const uint8_t *bytes;
     size_t left;
+    int starved; /* an allocation of libpng's has failed: what it says then may be about anything */
     char message[128];
 } decoder;
+
+static png_voidp take(png_structp png, png_alloc_size_t size) {
+    decoder *d = png_get_mem_ptr(png);
+    void *memory = malloc(size);
+    if (!memory) d->starved = 1;
+    return memory;
+}
+
+static void give_back(png_structp png, png_voidp memory) {
+    (void)png;
+    free(memory);
+}
 
 static void on_error(png_structp png, png_const_charp message) {
     decoder *d = png_get_error_ptr(png);
@@ -45,7 +58,9 @@ static void read_bytes(png_structp png, png_bytep to, size_t size) {
 /* Everything that may longjmp; `d` and `out` live in the caller's frame, so their fields survive the jump. */
 static up_status decode(decoder *d, const char *name, const up_image_limits *limits, up_image *out) {
     png_structp png = d->png;
-    if (setjmp(png_jmpbuf(png))) return up_fail(UP_ERR_FORMAT, name, "damaged PNG: %s", d->message);
+    if (setjmp(png_jmpbuf(png)))
+        return d->starved ? up_fail(UP_ERR_MEMORY, name, "no memory for the PNG decoder")
+                          : up_fail(UP_ERR_FORMAT, name, "damaged PNG: %s", d->message);
     png_set_read_fn(png, d, read_bytes);
     png_set_user_limits(png, PNG_UINT_31_MAX, PNG_UINT_31_MAX);      /* ours is on the product */
     png_set_crc_action(png, PNG_CRC_ERROR_QUIT, PNG_CRC_ERROR_QUIT); /* a damaged name may have been tRNS */
@@ -68,6 +83,7 @@ static up_status decode(decoder *d, const char *name, const up_image_limits *lim
     png_set_crc_action(png, PNG_CRC_DEFAULT,
                        PNG_CRC_WARN_DISCARD); /* no chunk behind the pixels changes them */
     png_read_end(png, NULL);
+    if (d->starved) return up_fail(UP_ERR_MEMORY, name, "no memory for the PNG decoder");
     if (alpha) up_image_over_white(out);
     return UP_OK;
 }
@@ -75,7 +91,7 @@ static up_status decode(decoder *d, const char *name, const up_image_limits *lim
 up_status up_png_decode(const uint8_t *bytes, size_t size, const char *name, const up_image_limits *limits,
                         up_image *out) {
     decoder d = {.bytes = bytes, .left = size};
-    d.png = png_create_read_struct(PNG_LIBPNG_VER_STRING, &d, on_error, on_warning);
+    d.png = png_create_read_struct_2(PNG_LIBPNG_VER_STRING, &d, on_error, on_warning, &d, take, give_back);
     if (d.png) d.info = png_create_info_struct(d.png);
     up_status status = d.info ? decode(&d, name, limits, out)
                               : up_fail(UP_ERR_MEMORY, name, "no memory for the PNG decoder");
