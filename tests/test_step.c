@@ -145,14 +145,15 @@ static void behind_guard(int static_shapes, const char *const *more, size_t coun
 
 /* Chunks and whole sets both: the vocabulary is larger than the budget, the lists of classes are not. */
 static void test_whole_steps_behind_guard(void) {
-    static const char *const more[] = {"set_tokens=60"};
-    behind_guard(0, more, 1);
+    static const char *const more[] = {"set_tokens=60", "set_memory=0"};
+    behind_guard(0, more, 2);
 }
 
 /* Tensors up to the batch's capacity: the rows that nobody uses change no bit. */
 static void test_static_shapes(void) {
-    static const char *const more[] = {"precision=f16", "set_tokens=60", "optimizer.loss_scale=64"};
-    behind_guard(1, more, 3);
+    static const char *const more[] = {"precision=f16", "set_tokens=60", "set_memory=0",
+                                       "optimizer.loss_scale=64"};
+    behind_guard(1, more, 4);
 }
 
 /* One step as the loop makes it, task after task; losses go into reads [accumulate]. */
@@ -228,8 +229,8 @@ static void never_waits(const char *const *more, size_t count) {
 }
 
 static void test_steps_never_wait(void) {
-    static const char *const more[] = {"set_tokens=100", "precision=bf16"};
-    never_waits(more, 2);
+    static const char *const more[] = {"set_tokens=100", "set_memory=0", "precision=bf16"};
+    never_waits(more, 3);
 }
 
 /* What one rounding of every operand does to training: f32 sums of up to n = 512 terms (tokens of a batch,

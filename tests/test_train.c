@@ -481,6 +481,17 @@ static void test_false_counts(void) {
         json_decref(state);
         json_decref(whole);
     }
+    json_t *state = json_load_file(path, 0, NULL), *old = json_deep_copy(state);
+    json_object_set_new(old, "format", json_string("uniperceiver checkpoint 1"));
+    CU_ASSERT_EQUAL(json_dump_file(old, path, 0), 0);
+    EXPECT_ERROR(train(&(launch){.run = run, .resume = 1}), UP_ERR_FORMAT, path, "uniperceiver checkpoint 1");
+    json_object_del(old, "samples");
+    json_object_set(old, "format", json_object_get(state, "format"));
+    CU_ASSERT_EQUAL(json_dump_file(old, path, 0), 0);
+    EXPECT_ERROR(train(&(launch){.run = run, .resume = 1}), UP_ERR_FORMAT, path, "no counts of samples");
+    CU_ASSERT_EQUAL(json_dump_file(state, path, 0), 0);
+    json_decref(state);
+    json_decref(old);
     CU_ASSERT_EQUAL(train(&(launch){.run = run, .resume = 1, .stop = &stop}), UP_ERR_INTERRUPTED);
     up_lab_remove(run);
 }
@@ -516,6 +527,7 @@ static void test_refusals(void) {
     snprintf(below_file, sizeof below_file, "%s/deeper", file);
     EXPECT_ERROR(train(&(launch){.run = below_file}), UP_ERR_IO, file);
     EXPECT_ERROR(train(&(launch){.run = "/proc/uniperceiver"}), UP_ERR_IO, "/proc/uniperceiver");
+    EXPECT_ERROR(up_train(NULL, NULL, 0, NULL), UP_ERR_ARGUMENT, "NULL");
     EXPECT_ERROR(train(&(launch){.run = run, .backend = "none"}), UP_ERR_ARGUMENT, "none");
     int other = open(run, O_RDONLY | O_DIRECTORY); /* as if another process were at work */
     CU_ASSERT(other >= 0 && flock(other, LOCK_EX | LOCK_NB) == 0);
@@ -629,6 +641,17 @@ static void test_skipped_steps_are_told(void) {
 
 /* ---- the loop ---- */
 
+/* A number of each line, added up. */
+static int64_t total_of(const char *lines, const char *name) {
+    int64_t total = 0;
+    for (const char *line = lines, *end; (end = strchr(line, '\n')); line = end + 1) {
+        json_t *object = json_loadb(line, (size_t)(end - line), 0, NULL);
+        total += (int64_t)json_integer_value(json_object_get(object, name));
+        json_decref(object);
+    }
+    return total;
+}
+
 static void test_the_loop_is_the_lab(void) { /* up_train against the steps spelled out in lab.c */
     const outcome *want = reference("ref");
     up_lab lab;
@@ -641,6 +664,9 @@ static void test_the_loop_is_the_lab(void) { /* up_train against the steps spell
     UP_ASSERT_OK(up_model_write(lab.model, up_lab_path("lab.safetensors")));
     UP_ASSERT_OK(up_file_read(up_lab_path("lab.safetensors"), &got, &size));
     CU_ASSERT(size == want->size && !memcmp(got, want->model, size));
+    CU_ASSERT_EQUAL(total_of(want->lines, "input_tokens"), lab.stepper.input_tokens);
+    CU_ASSERT_EQUAL(total_of(want->lines, "target_tokens"), up_stepper_set_tokens(&lab.stepper));
+    CU_ASSERT(lab.stepper.input_tokens > 0 && up_stepper_set_tokens(&lab.stepper) > 0);
     free(got);
     up_lab_close(&lab);
 }

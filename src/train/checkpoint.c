@@ -196,8 +196,8 @@ static up_status write_state(up_trainer *t, const char *folder) {
     UP_GO(describe_files(folder, files));
     UP_GO(up_optimizer_get(t->stepper.optimizer, &optimizer));
     UP_GO(up_config_dump(&up_settings_schema, &t->settings, &settings));
-    state = json_pack("{s:s, s:s, s:s, s:O}", "format", "uniperceiver checkpoint 2", "backend",
-                      t->backend->ops->name, "settings", settings, "files", files);
+    state =
+        json_pack("{s:s, s:s, s:O}", "backend", t->backend->ops->name, "settings", settings, "files", files);
     if (!state) UP_GO(up_fail(UP_ERR_MEMORY, folder, "no memory for the state"));
     UP_GO(up_state_put(t, &optimizer, state));
     UP_GO(up_json_write(folder, state, JSON_INDENT(1), &text, &length));

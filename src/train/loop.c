@@ -148,8 +148,9 @@ static up_status loop(up_trainer *t) {
 
 up_status up_train(const char *config_path, const char *const *overrides, size_t count,
                    const up_train_options *options) {
-    up_trainer *t = malloc(sizeof *t);
     char path[4096];
+    if (!config_path) return up_fail(UP_ERR_ARGUMENT, "configuration", "its path is NULL");
+    up_trainer *t = malloc(sizeof *t);
     if (!t) return up_fail(UP_ERR_MEMORY, "training", "%zu bytes wanted", sizeof *t);
     up_status status = up_trainer_open(config_path, overrides, count, options, t);
     if (status != UP_OK) {

@@ -40,9 +40,10 @@ void up_progress(const up_trainer *t, int last) {
     char tasks[512], bar[BAR + 1], line[1024];
     task_summary(t, tasks, sizeof tasks);
     if (!terminal) {
-        fprintf(stderr, "step %lld/%lld  %.0f s, %.0f s left  %.0f tokens/s  lr %.2e  norm %.2f %s\n",
-                (long long)t->step, (long long)t->settings.steps, elapsed, eta, speed, t->lr,
-                t->value.gradient_norm, tasks);
+        fprintf(stderr, "step %lld/%lld  %.0f s, %.0f s left  %.0f tokens/s  lr %.2e", (long long)t->step,
+                (long long)t->settings.steps, elapsed, eta, speed, t->lr);
+        if (t->settled > t->started_step) fprintf(stderr, "  norm %.2f", t->value.gradient_norm);
+        fprintf(stderr, " %s\n", tasks);
         return;
     }
     int full = (int)(BAR * t->step / t->settings.steps);

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define UP_STATE_FORMAT "uniperceiver checkpoint 2"
+
 static json_t *samples_of(const up_trainer *t) {
     json_t *list = json_array();
     for (size_t i = 0; list && i < t->settings.task_count; i++) {
@@ -20,10 +22,11 @@ static json_t *samples_of(const up_trainer *t) {
 
 up_status up_state_put(const up_trainer *t, const up_optimizer_state *optimizer, json_t *state) {
     json_t *samples = samples_of(t);
-    json_t *more = json_pack("{s:I, s:I, s:I, s:I, s:f, s:I, s:o}", "step", (json_int_t)t->step, "updates",
-                             (json_int_t)optimizer->steps, "skipped", (json_int_t)t->skipped, "iterations",
-                             (json_int_t)t->iterations, "loss_scale", optimizer->loss_scale, "good_steps",
-                             (json_int_t)optimizer->good_steps, "samples", samples);
+    json_t *more =
+        json_pack("{s:s, s:I, s:I, s:I, s:I, s:f, s:I, s:o}", "format", UP_STATE_FORMAT, "step",
+                  (json_int_t)t->step, "updates", (json_int_t)optimizer->steps, "skipped",
+                  (json_int_t)t->skipped, "iterations", (json_int_t)t->iterations, "loss_scale",
+                  optimizer->loss_scale, "good_steps", (json_int_t)optimizer->good_steps, "samples", samples);
     int failed = !more || json_object_update(state, more);
     json_decref(more);
     return failed ? up_fail(UP_ERR_MEMORY, t->settings.run, "no memory for the state") : UP_OK;
@@ -62,6 +65,10 @@ done:
 }
 
 up_status up_state_take(up_trainer *t, const char *path, const json_t *state) {
+    const char *format = json_string_value(json_object_get(state, "format"));
+    if (!format || strcmp(format, UP_STATE_FORMAT))
+        return up_fail(UP_ERR_FORMAT, path, "its format is \"%s\", wanted \"%s\"", format ? format : "none",
+                       UP_STATE_FORMAT);
     const json_t *iterations = json_object_get(state, "iterations");
     const json_t *scale = json_object_get(state, "loss_scale"), *good = json_object_get(state, "good_steps");
     if (!json_is_integer(iterations) || json_integer_value(iterations) < 0 || !json_is_number(scale) ||
