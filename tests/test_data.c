@@ -890,7 +890,7 @@ static void test_class_errors(void) {
 /* ---- texts of a batch that are equal ---- */
 
 static void test_equal_texts(void) {
-    enum { FEW = 6, MANY = 400, KINDS = 60 };
+    enum { FEW = 6, MANY = 400, KINDS = 250 };
     static const int32_t want[FEW] = {0, 1, 0, 3, 1, 0};
     static size_t rows[MANY];
     static int kind[MANY], first[KINDS];
