@@ -1,26 +1,28 @@
 #!/bin/bash
-# demo.sh [--fresh] [--backend NAME] [--steps N] - builds the program, trains the small model of configs/demo.yaml from
-# scratch and evaluates it: a table here, the same numbers in runs/demo/metrics.json.
+# demo.sh [--fresh] [--backend NAME] [--seed N] [--steps N] - builds the program, trains the small model of
+# configs/demo.yaml from scratch and evaluates it: a table here, the same numbers in runs/demo/metrics.json.
 #   --fresh          remove the results of an earlier run first
 #   --backend NAME   cpu (default) or ref
+#   --seed N         another seed than the file's, in its own folder, runs/demo-seed-N (scripts/demo_seeds.sh: several)
 #   --steps N        a quick try of N steps; it has its own folder, runs/demo-N
 # An interrupted run goes on where it was. Missing packages are installed through apt-get where that is allowed.
 set -eu
 cd "$(dirname "$0")"
 
-fresh=0 backend=cpu steps='' run=runs/demo
+fresh=0 backend=cpu seed='' steps='' run=runs/demo
 while [ $# -gt 0 ]; do
     case $1 in
     --help)
-        sed -n '2,7s/^# \{0,1\}//p' "$0"
+        sed -n '2,8s/^# \{0,1\}//p' "$0"
         exit 0
         ;;
     --fresh) fresh=1 ;;
-    --backend=* | --steps=*)
+    --backend=* | --seed=* | --steps=*)
         set -- "${1%%=*}" "${1#*=}" "${@:2}"
         continue
         ;;
     --backend) backend=${2:?--backend wants a name} && shift ;;
+    --seed) seed=${2:?--seed wants a number} && shift ;;
     --steps) steps=${2:?--steps wants a number} && shift ;;
     *)
         echo "demo.sh: unknown flag \"$1\" (see ./demo.sh --help)" >&2
@@ -31,6 +33,10 @@ while [ $# -gt 0 ]; do
 done
 [ "$backend" = cpu ] || run+=-$backend
 settings=(configs/demo.yaml)
+if [ -n "$seed" ]; then
+    run+=-seed-$seed
+    settings+=("seed=$seed")
+fi
 if [ -n "$steps" ]; then
     run+=-$steps
     settings+=("steps=$steps")

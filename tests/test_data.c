@@ -1,9 +1,12 @@
-/* test_data.c - the data path above the tokenizers: lists, the loader, masking, and the packed batch of every
- * kind of task, token by token. */
+/* test_data.c - the data path above the tokenizers: lists, the loader, masking, and the packed batch and the
+ * target set of every kind of task, token by token. */
 #include "data/corrupt.h"
 #include "tests/lab.h"
 #include "tests/support.h"
 #include "files/file.h"
+#include "tasks/sets.h"
+#include "uniperceiver/backend.h"
+#include "uniperceiver/encoder.h"
 #include "uniperceiver/image.h"
 #include "uniperceiver/random.h"
 #include "uniperceiver/video.h"
@@ -19,7 +22,7 @@
 const char *const up_suite_name = "data";
 
 /* Chi-square values that a fair draw exceeds once in a million seeds, by degrees of freedom. */
-static const double chi_limit[] = {[1] = 23.9, [2] = 27.6, [7] = 40.5, [9] = 44.8};
+static const double chi_limit[] = {[1] = 23.9, [2] = 27.6, [7] = 40.5, [9] = 44.8, [22] = 68.9};
 
 static double chi_square(const int64_t *found, const double *wanted, int n) {
     double sum = 0;
@@ -275,6 +278,8 @@ static void test_loader_works_together(void) {
 
 static up_config config;
 static up_world world;
+static up_backend *backend;
+static up_model *model; /* what target sets are made for */
 
 static void open_world(void) {
     if (world.tokenizer) return;
@@ -292,6 +297,8 @@ static void open_world(void) {
     config.drop_path = 0;
     world.config = &config;
     UP_ASSERT_OK(up_tokenizer_create(NULL, &world.tokenizer));
+    UP_ASSERT_OK(up_backend_ref(&backend));
+    UP_ASSERT_OK(up_model_create(backend, &config, 1, &model));
 }
 
 static int tokens_of(const char *text, int32_t *ids, int room) {
@@ -420,7 +427,7 @@ static int find(const int32_t *rows, int count, int32_t row) {
     return -1;
 }
 
-/* `labels` NULL: of targets. */
+/* labels NULL: a target, marked by * where it is read out. */
 static void print_token(FILE *f, const up_batch *b, const int32_t *labels, int32_t row) {
     int text = find(b->text_row, b->text_count, row), image = find(b->image.row, b->image.count, row),
         video = find(b->video.row, b->video.count, row), read = find(b->readout_row, b->readouts, row);
@@ -432,10 +439,7 @@ static void print_token(FILE *f, const up_batch *b, const int32_t *labels, int32
     if (read >= 0 && !labels) fprintf(f, "*");
 }
 
-/* One line a sequence: side x or y, or "xx" where words and slots are doubled; tokens: S the leading <SPE>,
- * word@position, _ for <SPE> at a position, $ the end token, iCELL, vFRAME.CELL; =LABEL where it is read out
- * as an input, * as a target. */
-static void describe_batch(FILE *f, const up_batch *b, const int32_t *labels) {
+static void print_batch(FILE *f, const up_batch *b, const int32_t *labels) {
     int next = 0, longest = 0;
     for (int s = 0; s < b->sequences; s++) {
         const int32_t *q = b->sequence + (size_t)s * UP_SEQ_FIELDS;
@@ -457,26 +461,96 @@ static void describe_batch(FILE *f, const up_batch *b, const int32_t *labels) {
     }
     CU_ASSERT_EQUAL(next, b->tokens);
     CU_ASSERT_EQUAL(longest, b->max_keys);
-    if (b->sequences) UP_ASSERT_OK(up_batch_check(b, &config));
+    UP_ASSERT_OK(up_batch_check(b, &config));
 }
 
-static const char *describe(const up_work *w) {
+/* A task opened on a list and bound to its target set, and the work that it makes. */
+typedef struct subject {
+    up_task_settings settings;
+    up_source source;
+    up_sets sets;
+    up_work work;
+} subject;
+
+static void print_target(FILE *f, const int32_t *ids, int64_t count) {
+    fputs("y S*", f);
+    for (int64_t i = 0; i < count; i++) {
+        fputs(" ", f);
+        print_word(f, ids[i], (int32_t)i);
+    }
+    fputs("\n", f);
+}
+
+/* What the bound set was filled with; that it holds these texts is shown by test_target_sets. */
+static void print_set(FILE *f, const subject *t) {
+    const up_set_entry *e = t->sets.list;
+    int64_t count = e->count, tokens = 0;
+    CU_ASSERT_FATAL(t->sets.count == 1 && e->set == t->source.set);
+    if (t->source.task->targets == UP_TARGETS_WORDS) {
+        count = world.vocabulary_count;
+        tokens = 3 * count;
+        for (int64_t i = 0; i < count; i++)
+            print_target(f, (int32_t[]){world.vocabulary[i], UP_TOKEN_END}, 2);
+    }
+    for (int64_t i = 0; t->source.task->targets == UP_TARGETS_CLASSES && i < count; i++) {
+        print_target(f, e->ids + e->starts[i], e->starts[i + 1] - e->starts[i]);
+        tokens += 1 + e->starts[i + 1] - e->starts[i];
+    }
+    CU_ASSERT_EQUAL(up_target_set_count(e->set), count);
+    CU_ASSERT_EQUAL(up_target_set_tokens(e->set), tokens);
+}
+
+/* One line a sequence: side x or y, or "xx" where words and slots are doubled; tokens: S the leading <SPE>,
+ * word@position, _ for <SPE> at a position, $ the end token, iCELL, vFRAME.CELL; =LABEL where it is read out
+ * as an input, * as a target. Inputs first, then the targets: the batch's own, or those of the set. */
+static const char *describe(const subject *t) {
     free(out);
     FILE *f = open_memstream(&out, &out_size);
-    describe_batch(f, &w->batch, w->labels);
-    describe_batch(f, &w->targets, NULL);
+    print_batch(f, &t->work.batch, t->work.labels);
+    if (t->work.targets.sequences)
+        print_batch(f, &t->work.targets, NULL);
+    else
+        print_set(f, t);
     fclose(f);
     return out;
 }
 
-static up_task_settings settings_of(const char *kind, const char *list, const char *more) {
+static up_status read_settings(const char *kind, const char *list, const char *more, up_task_settings *t) {
     char yaml[1024];
-    up_task_settings t;
     int n =
         snprintf(yaml, sizeof yaml, "{kind: %s, data: %s, text_limit: 8%s}", kind, up_lab_path(list), more);
-    UP_ASSERT_OK(up_config_parse("task", yaml, (size_t)n, &up_task_schema, NULL, 0, &t));
-    UP_ASSERT_OK(up_task_settings_fill(&t));
-    return t;
+    CU_ASSERT_FATAL(n < (int)sizeof yaml);
+    UP_ASSERT_OK(up_config_parse("task", yaml, (size_t)n, &up_task_schema, NULL, 0, t));
+    return up_task_settings_fill(t);
+}
+
+static void open_task(subject *t, const char *kind, const char *list, const char *more) {
+    *t = (subject){.sets = {.model = model}};
+    UP_ASSERT_OK(read_settings(kind, list, more, &t->settings));
+    UP_ASSERT_OK(up_source_open(&t->settings, &world, &t->source));
+    UP_ASSERT_OK(up_sets_bind(&t->sets, &t->source));
+}
+
+static void close_task(subject *t) {
+    up_work_free(&t->work);
+    up_sets_free(&t->sets);
+    up_source_close(&t->source);
+    up_config_free(&up_task_schema, &t->settings);
+}
+
+static const up_build_options still = {0, 1, 1};
+
+static void build(subject *t, const up_build_options *options, const size_t *rows, int count) {
+    UP_ASSERT_OK(up_source_build(&t->source, options, rows, count, &t->work));
+}
+
+static void expect_open_error(const char *kind, const char *list, const char *more, up_status want,
+                              const char *a, const char *b) {
+    up_task_settings t;
+    up_source s;
+    UP_ASSERT_OK(read_settings(kind, list, more, &t));
+    expect_error(up_source_open(&t, &world, &s), want, a, b);
+    up_config_free(&up_task_schema, &t);
 }
 
 static void write_small_lists(void) {
@@ -494,74 +568,93 @@ static void write_small_lists(void) {
     up_lab_text("small-texts.tsv", "text\tword\ncat\tdog\na dog\tcat\n");
 }
 
-/* The vocabulary of the words a, dog, cat and the end token, in the order of their ids. */
-static void set_vocabulary(void) {
-    up_task_settings t = settings_of("ar", "small-texts.tsv", "");
+/* The words of a list's texts and the end token, in the order of their ids. */
+static void take_vocabulary(const char *list, int count) {
+    up_task_settings t;
     up_source s;
     up_world_free(&world);
+    UP_ASSERT_OK(read_settings("ar", list, "", &t));
+    t.text_limit = 16;
     UP_ASSERT_OK(up_source_open(&t, &world, &s));
     UP_ASSERT_OK(up_world_collect(&world, &s, 1));
     up_source_close(&s);
     up_config_free(&up_task_schema, &t);
-    CU_ASSERT_EQUAL_FATAL(world.vocabulary_count, 4);
+    CU_ASSERT_EQUAL_FATAL(world.vocabulary_count, count);
 }
 
+/* a, dog, cat and the end token */
+static void set_vocabulary(void) {
+    take_vocabulary("small-texts.tsv", 4);
+}
+
+#define VOCABULARY "y S* a@0 $@1\ny S* dog@0 $@1\ny S* cat@0 $@1\ny S* $@0 $@1\n"
 static const struct expectation {
     const char *kind, *list, *more, *batch; /* of rows 0 and 1, evaluation */
     float smoothing;
     int symmetric;
+    const char *temperature; /* whose */
 } expectations[] = {
-    {"image_classification", "small.tsv", ", template: \"a {}\"", "x S=0 i0 i1 i2 i3\nx S=1 i0 i1 i2 i3\n",
-     0.1f, 0},
+    {"image_classification", "small.tsv", ", template: \"a {}\"",
+     "x S=0 i0 i1 i2 i3\nx S=1 i0 i1 i2 i3\ny S* a@0 dog@1 $@2\ny S* a@0 cat@1 $@2\n", 0.1f, 0,
+     "image_classification"},
     {"video_classification", "small-clips.tsv", "",
-     "x S=0 v0.0 v0.1 v0.2 v0.3 v1.0 v1.1 v1.2 v1.3\nx S=1 v0.0 v0.1 v0.2 v0.3 v1.0 v1.1 v1.2 v1.3\n", 0.1f,
-     0},
+     "x S=0 v0.0 v0.1 v0.2 v0.3 v1.0 v1.1 v1.2 v1.3\nx S=1 v0.0 v0.1 v0.2 v0.3 v1.0 v1.1 v1.2 v1.3\n"
+     "y S* left@0 $@1\ny S* right@0 $@1\n",
+     0.1f, 0, "video_classification"},
     {"ar", "small-texts.tsv", "",
-     "xx 1+2 S cat@0 $@1 _@0=2 _@1=3\nxx 1+3 S a@0 dog@1 $@2 _@0=0 _@1=1 _@2=3\n", 0, 0},
+     "xx 1+2 S cat@0 $@1 _@0=2 _@1=3\nxx 1+3 S a@0 dog@1 $@2 _@0=0 _@1=1 _@2=3\n" VOCABULARY, 0, 0, "ar"},
     {"caption", "small.tsv", ", text: name",
      "xx 5+3 S i0 i1 i2 i3 a@0 dog@1 $@2 _@0=0 _@1=1 _@2=3\nxx 5+2 S i0 i1 i2 i3 cat@0 $@1 _@0=2 "
-     "_@1=3\n",
-     0, 0},
+     "_@1=3\n" VOCABULARY,
+     0, 0, "caption"},
     {"video_caption", "small-clips.tsv", ", text: name",
      "xx 9+3 S v0.0 v0.1 v0.2 v0.3 v1.0 v1.1 v1.2 v1.3 a@0 cat@1 $@2 _@0=0 _@1=2 _@2=3\n"
-     "xx 9+2 S v0.0 v0.1 v0.2 v0.3 v1.0 v1.1 v1.2 v1.3 dog@0 $@1 _@0=1 _@1=3\n",
-     0, 0},
+     "xx 9+2 S v0.0 v0.1 v0.2 v0.3 v1.0 v1.1 v1.2 v1.3 dog@0 $@1 _@0=1 _@1=3\n" VOCABULARY,
+     0, 0, "caption"},
     {"image_text_retrieval", "small.tsv", ", target: name",
-     "x S=0 i0 i1 i2 i3\nx S=1 i0 i1 i2 i3\ny S* a@0 dog@1 $@2\ny S* cat@0 $@1\n", 0.1f, 1},
+     "x S=0 i0 i1 i2 i3\nx S=1 i0 i1 i2 i3\ny S* a@0 dog@1 $@2\ny S* cat@0 $@1\n", 0.1f, 1,
+     "image_text_retrieval"},
     {"video_text_retrieval", "small-clips.tsv", ", target: name, smoothing: 0.25",
      "x S=0 v0.0 v0.1 v0.2 v0.3 v1.0 v1.1 v1.2 v1.3\nx S=1 v0.0 v0.1 v0.2 v0.3 v1.0 v1.1 v1.2 v1.3\n"
      "y S* a@0 cat@1 $@2\ny S* dog@0 $@1\n",
-     0.25f, 1},
-    {"text_retrieval", "small-texts.tsv", ", target: word",
-     "x S=0 cat@0 $@1\nx S=1 a@0 dog@1 $@2\ny S* dog@0 $@1\ny S* cat@0 $@1\n", 0.1f, 1},
-    {"text_classification", "small-texts.tsv", ", target: word", "x S=0 cat@0 $@1\nx S=1 a@0 dog@1 $@2\n",
-     0.1f, 0},
+     0.25f, 1, "image_text_retrieval"},
+    {"text_retrieval", "small-texts.tsv", ", target: word, template: \"a {}\"",
+     "x S=0 cat@0 $@1\nx S=1 a@0 dog@1 $@2\ny S* a@0 dog@1 $@2\ny S* a@0 cat@1 $@2\n", 0.1f, 1,
+     "text_retrieval"},
+    {"text_classification", "small-texts.tsv", ", target: word",
+     "x S=0 cat@0 $@1\nx S=1 a@0 dog@1 $@2\ny S* dog@0 $@1\ny S* cat@0 $@1\n", 0.1f, 0, "text_retrieval"},
     {"vqa", "small.tsv", ", question: a cat, target: answer",
-     "x S i0 i1 i2 i3 a@0 cat@1 $@2 _@0=0\nx S i0 i1 i2 i3 a@0 cat@1 $@2 _@0=1\n", 0.1f, 0},
+     "x S i0 i1 i2 i3 a@0 cat@1 $@2 _@0=0\nx S i0 i1 i2 i3 a@0 cat@1 $@2 _@0=1\ny S* yes@0 $@1\ny S* no@0 "
+     "$@1\n",
+     0.1f, 0, "image_mlm"},
 };
 
+static void expect_loss(const struct expectation *e, const up_work *w) {
+    const up_loss *l = &w->loss;
+    int texts = w->source->task->targets == UP_TARGETS_TEXTS;
+    CU_ASSERT_EQUAL(l->smoothing, e->smoothing);
+    CU_ASSERT_EQUAL(l->symmetric, e->symmetric);
+    CU_ASSERT_EQUAL(l->task, up_config_task(&config, e->temperature));
+    CU_ASSERT(l->weight == 1 && l->labels == w->labels && l->choices <= 1);
+    CU_ASSERT(!l->soft && !l->shares && !l->bias && !l->head);
+    CU_ASSERT(l->group_x == (texts ? w->groups : NULL) && l->group_y == l->group_x);
+    for (int i = 0; i < w->targets.sequences; i++) CU_ASSERT_EQUAL(w->groups[i], i); /* no two are equal */
+}
+
 static void expect_batch(const struct expectation *e) {
-    static const size_t rows[2] = {0, 1};
-    up_task_settings t = settings_of(e->kind, e->list, e->more);
-    up_source s;
-    up_work w = {0};
-    UP_ASSERT_OK(up_source_open(&t, &world, &s));
+    static const size_t rows[2] = {0, 1}, many[6] = {1, 0, 1, 1, 0, 0};
+    subject t;
+    open_task(&t, e->kind, e->list, e->more);
     for (int round = 0; round < 2; round++) { /* on fresh memory, and again after a larger batch */
-        UP_ASSERT_OK(up_source_build(&s, &(up_build_options){0, 1, 1}, rows, 2, &w));
-        if (strcmp(describe(&w), e->batch))
+        build(&t, &still, rows, 2);
+        if (strcmp(describe(&t), e->batch))
             fprintf(stderr, "%s: found\n%swanted\n%s", e->kind, out, e->batch);
         CU_ASSERT_STRING_EQUAL(out, e->batch);
-        CU_ASSERT_EQUAL(w.loss.smoothing, e->smoothing);
-        CU_ASSERT_EQUAL(w.loss.symmetric, e->symmetric);
-        CU_ASSERT(w.loss.weight == 1 && w.loss.labels == w.labels && !w.loss.soft && !w.loss.bias);
-        CU_ASSERT_EQUAL(w.loss.task, up_config_task(&config, s.task->novel ? s.task->nearest[0] : e->kind));
-        CU_ASSERT_EQUAL(w.loss.group_x != NULL, w.targets.sequences > 0);
-        size_t many[6] = {1, 0, 1, 1, 0, 0};
-        if (!round) UP_ASSERT_OK(up_source_build(&s, &(up_build_options){1, 1, 1}, many, 6, &w));
+        CU_ASSERT_PTR_EQUAL(t.work.source, &t.source);
+        expect_loss(e, &t.work);
+        if (!round) build(&t, &(up_build_options){1, 1, 1}, many, 6);
     }
-    up_work_free(&w);
-    up_source_close(&s);
-    up_config_free(&up_task_schema, &t);
+    close_task(&t);
 }
 
 static void test_batches(void) {
@@ -571,341 +664,695 @@ static void test_batches(void) {
         if (!up_task_find(expectations[i].kind)->video || up_lab_clips()) expect_batch(&expectations[i]);
 }
 
+/* Which of the fates of the single word of a masked text the batch shows; -1: none of them. */
+static int fate_shown(const subject *t, const char *head) {
+    static const char *const fates[] = {"_", "a", "dog", "cat", "$"}; /* random ones are of the vocabulary */
+    describe(t);
+    for (int f = 0; f < 5; f++) {
+        char want[400];
+        snprintf(want, sizeof want, "%s%s@0=2 $@1\n" VOCABULARY, head, fates[f]);
+        if (!strcmp(out, want)) return f;
+    }
+    fprintf(stderr, "%s: found\n%s", t->settings.name, out);
+    return -1;
+}
+
 /* The three fates of the word of a masked text; whichever it is, the label is the word. */
 static void test_masked_batches(void) {
     static const struct {
         const char *kind, *list, *more, *head;
-    } kinds[] = {{"mlm", "small-texts.tsv", ", loss_weight: 0.5", "x S "},
-                 {"image_mlm", "small.tsv", ", text: label, loss_weight: 0.5", "x S i0 i1 i2 i3 "}};
+        size_t row; /* a text that is "cat" */
+    } kinds[] = {{"mlm", "small-texts.tsv", ", loss_weight: 0.5", "x S ", 0},
+                 {"image_mlm", "small.tsv", ", text: name, loss_weight: 0.5", "x S i0 i1 i2 i3 ", 1}};
     write_small_lists();
     set_vocabulary();
     for (int k = 0; k < 2; k++) {
-        static const char *const fates[] = {"_", "a", "dog", "cat",
-                                            "$"}; /* random ones are of the vocabulary */
-        static const size_t row[2] = {0, 1};      /* a text that is "cat" */
-        up_task_settings t = settings_of(kinds[k].kind, kinds[k].list, kinds[k].more);
-        up_source s;
-        up_work w = {0};
-        int found[5] = {0}, none = 0;
-        UP_ASSERT_OK(up_source_open(&t, &world, &s));
-        for (uint64_t moment = 0; moment < 300; moment++) {
-            int known = 0;
-            UP_ASSERT_OK(up_source_build(&s, &(up_build_options){1, up_test_seed(), moment}, &row[k], 1, &w));
-            describe(&w);
-            for (int f = 0; f < 5; f++) {
-                char want[400];
-                snprintf(want, sizeof want, "%s%s@0=2 $@1\n", kinds[k].head, fates[f]);
-                if (!strcmp(out, want)) {
-                    found[f]++;
-                    known = 1;
-                }
-            }
-            none += !known;
+        subject t;
+        int found[5] = {0}, none = 0, shown = 0;
+        open_task(&t, kinds[k].kind, kinds[k].list, kinds[k].more);
+        for (uint64_t sample = 0; sample < 300; sample++) {
+            build(&t, &(up_build_options){1, up_test_seed(), sample}, &kinds[k].row, 1);
+            int f = fate_shown(&t, kinds[k].head);
+            if (f < 0)
+                none++;
+            else
+                found[f]++;
         }
-        if (none) fprintf(stderr, "%s: found\n%s", kinds[k].kind, out);
         CU_ASSERT_EQUAL(none, 0);
         CU_ASSERT(found[0] > 150 && found[3] > 5 && found[1] + found[2] + found[4] > 5);
-        CU_ASSERT_EQUAL(w.loss.weight, 0.5f);
-        up_work_free(&w);
-        up_source_close(&s);
-        up_config_free(&up_task_schema, &t);
+        CU_ASSERT_EQUAL(t.work.loss.weight, 0.5f);
+        for (uint64_t seed = 0; seed < 40; seed++) { /* evaluation shows no word that is asked for */
+            build(&t, &(up_build_options){0, seed, seed}, &kinds[k].row, 1);
+            shown += fate_shown(&t, kinds[k].head) != 0;
+        }
+        CU_ASSERT_EQUAL(shown, 0);
+        close_task(&t);
     }
 }
 
 static void test_labels_left_out(void) {
     static const size_t rows[3] = {2, 0, 1};
-    up_work w = {0};
-    up_source s;
+    subject t;
     write_small_lists();
     set_vocabulary();
-    up_task_settings t = settings_of("image_classification", "small.tsv", "");
-    UP_ASSERT_OK(up_source_open(&t, &world, &s));
-    UP_ASSERT_OK(up_source_build(&s, &(up_build_options){0, 1, 1}, rows, 3, &w)); /* row 2 has no class */
-    CU_ASSERT(w.labels[0] == -1 && w.labels[1] == 0 && w.labels[2] == 1 && s.class_count == 2);
-    up_source_close(&s);
-    up_config_free(&up_task_schema, &t);
+    open_task(&t, "image_classification", "small.tsv", "");
+    build(&t, &still, rows, 3); /* row 2 has no class */
+    CU_ASSERT_STRING_EQUAL(describe(&t), "x S=-1 i0 i1 i2 i3\nx S=0 i0 i1 i2 i3\nx S=1 i0 i1 i2 i3\n"
+                                         "y S* dog@0 $@1\ny S* cat@0 $@1\n");
+    close_task(&t);
     up_lab_text("other.tsv", "text\ncat house\n");
-    t = settings_of("ar", "other.tsv", ""); /* "house" is not in the target set */
-    UP_ASSERT_OK(up_source_open(&t, &world, &s));
-    UP_ASSERT_OK(up_source_build(&s, &(up_build_options){0, 1, 1}, &rows[1], 1, &w));
-    CU_ASSERT_STRING_EQUAL(describe(&w), "xx 1+3 S cat@0 house@1 $@2 _@0=2 _@1=-1 _@2=3\n");
-    up_source_close(&s);
-    up_config_free(&up_task_schema, &t);
-    up_work_free(&w);
-}
-
-/* ---- pixels, chance and its absence ---- */
-
-enum { PATCHES = 4 * 3 * 8 * 8 };
-
-static void square_patches(const up_image *image, int resize, uint8_t *patches) {
-    up_image square = {0};
-    UP_ASSERT_OK(up_image_square(image, resize, 16, 0.5, 0.5, &square));
-    UP_ASSERT_OK(up_image_patch_bytes(&square, 8, patches));
-    up_image_free(&square);
-}
-
-static void test_pixels(void) {
-    up_work w = {0};
-    up_source s;
-    up_image image = {0}, frames[2] = {{0}, {0}};
-    uint8_t want[2 * PATCHES];
-    size_t row = 0;
-    write_small_lists();
-    set_vocabulary();
-    up_task_settings t = settings_of("image_classification", "small.tsv", ", resize: 30, flip: true");
-    UP_ASSERT_OK(up_source_open(&t, &world, &s));
-    UP_ASSERT_OK(up_source_build(&s, &(up_build_options){0, 1, 1}, &row, 1, &w));
-    UP_ASSERT_OK(up_image_read(up_lab_golden("image", "jpeg_420.jpg"), NULL, &image));
-    square_patches(&image, 20, want); /* the model's resize: the task's is for training */
-    CU_ASSERT(!w.batch.image.values && !memcmp(w.batch.image.bytes, want, PATCHES));
-    up_image_free(&image);
-    up_source_close(&s);
-    up_config_free(&up_task_schema, &t);
-    if (up_lab_clips()) {
-        const up_video_clip clip = {.frames = 2, .stride = 1, .start = -1, .fraction = -1};
-        t = settings_of("video_classification", "small-clips.tsv", "");
-        UP_ASSERT_OK(up_source_open(&t, &world, &s));
-        UP_ASSERT_OK(up_source_build(&s, &(up_build_options){0, 1, 1}, &row, 1, &w));
-        UP_ASSERT_OK(up_video_read(up_lab_golden("video", "h264.mp4"), &clip, NULL, frames));
-        for (int f = 0; f < 2; f++) {
-            square_patches(&frames[f], 16, want + f * PATCHES);
-            up_image_free(&frames[f]);
-        }
-        CU_ASSERT(!w.batch.video.values && !memcmp(w.batch.video.bytes, want, 2 * PATCHES));
-        up_source_close(&s);
-        up_config_free(&up_task_schema, &t);
-    }
-    up_work_free(&w);
-}
-
-static void first_pixels(const char *more, const up_build_options *options, uint8_t *pixels) {
-    up_task_settings t = settings_of("image_classification", "small.tsv", more);
-    up_source s;
-    up_work w = {0};
-    size_t row = 1;
-    UP_ASSERT_OK(up_source_open(&t, &world, &s));
-    UP_ASSERT_OK(up_source_build(&s, options, &row, 1, &w));
-    memcpy(pixels, w.batch.image.bytes, PATCHES);
-    up_work_free(&w);
-    up_source_close(&s);
-    up_config_free(&up_task_schema, &t);
-}
-
-static int at(const uint8_t *patches, int c, int y, int x) {
-    return patches[((y / 8 * 2 + x / 8) * 3 + c) * 64 + y % 8 * 8 + x % 8];
-}
-
-static int is_mirror(const uint8_t *a, const uint8_t *b) {
-    for (int c = 0; c < 3; c++)
-        for (int y = 0; y < 16; y++)
-            for (int x = 0; x < 16; x++)
-                if (at(a, c, y, x) != at(b, c, y, 15 - x)) return 0;
-    return 1;
-}
-
-static void test_chance(void) {
-    enum { MOMENTS = 40 };
-    static uint8_t seen[MOMENTS][PATCHES], again[PATCHES], flipped[PATCHES], fixed[PATCHES];
-    int same = 0, mirrored = 0, moved = 0, equal = 0;
-    write_small_lists();
-    set_vocabulary();
-    for (uint64_t m = 0; m < MOMENTS; m++) {
-        const up_build_options training = {1, up_test_seed(), m}, still = {0, up_test_seed() + m, m};
-        first_pixels(", resize: 26", &training, seen[m]);
-        first_pixels(", resize: 26", &training, again);
-        CU_ASSERT(!memcmp(seen[m], again, sizeof again)); /* a function of (seed, moment, row) */
-        first_pixels(", resize: 26, flip: true", &training, flipped);
-        same += !memcmp(seen[m], flipped, sizeof flipped);
-        mirrored += is_mirror(seen[m], flipped);
-        for (uint64_t k = 0; k < m; k++) equal += !memcmp(seen[k], seen[m], sizeof again);
-        first_pixels("", &still, again);
-        if (m == 0) memcpy(fixed, again, sizeof again);
-        moved +=
-            memcmp(fixed, again, sizeof again) != 0; /* without training neither seed nor moment matter */
-    }
-    CU_ASSERT_EQUAL(moved, 0);
-    CU_ASSERT_EQUAL(same + mirrored, MOMENTS);
-    CU_ASSERT(same > 5 && mirrored > 5); /* a fair coin gives at most 5 of 40 once in a million seeds */
-    /* 21 x 19 pixels become 28 x 26: 13 x 11 places, so 780 / 143 = 5.5 of the 780 pairs agree on average;
-     * more than 20 do once in a million seeds (Poisson) */
-    CU_ASSERT(equal <= 20);
-}
-
-/* Who the sequences of two works are: equal for the same samples of the same source, different else. */
-static void test_keys(void) {
-    up_work a = {0}, b = {0};
-    up_source s;
-    size_t rows[2] = {0, 1}, other = 1;
-    write_small_lists();
-    set_vocabulary();
-    up_task_settings t = settings_of("text_retrieval", "small-texts.tsv", ", target: word");
-    UP_ASSERT_OK(up_source_open(&t, &world, &s));
-    UP_ASSERT_OK(up_source_build(&s, &(up_build_options){1, 7, 40}, rows, 2, &a));
-    UP_ASSERT_OK(up_source_build(&s, &(up_build_options){1, 8, 41}, &other, 1, &b));
-    CU_ASSERT(b.batch.key[0] == a.batch.key[1] && b.targets.key[0] == a.targets.key[1]);
-    CU_ASSERT(a.batch.key[0] != a.batch.key[1] && a.targets.key[0] != a.targets.key[1]);
-    CU_ASSERT(a.batch.key[0] != a.targets.key[0]);
-    s.number = 1;
-    UP_ASSERT_OK(up_source_build(&s, &(up_build_options){1, 7, 40}, rows, 2, &b));
-    for (int i = 0; i < 2; i++) CU_ASSERT(a.batch.key[i] != b.batch.key[i]);
-    up_work_free(&a);
-    up_work_free(&b);
-    up_source_close(&s);
-    up_config_free(&up_task_schema, &t);
+    open_task(&t, "ar", "other.tsv", ""); /* "house" is not in the target set */
+    build(&t, &still, &rows[1], 1);
+    CU_ASSERT_STRING_EQUAL(describe(&t), "xx 1+3 S cat@0 house@1 $@2 _@0=2 _@1=-1 _@2=3\n" VOCABULARY);
+    close_task(&t);
 }
 
 /* ---- target sets ---- */
 
-static void test_class_texts(void) {
-    static const char *const wanted[] = {"a dog", "a cat"};
-    up_source s;
-    write_small_lists();
-    set_vocabulary();
-    up_task_settings t = settings_of("image_classification", "small.tsv", ", template: \"a {}\"");
-    UP_ASSERT_OK(up_source_open(&t, &world, &s));
-    CU_ASSERT_EQUAL_FATAL(s.class_count, 2);
-    for (int i = 0; i < 2; i++) {
-        char *text;
-        int64_t first = s.class_starts[i], end = s.class_starts[i + 1];
-        CU_ASSERT_EQUAL(s.class_ids[end - 1], UP_TOKEN_END);
-        UP_ASSERT_OK(up_detokenize(world.tokenizer, s.class_ids + first, (size_t)(end - 1 - first), &text));
-        CU_ASSERT_STRING_EQUAL(text, wanted[i]);
-        free(text);
+enum { WIDTH = 16, MOST_TARGETS = 8 };
+
+/* Features of the read-outs of a batch; `of` made on the reference backend, where equal work has equal bits.
+ */
+static void encode_batch(up_model *of, const up_batch *batch, float *unit) {
+    up_encoder *encoder;
+    up_features features = {0};
+    UP_ASSERT_OK(up_encoder_create(of, NULL, &encoder));
+    UP_ASSERT_OK(up_features_create(of, 0, &features));
+    UP_ASSERT_OK(up_features_resize(&features, batch->readouts));
+    UP_ASSERT_OK(up_encoder_stage(encoder, batch, NULL));
+    UP_ASSERT_OK(up_encoder_forward(encoder, features.raw));
+    UP_ASSERT_OK(up_features_normalize(&features));
+    UP_ASSERT_OK(up_features_read(&features, unit));
+    up_features_free(&features);
+    up_encoder_free(encoder);
+}
+
+/* The set holds these texts, in this order: it has the features of a batch of them. */
+static void expect_texts(up_target_set *set, const char *const *texts, int count) {
+    float want[MOST_TARGETS * WIDTH], found[MOST_TARGETS * WIDTH];
+    up_batch batch = {0};
+    up_set_encoders how = {0};
+    UP_ASSERT_OK(up_batch_begin(&batch, &config));
+    for (int i = 0; i < count; i++) {
+        int32_t ids[16];
+        int n = tokens_of(texts[i], ids, 16);
+        UP_ASSERT_OK(up_batch_open(&batch, UP_SIDE_TARGET, 1));
+        UP_ASSERT_OK(up_batch_text(&batch, ids, n, 0, NULL));
+        UP_ASSERT_OK(up_batch_close(&batch));
     }
-    up_source_close(&s);
-    up_config_free(&up_task_schema, &t);
+    encode_batch(model, &batch, want);
+    CU_ASSERT_EQUAL_FATAL(up_target_set_count(set), count);
+    UP_ASSERT_OK(up_encoder_create(model, NULL, &how.scout));
+    UP_ASSERT_OK(up_target_set_encode(set, &how));
+    UP_ASSERT_OK(up_features_read(up_target_set_features(set), found));
+    CU_ASSERT(!memcmp(found, want, (size_t)count * WIDTH * sizeof(float)));
+    up_encoder_free(how.scout);
+    up_batch_free(&batch);
 }
 
-static void expect_classes(const char *more, up_status want, const char *a, const char *b) {
-    up_source s;
-    up_task_settings t = settings_of("image_classification", "small.tsv", more);
-    expect_error(up_source_open(&t, &world, &s), want, a, b);
-    up_config_free(&up_task_schema, &t);
-}
-
-/* Classes by a list of their own: also those that no row has; a row must not have others. */
-static void test_class_lists(void) {
-    char more[600];
-    up_source s;
-    up_work w = {0};
-    size_t rows[3] = {0, 1, 2};
+/* Which sources have which set: equal lists of classes one, all language tasks one, what belongs to a batch
+ * one. */
+static void test_target_sets(void) {
+    static const struct {
+        const char *kind, *list, *more;
+        int set[2]; /* in evaluation, in training */
+    } uses[] = {
+        {"image_classification", "small.tsv", ", template: \"a {}\"", {0, 0}},
+        {"ar", "small-texts.tsv", "", {1, 1}},
+        {"text_classification", "small-texts.tsv", ", target: word", {2, 2}},
+        {"text_classification", "small-texts.tsv", ", target: word, template: \"a {}\"", {0, 0}},
+        {"text_retrieval", "small-texts.tsv", ", target: word", {3, 3}},
+        {"caption", "small.tsv", ", text: name", {1, 1}},
+        {"image_text_retrieval", "small.tsv", ", target: name", {3, 3}},
+        {"mlm", "small-texts.tsv", ", sampled_targets: 2", {1, 3}},
+        {"text_classification", "small-texts.tsv", ", target: text", {4, 4}},
+    };
+    enum { USES = sizeof uses / sizeof uses[0] };
+    static const size_t rows[2] = {0, 1};
+    subject t[USES];
     write_small_lists();
     set_vocabulary();
-    snprintf(more, sizeof more, ", classes: %s",
-             up_lab_text("names.txt", "\xef\xbb\xbf"
-                                      "bird\r\ncat\n\ndog\nfish"));
-    up_task_settings t = settings_of("image_classification", "small.tsv", more);
-    UP_ASSERT_OK(up_source_open(&t, &world, &s));
-    CU_ASSERT_EQUAL_FATAL(s.class_count, 4);
-    CU_ASSERT_STRING_EQUAL(s.classes[0], "bird");
-    CU_ASSERT_STRING_EQUAL(s.classes[3], "fish");
-    UP_ASSERT_OK(up_source_build(&s, &(up_build_options){0, 1, 1}, rows, 3, &w));
-    CU_ASSERT(w.labels[0] == 2 && w.labels[1] == 1 && w.labels[2] == -1); /* dog, cat, none */
-    up_work_free(&w);
-    up_source_close(&s);
-    up_config_free(&up_task_schema, &t);
-    snprintf(more, sizeof more, ", classes: %s", up_lab_text("few.txt", "bird\ndog\n"));
-    expect_classes(more, UP_ERR_FORMAT, "row 2 is of class \"cat\"", "few.txt");
-    snprintf(more, sizeof more, ", classes: %s", up_lab_text("twice.txt", "dog\ncat\ndog\n"));
-    expect_classes(more, UP_ERR_FORMAT, "twice.txt", "\"dog\" twice");
-    expect_classes(", classes: absent.txt", UP_ERR_IO, "absent.txt", "");
-    /* one class alone is nothing to choose from */
-    up_lab_text("one.tsv", "text\tword\na cat\tyes\na dog\tyes\n");
-    t = settings_of("text_classification", "one.tsv", ", target: word");
-    expect_error(up_source_open(&t, &world, &s), UP_ERR_FORMAT, "one.tsv", "1 class(es), yes");
-    up_config_free(&up_task_schema, &t);
-    /* settings that mean nothing for the kind */
-    const char wrong[] = "{kind: mlm, data: x, classes: y}",
-               sampled[] = "{kind: vqa, data: x, sampled_targets: 4}";
-    UP_ASSERT_OK(up_config_parse("task", wrong, sizeof wrong - 1, &up_task_schema, NULL, 0, &t));
-    expect_error(up_task_settings_fill(&t), UP_ERR_ARGUMENT, "mlm", "classes");
-    up_config_free(&up_task_schema, &t);
-    UP_ASSERT_OK(up_config_parse("task", sampled, sizeof sampled - 1, &up_task_schema, NULL, 0, &t));
-    expect_error(up_task_settings_fill(&t), UP_ERR_ARGUMENT, "vqa", "sampled_targets");
-    up_config_free(&up_task_schema, &t);
-}
-
-/* Equal texts of a batch, as the model sees them, are one group. */
-static void test_groups(void) {
-    static const int32_t wanted[6] = {0, 1, 0, 3, 1, 0};
-    static const size_t rows[6] = {0, 1, 2, 3, 4, 5};
-    up_source s;
-    up_work w = {0};
-    open_world();
-    up_lab_text("equal.tsv", "text\tword\na\tcat\nb\tdog\nc\tCat \nd\tdog house\ne\tdog\nf\tcat\n");
-    up_task_settings t = settings_of("text_retrieval", "equal.tsv", ", target: word");
-    UP_ASSERT_OK(up_source_open(&t, &world, &s));
-    UP_ASSERT_OK(up_source_build(&s, &(up_build_options){1, 1, 1}, rows, 6, &w));
-    CU_ASSERT_FATAL(w.loss.group_x == w.groups && w.loss.group_y == w.groups);
-    for (int i = 0; i < 6; i++) CU_ASSERT(w.groups[i] == wanted[i] && w.labels[i] == i);
-    up_work_free(&w);
-    up_source_close(&s);
-    up_config_free(&up_task_schema, &t);
-}
-
-/* The vocabulary as a sample: own words for certain, each other one with the same probability, which its bias
- * tells; so the sum of 1 / p over the set is the size of the vocabulary, whatever was drawn. */
-static void test_sampled_words(void) {
-    enum { WORDS = 12, DRAWN = 3, MOMENTS = 4000 };
-    int64_t found[WORDS] = {0};
-    double wanted[WORDS];
-    int wrong = 0;
-    up_source s;
-    up_work w = {0};
-    size_t row = 0;
-    open_world();
-    up_lab_text("words.tsv", "text\nred green\none two three four five six seven eight nine\n");
-    up_task_settings t = settings_of("ar", "words.tsv", ", sampled_targets: 3");
-    t.text_limit = 12;
-    up_world_free(&world);
-    UP_ASSERT_OK(up_source_open(&t, &world, &s));
-    UP_ASSERT_OK(up_world_collect(&world, &s, 1));
-    CU_ASSERT_EQUAL_FATAL(world.vocabulary_count, WORDS); /* with the end token */
-    for (uint64_t m = 0; m < MOMENTS; m++) {
-        UP_ASSERT_OK(up_source_build(&s, &(up_build_options){1, up_test_seed(), m}, &row, 1, &w));
-        CU_ASSERT_FATAL(w.targets.sequences == 3 + DRAWN && w.batch.readouts == 3 && w.loss.bias == w.bias);
-        int drawn = 0;
-        double total = 0;
-        for (int i = 0; i < w.targets.sequences; i++) {
-            int32_t id = w.targets.text_id[3 * i + 1];
-            drawn += w.bias[i] != 0;
-            total += exp(w.bias[i]);
-            found[world.vocabulary_index[id]]++;
-            wrong += w.targets.key[i] != (uint64_t)id || w.targets.text_id[3 * i + 2] != UP_TOKEN_END;
-            wrong += i && id <= w.targets.text_id[3 * i - 2];
+    for (int training = 0; training < 2; training++) {
+        up_sets sets = {.model = model, .training = training};
+        for (int i = 0; i < USES; i++) {
+            open_task(&t[i], uses[i].kind, uses[i].list, uses[i].more);
+            UP_ASSERT_OK(up_sets_bind(&sets, &t[i].source));
+            CU_ASSERT_PTR_EQUAL(t[i].source.set, sets.list[uses[i].set[training]].set);
         }
-        wrong += drawn != DRAWN || !(fabs(total - WORDS) < 1e-5);
-        for (int i = 0; i < 3; i++) /* red, green and the end: true, and without a bias */
-            wrong +=
-                w.targets.text_id[3 * w.labels[i] + 1] != w.batch.text_id[1 + i] || w.bias[w.labels[i]] != 0;
+        CU_ASSERT_EQUAL_FATAL(sets.count, 5);
+        expect_texts(sets.list[0].set, (const char *[]){"a dog", "a cat"}, 2);
+        expect_texts(sets.list[1].set, (const char *[]){"a", "dog", "cat", "<|endoftext|>"}, 4);
+        expect_texts(sets.list[2].set, (const char *[]){"dog", "cat"}, 2);
+        CU_ASSERT_EQUAL(up_target_set_count(sets.list[3].set), 0);
+        expect_texts(sets.list[4].set, (const char *[]){"cat", "a dog"}, 2);
+        build(&t[6], &still, rows, 2); /* the batch's own */
+        UP_ASSERT_OK(up_target_set_fill(t[6].source.set, &t[6].work.targets));
+        expect_texts(sets.list[3].set, (const char *[]){"a dog", "cat"}, 2);
+        up_sets_free(&sets);
+        for (int i = 0; i < USES; i++) close_task(&t[i]);
     }
-    CU_ASSERT_EQUAL(wrong, 0);
-    int own = 0, others = 0;
-    int64_t of_others[WORDS];
-    for (int i = 0; i < WORDS; i++) {
-        own += found[i] == MOMENTS;
-        if (found[i] == MOMENTS) continue;
-        of_others[others] = found[i];
-        wanted[others++] = MOMENTS * (double)DRAWN / (WORDS - 3);
+}
+
+/* ---- lists of classes ---- */
+
+static const char *classes_setting(const char *name) {
+    static char more[400];
+    snprintf(more, sizeof more, ", classes: %s", up_lab_path(name));
+    return more;
+}
+
+/* In the file's order, with a class that no row has; empty lines, line ends of both kinds, a byte order mark.
+ */
+static void test_class_lists(void) {
+    static const size_t rows[3] = {0, 1, 2};
+    subject t;
+    write_small_lists();
+    up_lab_text("classes.txt", "\xef\xbb\xbf"
+                               "cat\r\n\n\r\na house\ndog");
+    open_task(&t, "image_classification", "small.tsv", classes_setting("classes.txt"));
+    CU_ASSERT_EQUAL_FATAL(t.source.class_count, 3);
+    CU_ASSERT_STRING_EQUAL(t.source.classes[0], "cat");
+    CU_ASSERT_STRING_EQUAL(t.source.classes[1], "a house");
+    CU_ASSERT_STRING_EQUAL(t.source.classes[2], "dog");
+    build(&t, &still, rows, 3);
+    CU_ASSERT_STRING_EQUAL(describe(&t), "x S=2 i0 i1 i2 i3\nx S=0 i0 i1 i2 i3\nx S=-1 i0 i1 i2 i3\n"
+                                         "y S* cat@0 $@1\ny S* a@0 house@1 $@2\ny S* dog@0 $@1\n");
+    close_task(&t);
+    up_lab_text("classes.txt", "no\nyes\n"); /* answers are classes too */
+    char more[500];
+    snprintf(more, sizeof more, ", question: a cat, target: answer%s", classes_setting("classes.txt"));
+    open_task(&t, "vqa", "small.tsv", more);
+    build(&t, &still, rows, 2);
+    CU_ASSERT_STRING_EQUAL(describe(&t), "x S i0 i1 i2 i3 a@0 cat@1 $@2 _@0=1\n"
+                                         "x S i0 i1 i2 i3 a@0 cat@1 $@2 _@0=0\n"
+                                         "y S* no@0 $@1\ny S* yes@0 $@1\n");
+    close_task(&t);
+}
+
+static void test_class_errors(void) {
+    static const struct {
+        const char *classes, *list, *file, *why;
+        size_t size;
+    } cases[] = {
+        {"cat\nhouse\n", "small.tsv", "small.tsv", "row 1 is of class \"dog\"", 0},
+        {"Dog\ncat\n", "small.tsv", "small.tsv", "row 1 is of class \"dog\"", 0},
+        {"dog\n", "small.tsv", "small.tsv", "row 2 is of class \"cat\"", 0},
+        {"dog\ncat\nhouse\ncat\n", "small.tsv", "classes.txt", "names \"cat\" twice", 0},
+        {"dog\ncat\n\0house\n", "small.tsv", "classes.txt", "NUL byte", 15},
+        {"dog\n", "one.tsv", "classes.txt", "names 1 class(es), dog: wanted two or more", 0},
+        {"\n\r\n", "none.tsv", "classes.txt", "names 0 class(es): wanted two or more", 0},
+        {"", "none.tsv", "classes.txt", "names 0 class(es): wanted two or more", 0},
+    };
+    write_small_lists();
+    up_lab_text("one.tsv", "image\tlabel\na.jpg\tdog\nb.jpg\t\nc.jpg\tdog\n");
+    up_lab_text("none.tsv", "image\tlabel\na.jpg\t\n");
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        size_t size = cases[i].size ? cases[i].size : strlen(cases[i].classes);
+        up_lab_file("classes.txt", cases[i].classes, size);
+        expect_open_error("image_classification", cases[i].list, classes_setting("classes.txt"),
+                          UP_ERR_FORMAT, cases[i].file, cases[i].why);
     }
-    CU_ASSERT(own == 3 && others == WORDS - 3);
-    expect_fair("sampled words", of_others, wanted, others, 9); /* without replacement: even more alike */
-    UP_ASSERT_OK(up_source_build(&s, &(up_build_options){0, 1, 1}, &row, 1, &w));
-    CU_ASSERT(w.targets.sequences == 0 && !w.loss.bias); /* evaluation knows no samples */
-    up_work_free(&w);
-    up_source_close(&s);
+    expect_open_error("image_classification", "small.tsv", classes_setting("absent.txt"), UP_ERR_IO,
+                      "absent.txt", "No such file");
+    expect_open_error("image_classification", "one.tsv", "", UP_ERR_FORMAT, "one.tsv",
+                      "names 1 class(es), dog: wanted two or more");
+    expect_open_error("image_classification", "none.tsv", "", UP_ERR_FORMAT, "none.tsv",
+                      "names 0 class(es): wanted two or more");
+    up_task_settings t;
+    expect_error(read_settings("caption", "small.tsv", classes_setting("classes.txt"), &t), UP_ERR_ARGUMENT,
+                 "caption", "not compared with classes");
     up_config_free(&up_task_schema, &t);
+    expect_error(read_settings("vqa", "small.tsv", ", sampled_targets: 3", &t), UP_ERR_ARGUMENT, "vqa",
+                 "sampled_targets is for language tasks");
+    up_config_free(&up_task_schema, &t);
+}
+
+/* ---- texts of a batch that are equal ---- */
+
+static void test_equal_texts(void) {
+    enum { FEW = 6, MANY = 400, KINDS = 60 };
+    static const int32_t want[FEW] = {0, 1, 0, 3, 1, 0};
+    static size_t rows[MANY];
+    static int kind[MANY], first[KINDS];
+    subject t;
+    open_world();
+    for (size_t i = 0; i < MANY; i++) rows[i] = i;
+    /* equal is what the model sees: after cleaning, and within the limit of 8 tokens */
+    up_lab_text("equal.tsv", "text\tword\na\tdog\nb\tcat a b c d e f g\nc\tDog\nd\ta dog\n"
+                             "e\tcat a b c d e f h\nf\t dog\n");
+    open_task(&t, "text_retrieval", "equal.tsv", ", target: word");
+    build(&t, &(up_build_options){1, 1, 0}, rows, FEW);
+    for (int i = 0; i < FEW; i++) CU_ASSERT_EQUAL(t.work.groups[i], want[i]);
+    for (int i = 0; i < FEW; i++) CU_ASSERT_EQUAL(t.work.labels[i], i);
+    close_task(&t);
+    char *list = malloc(MANY * 32);
+    size_t n = (size_t)sprintf(list, "text\tword\n");
+    up_rng rng = up_rng_make(up_test_seed(), 42, 0, 0);
+    for (int i = 0; i < MANY; i++) {
+        kind[i] = (int)up_rng_below(&rng, KINDS);
+        n += (size_t)sprintf(list + n, "a\tnumber %d\n", kind[i]);
+    }
+    up_lab_text("equal.tsv", list);
+    free(list);
+    open_task(&t, "text_retrieval", "equal.tsv", ", target: word");
+    build(&t, &(up_build_options){1, 1, 0}, rows, MANY);
+    int wrong = 0;
+    for (int i = MANY - 1; i >= 0; i--) first[kind[i]] = i;
+    for (int i = 0; i < MANY; i++) wrong += t.work.groups[i] != first[kind[i]];
+    CU_ASSERT_EQUAL(wrong, 0);
+    CU_ASSERT(t.work.loss.group_x == t.work.groups && t.work.loss.group_y == t.work.groups);
+    close_task(&t);
+}
+
+/* ---- sampled targets ---- */
+
+enum { LETTERS = 26, WORDS_IN_ALL = LETTERS + 1, OWN = 4, DRAWN = 7 };
+
+/* A vocabulary of the letters, which are words of one token, and the end token; rows 0 and 1 have a, b, c. */
+static void write_letters(void) {
+    char text[200];
+    size_t n = (size_t)sprintf(text, "text\na b\nb c");
+    for (int i = 0; i < LETTERS; i++) n += (size_t)sprintf(text + n, i % 13 ? " %c" : "\n%c", 'a' + i);
+    open_world();
+    up_lab_text("letters.tsv", text);
+    take_vocabulary("letters.tsv", WORDS_IN_ALL);
+}
+
+/* The word that a target of the batch is, as its place among all words: a to z, the end. */
+static int word_of(const up_batch *targets, int sequence) {
+    char *text;
+    const int32_t *q = targets->sequence + (size_t)sequence * UP_SEQ_FIELDS;
+    const int32_t *ids = targets->text_id + q[UP_SEQ_Q_START];
+    CU_ASSERT(q[UP_SEQ_Q_COUNT] == 3 && ids[0] == UP_ID_SPE && ids[2] == UP_TOKEN_END);
+    if (ids[1] == UP_TOKEN_END) return LETTERS;
+    UP_ASSERT_OK(up_detokenize(world.tokenizer, &ids[1], 1, &text));
+    int word = text[1] ? -1 : text[0] - 'a';
+    free(text);
+    CU_ASSERT_FATAL(word >= 0 && word < LETTERS);
+    return word;
+}
+
+/* The words of the set, each once; their biases by word, NAN for those that are not in it. */
+static void take_sampled(const subject *t, float *bias) {
+    const up_work *w = &t->work;
+    int twice = 0;
+    for (int i = 0; i < WORDS_IN_ALL; i++) bias[i] = NAN;
+    CU_ASSERT_PTR_EQUAL_FATAL(w->loss.bias, w->bias);
+    for (int i = 0; i < w->targets.sequences; i++) {
+        int word = word_of(&w->targets, i);
+        twice += !isnan(bias[word]);
+        bias[word] = w->bias[i];
+    }
+    CU_ASSERT_EQUAL(twice, 0);
+    UP_ASSERT_OK(up_batch_check(&w->targets, &config));
+}
+
+/* Slots of "a b" and "b c", each with its end, and the words that are true there. */
+static void expect_sampled_labels(const up_work *w) {
+    static const int words[6] = {0, 1, LETTERS, 1, 2, LETTERS};
+    CU_ASSERT_EQUAL_FATAL(w->batch.readouts, 6);
+    for (int i = 0; i < 6; i++) {
+        CU_ASSERT_FATAL(w->labels[i] >= 0 && w->labels[i] < w->targets.sequences);
+        CU_ASSERT_EQUAL(word_of(&w->targets, w->labels[i]), words[i]);
+    }
+}
+
+static int is_own(int word) {
+    return word <= 2 || word == LETTERS;
+}
+
+/* The batch's own words are always there; of the others 7 of 23 each time, each as often as exp(-bias) says.
+ */
+static void test_sampled_targets(void) {
+    enum { OTHERS = WORDS_IN_ALL - OWN, TIMES = 20000 };
+    static const size_t rows[2] = {0, 1};
+    int64_t found[WORDS_IN_ALL] = {0};
+    float bias[WORDS_IN_ALL], correction = NAN;
+    subject t;
+    write_letters();
+    open_task(&t, "ar", "letters.tsv", ", sampled_targets: 7");
+    for (uint64_t time = 0; time < TIMES; time++) {
+        build(&t, &(up_build_options){1, up_test_seed(), 2 * time}, rows, 2);
+        CU_ASSERT_EQUAL_FATAL(t.work.targets.sequences, OWN + DRAWN);
+        expect_sampled_labels(&t.work);
+        take_sampled(&t, bias);
+        for (int i = 0; i < WORDS_IN_ALL; i++) {
+            found[i] += !isnan(bias[i]);
+            if (is_own(i)) CU_ASSERT_EQUAL(bias[i], 0);
+            if (is_own(i) || isnan(bias[i])) continue;
+            if (isnan(correction)) correction = bias[i];
+            CU_ASSERT_EQUAL_FATAL(bias[i], correction);
+        }
+    }
+    close_task(&t);
+    double p = exp(-correction), wanted = TIMES * p, sum = 0;
+    CU_ASSERT(fabs(p - (double)DRAWN / OTHERS) < 1e-6);
+    for (int i = 0; i < WORDS_IN_ALL; i++) {
+        double off = (double)found[i] - wanted;
+        if (is_own(i)) CU_ASSERT_EQUAL(found[i], TIMES);
+        if (!is_own(i)) sum += off * off / (wanted * (1 - p));
+    }
+    sum *= (OTHERS - 1.0) / OTHERS; /* as drawing without returning varies less */
+    if (!(sum < chi_limit[22]))
+        fprintf(stderr, "sampled targets: chi-square %.1f, UP_TEST_SEED=%llu\n", sum,
+                (unsigned long long)up_test_seed());
+    CU_ASSERT(sum < chi_limit[22]);
+}
+
+/* Bits of the words that are in the set. */
+static uint32_t sampled_words(subject *t, const up_build_options *options) {
+    static const size_t rows[2] = {0, 1};
+    float bias[WORDS_IN_ALL];
+    uint32_t words = 0;
+    build(t, options, rows, 2);
+    take_sampled(t, bias);
+    for (int i = 0; i < WORDS_IN_ALL; i++) words |= (uint32_t)!isnan(bias[i]) << i;
+    return words;
+}
+
+static void test_sampled_corners(void) {
+    static const size_t rows[3] = {0, 1, 0};
+    float bias[WORDS_IN_ALL];
+    subject t;
+    write_letters();
+    open_task(&t, "ar", "letters.tsv", ", sampled_targets: 7");
+    int same = 0;
+    for (uint64_t first = 0; first < 50; first++) { /* one of 245,157 choices each time */
+        const up_build_options options = {1, up_test_seed(), first}, other = {1, up_test_seed() + 1, first},
+                               next = {1, up_test_seed(), first + 2};
+        uint32_t words = sampled_words(&t, &options);
+        CU_ASSERT_EQUAL(sampled_words(&t, &options), words);
+        same += sampled_words(&t, &other) == words;
+        same += sampled_words(&t, &next) == words;
+        t.source.number = 1;
+        same += sampled_words(&t, &options) == words;
+        t.source.number = 0;
+    }
+    CU_ASSERT(same <= 2);
+    build(&t, &still, rows, 2); /* evaluation knows no approximation */
+    CU_ASSERT(t.work.targets.sequences == 0 && !t.work.loss.bias);
+    CU_ASSERT(t.work.labels[0] == world.vocabulary_index[t.work.batch.text_id[1]]);
+    close_task(&t);
+    open_task(&t, "ar", "letters.tsv", ", sampled_targets: 1000000000"); /* all there are */
+    build(&t, &(up_build_options){1, 1, 1}, rows, 2);
+    expect_sampled_labels(&t.work);
+    CU_ASSERT_EQUAL(t.work.targets.sequences, WORDS_IN_ALL);
+    take_sampled(&t, bias);
+    for (int i = 0; i < WORDS_IN_ALL; i++) CU_ASSERT_EQUAL(bias[i], 0);
+    close_task(&t);
+    up_lab_text("other.tsv", "text\na house b\n");
+    open_task(&t, "ar", "other.tsv", ", sampled_targets: 2"); /* "house" is not in the vocabulary */
+    build(&t, &(up_build_options){1, 1, 1}, rows, 1);
+    CU_ASSERT_EQUAL(t.work.labels[1], -1);
+    CU_ASSERT_EQUAL(t.work.targets.sequences, 3 + 2);
+    CU_ASSERT_EQUAL(word_of(&t.work.targets, t.work.labels[0]), 0);
+    CU_ASSERT_EQUAL(word_of(&t.work.targets, t.work.labels[2]), 1);
+    CU_ASSERT_EQUAL(word_of(&t.work.targets, t.work.labels[3]), LETTERS);
+    close_task(&t);
+}
+
+/* ---- pixels, chance and its absence ---- */
+
+enum { SIDE = 16, PATCHES = 3 * SIDE * SIDE };
+
+/* Where a pixel lies in the patches of a picture: 2 x 2 cells of 8 x 8, by channel. */
+static int place_of(int c, int y, int x) {
+    return ((y / 8 * 2 + x / 8) * 3 + c) * 64 + y % 8 * 8 + x % 8;
+}
+
+static int channel_of(int place) {
+    return place / 64 % 3;
+}
+
+/* The middle of a picture: its bytes in the order of patches, and the values that up_image_normalize makes of
+ * them. */
+static void square_patches(const up_image *image, int resize, const up_pixel_norm *norm, uint8_t *bytes,
+                           float *values) {
+    up_image square = {0};
+    float pixels[PATCHES];
+    UP_ASSERT_OK(up_image_square(image, resize, SIDE, 0.5, 0.5, &square));
+    up_image_normalize(&square, norm, pixels);
+    UP_ASSERT_OK(up_image_patches(pixels, SIDE, SIDE, 8, values));
+    for (int y = 0; y < SIDE; y++)
+        for (int x = 0; x < SIDE; x++)
+            for (int c = 0; c < 3; c++) bytes[place_of(c, y, x)] = square.data[(y * SIDE + x) * 3 + c];
+    up_image_free(&square);
+}
+
+/* The bytes are those, and the model sees the values: by its table, and by what it makes of an input of them
+ * (`values`, a batch of the same sequence). */
+static void expect_pixels(const subject *t, int video, const uint8_t *bytes, const float *values,
+                          const up_batch *same) {
+    const up_batch *b = &t->work.batch;
+    const up_patch_rows *p = video ? &b->video : &b->image;
+    float levels[3 * 256], found[WIDTH], want[WIDTH];
+    up_model *seer;
+    int n = p->count * 3 * 64, other = 0;
+    CU_ASSERT_EQUAL_FATAL(n, (video ? 2 : 1) * PATCHES);
+    CU_ASSERT(!memcmp(p->bytes, bytes, (size_t)n));
+    CU_ASSERT_PTR_NULL(p->values);
+    up_pixel_levels(up_config_pixel_norm(&config, video), levels);
+    for (int i = 0; i < n; i++) other += levels[channel_of(i) * 256 + p->bytes[i]] != values[i];
+    CU_ASSERT_EQUAL(other, 0);
+    UP_ASSERT_OK(up_model_create(backend, &config, 2, &seer));
+    encode_batch(seer, b, found);
+    encode_batch(seer, same, want);
+    CU_ASSERT(!memcmp(found, want, sizeof want));
+    up_model_destroy(seer);
+}
+
+static void test_pixels(void) {
+    uint8_t bytes[PATCHES];
+    float values[PATCHES];
+    up_image image = {0};
+    up_batch same = {0};
+    subject t;
+    size_t row = 0;
+    write_small_lists();
+    open_task(&t, "image_classification", "small.tsv", ", resize: 30, flip: true");
+    build(&t, &still, &row, 1);
+    UP_ASSERT_OK(up_image_read(up_lab_golden("image", "jpeg_420.jpg"), NULL, &image));
+    /* the model's resize: the task's is for training */
+    square_patches(&image, 20, &up_pixel_norm_image, bytes, values);
+    UP_ASSERT_OK(up_batch_begin(&same, &config));
+    UP_ASSERT_OK(up_batch_open(&same, UP_SIDE_INPUT, 1));
+    UP_ASSERT_OK(up_batch_image_values(&same, values, 4));
+    UP_ASSERT_OK(up_batch_close(&same));
+    expect_pixels(&t, 0, bytes, values, &same);
+    up_image_free(&image);
+    up_batch_free(&same);
+    close_task(&t);
+}
+
+static void test_pixels_of_clips(void) {
+    static const up_video_clip clip = {.frames = 2, .stride = 1, .start = -1, .fraction = -1};
+    uint8_t bytes[2 * PATCHES];
+    float values[2 * PATCHES];
+    size_t row = 0;
+    write_small_lists();
+    for (int as_images = 0; as_images < 2 && up_lab_clips(); as_images++) {
+        up_image frames[2] = {{0}, {0}};
+        up_batch same = {0};
+        subject t;
+        config.frames_as_images = as_images;
+        open_task(&t, "video_classification", "small-clips.tsv", "");
+        build(&t, &still, &row, 1);
+        UP_ASSERT_OK(up_video_read(up_lab_golden("video", "h264.mp4"), &clip, NULL, frames));
+        for (int f = 0; f < 2; f++) {
+            square_patches(&frames[f], 16, as_images ? &up_pixel_norm_image : &up_pixel_norm_video,
+                           bytes + f * PATCHES, values + f * PATCHES);
+            up_image_free(&frames[f]);
+        }
+        UP_ASSERT_OK(up_batch_begin(&same, &config));
+        UP_ASSERT_OK(up_batch_open(&same, UP_SIDE_INPUT, 1));
+        UP_ASSERT_OK(up_batch_video_values(&same, values, 2, 4, 0));
+        UP_ASSERT_OK(up_batch_close(&same));
+        expect_pixels(&t, 1, bytes, values, &same);
+        up_batch_free(&same);
+        close_task(&t);
+    }
+    config.frames_as_images = 0;
+}
+
+/* The picture of row 1 as a training or an evaluation sees it. */
+static void first_pixels(const char *more, const up_build_options *options, uint64_t source,
+                         uint8_t *pixels) {
+    subject t;
+    size_t row = 1;
+    open_task(&t, "image_classification", "small.tsv", more);
+    t.source.number = source;
+    build(&t, options, &row, 1);
+    CU_ASSERT_EQUAL_FATAL(t.work.batch.image.count, 4);
+    memcpy(pixels, t.work.batch.image.bytes, PATCHES);
+    close_task(&t);
+}
+
+static int is_mirror(const uint8_t *a, const uint8_t *b) {
+    for (int c = 0; c < 3; c++)
+        for (int y = 0; y < SIDE; y++)
+            for (int x = 0; x < SIDE; x++)
+                if (a[place_of(c, y, x)] != b[place_of(c, y, SIDE - 1 - x)]) return 0;
+    return 1;
+}
+
+static int is_window(const up_image *image, int left, int top, const uint8_t *pixels) {
+    for (int c = 0; c < 3; c++)
+        for (int y = 0; y < SIDE; y++)
+            for (int x = 0; x < SIDE; x++)
+                if (image->data[((top + y) * image->width + left + x) * 3 + c] != pixels[place_of(c, y, x)])
+                    return 0;
+    return 1;
+}
+
+/* 1 where it is cut out of the picture somewhere. */
+static int is_cut(const up_image *image, const uint8_t *pixels) {
+    for (int top = 0; top + SIDE <= image->height; top++)
+        for (int left = 0; left + SIDE <= image->width; left++)
+            if (is_window(image, left, top, pixels)) return 1;
+    return 0;
+}
+
+enum { SAMPLES = 40 };
+
+static void test_chance(void) {
+    static uint8_t seen[SAMPLES][PATCHES], again[PATCHES], flipped[PATCHES], fixed[PATCHES];
+    int same = 0, mirrored = 0, moved = 0, equal = 0, cut = 0;
+    up_image whole = {0}, resized = {0};
+    write_small_lists();
+    UP_ASSERT_OK(up_image_read(up_lab_golden("image", "png_rgb8.png"), NULL, &whole));
+    UP_ASSERT_OK(up_image_resize_short(&whole, 26, &resized));
+    for (uint64_t m = 0; m < SAMPLES; m++) {
+        const up_build_options training = {1, up_test_seed(), m}, middle = {0, up_test_seed() + m, m};
+        first_pixels(", resize: 26", &training, 0, seen[m]);
+        first_pixels(", resize: 26", &training, 0, again);
+        CU_ASSERT(!memcmp(seen[m], again, sizeof again)); /* a function of (seed, source, sample) */
+        cut += is_cut(&resized, seen[m]);
+        first_pixels(", resize: 26, flip: true", &training, 0, flipped);
+        same += !memcmp(seen[m], flipped, sizeof flipped);
+        mirrored += is_mirror(seen[m], flipped);
+        for (uint64_t k = 0; k < m; k++) equal += !memcmp(seen[k], seen[m], sizeof again);
+        first_pixels("", &middle, m, again);
+        if (m == 0) memcpy(fixed, again, sizeof again);
+        moved += memcmp(fixed, again, sizeof again) != 0; /* without training none of the three matters */
+    }
+    CU_ASSERT_EQUAL(moved, 0);
+    CU_ASSERT_EQUAL(cut, SAMPLES);
+    CU_ASSERT_EQUAL(same + mirrored, SAMPLES);
+    CU_ASSERT(same > 5 && mirrored > 5); /* a fair coin gives at most 5 of 40 once in a million seeds */
+    /* 21 x 19 pixels become 28 x 26: 13 x 11 places, so 780 / 143 = 5.5 of the 780 pairs agree on average;
+     * more than 20 do once in a million seeds (Poisson) */
+    CU_ASSERT(equal <= 20);
+    up_image_free(&whole);
+    up_image_free(&resized);
+}
+
+/* Sample n is cut the same in whichever batch it comes, and otherwise by another seed or source. */
+static void test_chance_by_sample(void) {
+    static const size_t rows[3] = {1, 1, 1};
+    static uint8_t alone[PATCHES], other[PATCHES];
+    int equal = 0;
+    subject t;
+    write_small_lists();
+    open_task(&t, "image_classification", "small.tsv", ", resize: 26");
+    for (uint64_t first = 0; first < SAMPLES; first += 3) {
+        build(&t, &(up_build_options){1, up_test_seed(), first}, rows, 3);
+        CU_ASSERT_EQUAL_FATAL(t.work.batch.image.count, 12);
+        for (uint64_t i = 0; i < 3; i++) {
+            const up_build_options single = {1, up_test_seed(), first + i};
+            first_pixels(", resize: 26", &single, 0, alone);
+            CU_ASSERT(!memcmp(t.work.batch.image.bytes + i * PATCHES, alone, PATCHES));
+            first_pixels(", resize: 26", &single, 1, other);
+            equal += !memcmp(alone, other, PATCHES);
+            first_pixels(", resize: 26", &(up_build_options){1, up_test_seed() + 1, first + i}, 0, other);
+            equal += !memcmp(alone, other, PATCHES);
+        }
+    }
+    CU_ASSERT(equal <= 8); /* 84 / 143 = 0.6 on average; more than 8 less than once in a million seeds */
+    close_task(&t);
+}
+
+/* ---- keys and drop path ---- */
+
+static int by_value(const void *a, const void *b) {
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return (x > y) - (x < y);
+}
+
+/* No two sequences of inputs or texts to retrieve have one key, whatever their sample and source; the seed is
+ * not in it, as drop path takes that beside it. */
+static void test_keys(void) {
+    enum { SOURCES = 3, TIMES = 50, KEYS = SOURCES * TIMES * 4 };
+    static const size_t rows[2] = {0, 1}, turned[2] = {1, 0};
+    static uint64_t keys[KEYS];
+    int n = 0, equal = 0;
+    subject t;
+    write_small_lists();
+    open_task(&t, "text_retrieval", "small-texts.tsv", ", target: word");
+    for (uint64_t source = 0; source < SOURCES; source++)
+        for (uint64_t time = 0; time < TIMES; time++) {
+            uint64_t *here = keys + n;
+            t.source.number = source;
+            build(&t, &(up_build_options){1, 1, 2 * time}, rows, 2);
+            memcpy(here, t.work.batch.key, 2 * sizeof *here);
+            memcpy(here + 2, t.work.targets.key, 2 * sizeof *here);
+            n += 4;
+            build(&t, &(up_build_options){1, 2, 2 * time}, turned, 2); /* another seed, other rows */
+            CU_ASSERT(!memcmp(here, t.work.batch.key, 2 * sizeof *here));
+            CU_ASSERT(!memcmp(here + 2, t.work.targets.key, 2 * sizeof *here));
+            build(&t, &(up_build_options){1, 1, 2 * time + 1}, rows, 1); /* another batch */
+            CU_ASSERT_EQUAL(here[1], t.work.batch.key[0]);
+        }
+    CU_ASSERT_EQUAL_FATAL(n, KEYS);
+    qsort(keys, KEYS, sizeof *keys, by_value);
+    for (int i = 1; i < KEYS; i++) equal += keys[i] == keys[i - 1];
+    CU_ASSERT_EQUAL(equal, 0);
+    build(&t, &still, rows, 2); /* in evaluation a sample is its row */
+    memcpy(keys, t.work.batch.key, 2 * sizeof *keys);
+    build(&t, &(up_build_options){0, 7, 9}, turned, 2);
+    CU_ASSERT(t.work.batch.key[0] == keys[1] && t.work.batch.key[1] == keys[0]);
+    close_task(&t);
+}
+
+/* What the keys of a task's batches are for: factors that differ from sample to sample within one step. */
+static void test_drop_path(void) {
+    enum { LAYERS = 2, FACTORS = 2 * LAYERS * 2 };
+    static const size_t rows[2] = {0, 1};
+    float drop[FACTORS], again[FACTORS];
+    int64_t found[2] = {0};
+    int other = 0;
+    subject t;
+    write_small_lists();
+    set_vocabulary();
+    open_task(&t, "ar", "small-texts.tsv", "");
+    for (uint64_t m = 0; m < 3000; m++) {
+        build(&t, &(up_build_options){1, 1, 2 * m}, rows, 2);
+        CU_ASSERT_EQUAL_FATAL(t.work.batch.sequences, 2);
+        up_drop_path(0.25, LAYERS, up_test_seed(), 3, &t.work.batch, drop);
+        up_drop_path(0.25, LAYERS, up_test_seed(), 3, &t.work.batch, again);
+        CU_ASSERT(!memcmp(drop, again, sizeof drop));
+        for (int i = 0; i < FACTORS; i++) {
+            found[0] += drop[i] == 0;
+            found[1] += drop[i] == (float)(1 / 0.75);
+            other += drop[i] != 0 && drop[i] != (float)(1 / 0.75);
+        }
+    }
+    CU_ASSERT_EQUAL(other, 0);
+    expect_fair("drop path", found, (double[]){6000, 18000}, 2, 1);
+    close_task(&t);
 }
 
 /* ---- texts ---- */
 
 static void test_templates(void) {
-    static const char *const cases[][3] = {
-        {NULL, "cat", "cat"},   {"a photo of a {}.", "cat", "a photo of a cat."},
-        {"{}", "", ""},         {"{} and {}", "x", "x and x"},
-        {"{}{}", "{}", "{}{}"}, {"always this", "cat", "always this"},
-        {"", "cat", ""}};
+    static const char *const cases[][3] = {{NULL, "cat", "cat"},
+                                           {"a photo of a {}.", "cat", "a photo of a cat."},
+                                           {"{}", "", ""},
+                                           {"{} and {}", "x", "x and x"},
+                                           {"{}{}{", "ab", "abab{"},
+                                           {"{{}}", "x", "{x}"},
+                                           {"{} is {}", "{}", "{} is {}"}, /* a cell is no template */
+                                           {"always this", "cat", "always this"},
+                                           {"", "cat", ""}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         char *text;
         UP_ASSERT_OK(up_task_target_text(cases[i][0], cases[i][1], &text));
@@ -915,46 +1362,38 @@ static void test_templates(void) {
 }
 
 static void test_text_limit(void) {
-    up_work w = {0};
-    up_source s;
+    subject t;
     size_t row = 0;
     open_world();
     up_lab_text("long.tsv", "text\tword\na cat and a dog and a cat\ta dog and a cat\n");
-    up_task_settings t = settings_of("text_retrieval", "long.tsv", ", target: word");
-    t.text_limit = 4;
-    UP_ASSERT_OK(up_source_open(&t, &world, &s));
-    UP_ASSERT_OK(up_source_build(&s, &(up_build_options){0, 1, 1}, &row, 1, &w));
-    CU_ASSERT_STRING_EQUAL(describe(&w), "x S=0 a@0 cat@1 and@2 $@3\ny S* a@0 dog@1 and@2 $@3\n");
-    up_source_close(&s);
-    up_work_free(&w);
-    t.text_limit = 17;
-    expect_error(up_source_open(&t, &world, &s), UP_ERR_ARGUMENT, "text_retrieval: text_limit 17",
-                 "16 text positions");
-    up_config_free(&up_task_schema, &t);
+    open_task(&t, "text_retrieval", "long.tsv", ", target: word");
+    t.settings.text_limit = 4;
+    build(&t, &still, &row, 1);
+    CU_ASSERT_STRING_EQUAL(describe(&t), "x S=0 a@0 cat@1 and@2 $@3\ny S* a@0 dog@1 and@2 $@3\n");
+    up_source_close(&t.source);
+    t.settings.text_limit = 17;
+    expect_error(up_source_open(&t.settings, &world, &t.source), UP_ERR_ARGUMENT,
+                 "text_retrieval: text_limit 17", "16 text positions");
+    close_task(&t);
 }
 
 /* ---- errors ---- */
 
 static void expect_build_error(const char *kind, const char *row, const char *file, const char *why) {
     char list[1200];
-    up_source s;
-    up_work w = {0};
+    subject t;
     size_t first = 0;
     int clip = strstr(kind, "video") != NULL;
     snprintf(list, sizeof list, "%s\tlabel\n%s\tx\nnone\ty\n", clip ? "video" : "image", row);
     up_lab_text("wrong.tsv", list);
-    up_task_settings t = settings_of(kind, "wrong.tsv", "");
-    UP_ASSERT_OK(up_source_open(&t, &world, &s));
-    up_status status = up_source_build(&s, &(up_build_options){1, 1, 1}, &first, 1, &w);
+    open_task(&t, kind, "wrong.tsv", "");
+    up_status status = up_source_build(&t.source, &(up_build_options){1, 1, 1}, &first, 1, &t.work);
     CU_ASSERT_NOT_EQUAL(status, UP_OK);
     expect_error(status, status, up_lab_path(file), why);
-    up_work_free(&w);
-    up_source_close(&s);
-    up_config_free(&up_task_schema, &t);
+    close_task(&t);
 }
 
 static void test_errors_name_the_file(void) {
-    up_source s;
     write_small_lists();
     up_lab_text("text.jpg", "This is no picture.");
     up_lab_text("text.mp4", "This is no clip.");
@@ -973,15 +1412,10 @@ static void test_errors_name_the_file(void) {
         expect_build_error("video_classification", "absent.mp4", "absent.mp4", "No such file");
         expect_build_error("video_classification", "text.mp4", "text.mp4", "");
     }
-    up_task_settings t = settings_of("image_classification", "small.tsv", ", target: colour");
-    expect_error(up_source_open(&t, &world, &s), UP_ERR_FORMAT, "small.tsv", "no column \"colour\"");
-    up_config_free(&up_task_schema, &t);
-    t = settings_of("caption", "small.tsv", "");
-    expect_error(up_source_open(&t, &world, &s), UP_ERR_FORMAT, "small.tsv", "no column \"text\"");
-    up_config_free(&up_task_schema, &t);
-    t = settings_of("vqa", "small.tsv", ", target: answer");
-    expect_error(up_source_open(&t, &world, &s), UP_ERR_ARGUMENT, "vqa", "question");
-    up_config_free(&up_task_schema, &t);
+    expect_open_error("image_classification", "small.tsv", ", target: colour", UP_ERR_FORMAT, "small.tsv",
+                      "no column \"colour\"");
+    expect_open_error("caption", "small.tsv", "", UP_ERR_FORMAT, "small.tsv", "no column \"text\"");
+    expect_open_error("vqa", "small.tsv", ", target: answer", UP_ERR_ARGUMENT, "vqa", "question");
 }
 
 /* Not a test of anything: gives back what the others share, so that a leak checker has nothing to say. */
@@ -989,6 +1423,8 @@ static void test_close(void) {
     up_world_free(&world);
     up_tokenizer_free(world.tokenizer);
     world.tokenizer = NULL;
+    up_model_destroy(model);
+    up_backend_free(backend);
     free(out);
     out = NULL;
     CU_ASSERT_PTR_NULL(world.vocabulary);
@@ -1008,13 +1444,18 @@ const up_test up_tests[] = {
     {"batches", test_batches},
     {"masked batches", test_masked_batches},
     {"labels left out", test_labels_left_out},
-    {"pixels", test_pixels},
-    {"chance", test_chance},
-    {"keys", test_keys},
-    {"class texts", test_class_texts},
+    {"target sets", test_target_sets},
     {"class lists", test_class_lists},
-    {"groups", test_groups},
-    {"sampled words", test_sampled_words},
+    {"class errors", test_class_errors},
+    {"equal texts", test_equal_texts},
+    {"sampled targets", test_sampled_targets},
+    {"sampled targets: all and none", test_sampled_corners},
+    {"pixels", test_pixels},
+    {"pixels of clips", test_pixels_of_clips},
+    {"chance", test_chance},
+    {"chance: by sample", test_chance_by_sample},
+    {"keys", test_keys},
+    {"drop path", test_drop_path},
     {"templates", test_templates},
     {"text limit", test_text_limit},
     {"errors name the file", test_errors_name_the_file},

@@ -41,7 +41,10 @@ typedef struct up_config {
     double patch_position_init; /* standard deviation of P_space, P_time and V at the start; the paper leaves
                                    it open. 0.02 as the released models have it; a short training wants
                                    positions as loud as the patches */
-    double drop_path; /* probability that a training step drops a branch for a sequence, in every layer */
+    double branch_init; /* factor on the initial values of the last matrix of each residual branch. 1: plain
+                           Xavier, as the paper leaves it open; 1 / sqrt(2 layers) lets the input stay as loud
+                           as all branches together */
+    double drop_path;   /* probability that a training step drops a branch for a sequence, in every layer */
 
     /* Prompt tuning (paper section 3.3, appendix C). */
     int prompts;      /* prompt tokens a layer and side; 0: none */
@@ -93,7 +96,7 @@ typedef enum up_init {
     UP_INIT_ZERO,
     UP_INIT_ONE,
     UP_INIT_NORMAL,      /* standard deviation in init_value */
-    UP_INIT_XAVIER,      /* uniform, bound sqrt(6 / (in + out)); q, k and v apart */
+    UP_INIT_XAVIER,      /* uniform, bound init_value sqrt(6 / (in + out)); q, k and v apart */
     UP_INIT_CONSTANT,    /* init_value */
     UP_INIT_SINCOS_SPACE /* fixed 2-D sine-cosine of the grid */
 } up_init;

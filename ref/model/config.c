@@ -61,6 +61,7 @@ up_status up_config_preset(const char *name, up_config *c) {
     c->video_resize = p->image_size;
     c->video_stride = p->image_size == 224 ? 32 : 1;
     c->patch_position_init = 0.02;
+    c->branch_init = 1;
     c->frames_as_images = !p->released;
     c->drop_path = 0.1;
     c->initial_temperature = 0.07;
@@ -120,6 +121,8 @@ up_status up_config_check(const up_config *c) {
         return up_fail(UP_ERR_ARGUMENT, "drop_path", "%g is outside 0 <= p < 1", c->drop_path);
     if (!(c->patch_position_init >= 0))
         return up_fail(UP_ERR_ARGUMENT, "patch_position_init", "%g is negative", c->patch_position_init);
+    if (!(c->branch_init >= 0))
+        return up_fail(UP_ERR_ARGUMENT, "branch_init", "%g is negative", c->branch_init);
     if (!(c->initial_temperature > 0))
         return up_fail(UP_ERR_ARGUMENT, "initial_temperature", "%g is not positive", c->initial_temperature);
     return UP_OK;

@@ -52,7 +52,7 @@ static void add_linear(builder *b, const char *name, up_param_group group, int64
                        int blocks, int *weight, int *bias) {
     char full[UP_TENSOR_NAME_SIZE];
     snprintf(full, sizeof full, "%s.weight", name);
-    *weight = add(b, full, group, out, in, UP_INIT_XAVIER, 0);
+    *weight = add(b, full, group, out, in, UP_INIT_XAVIER, 1);
     b->params->list[*weight].init_blocks = blocks;
     snprintf(full, sizeof full, "%s.bias", name);
     *bias = add_vector(b, full, group, out, UP_INIT_ZERO, 0);
@@ -94,6 +94,8 @@ static void add_layer(builder *b, const up_config *c, up_layer_index *l) {
     add_norm(b, "norm2", UP_GROUP_NORM, width, &l->norm2_weight, &l->norm2_bias);
     add_linear(b, "ffn.up", UP_GROUP_ENCODER, c->ffn, width, 1, &l->up_weight, &l->up_bias);
     add_linear(b, "ffn.down", UP_GROUP_ENCODER, width, c->ffn, 1, &l->down_weight, &l->down_bias);
+    b->params->list[l->out_weight].init_value = c->branch_init;
+    b->params->list[l->down_weight].init_value = c->branch_init;
     l->scale1 = l->scale2 = l->prompt = -1;
     if (c->layer_scale) {
         l->scale1 = add_vector(b, "scale1", UP_GROUP_ENCODER, width, UP_INIT_CONSTANT, c->layer_scale_init);
@@ -203,7 +205,7 @@ static uint64_t hash_name(const char *name) {
 void up_param_init(const up_param *t, uint64_t seed, float *out) {
     int64_t n = t->rows * t->cols;
     up_rng rng = up_rng_make(seed, hash_name(t->name), 0, 0);
-    double bound = sqrt(6.0 / (double)(t->rows / t->init_blocks + t->cols));
+    double bound = t->init_value * sqrt(6.0 / (double)(t->rows / t->init_blocks + t->cols));
     switch (t->init) {
     case UP_INIT_SINCOS_SPACE:
         init_sincos(out, t->rows, t->cols);

@@ -262,6 +262,7 @@ static int list_uses(const up_encoder *e, use uses[USES]) {
     int64_t prompts = (int64_t)c->prompts * c->prompt_sides,
             n = room->tokens > prompts ? room->tokens : prompts;
     int64_t d = c->width, patches = room->image > room->video ? room->image : room->video;
+    int64_t cached = e->cache ? e->cache->kept.rows / c->layers : 0, keys = n > cached ? n : cached;
     up_dtype t = e->dtype;
     const use all[] = {
         {UP_OP_EMBED, {.dtype = t, .rows = room->text, .in = c->vocabulary, .out = d}},
@@ -274,7 +275,7 @@ static int list_uses(const up_encoder *e, use uses[USES]) {
         {UP_OP_LAYERNORM, {.dtype = UP_F32, .rows = room->readouts, .in = d, .out = d}},
         {UP_OP_ATTENTION,
          {.dtype = t,
-          .rows = n,
+          .rows = keys,
           .in = d,
           .out = d,
           .keys = room->max_keys + c->prompts,

@@ -47,6 +47,7 @@ static const field fields[] = {
     FIELD(layer_scale, WHOLE, 0),
     FIELD(layer_scale_init, REAL, 0),
     FIELD(patch_position_init, REAL, 1),
+    FIELD(branch_init, REAL, 1),
     FIELD(drop_path, REAL, 0),
     FIELD(prompts, WHOLE, 0),
     FIELD(prompt_sides, WHOLE, 0),

@@ -273,18 +273,18 @@ static up_status put_texts(up_builder *b, const size_t *rows, int count) {
     return group_texts(b->work);
 }
 
-/* Beside the batch's own words, `drawn` others: the first of a permutation of the vocabulary that are not its
- * own. chosen [vocabulary]: 1 own, 2 drawn, 0 neither. */
-static void draw_words(up_builder *b, int drawn, int32_t *chosen) {
-    uint64_t count = (uint64_t)b->source->world->vocabulary_count;
+/* Beside the batch's own words, `drawn` of the `others`, each set of so many equally likely: selection
+ * sampling (Knuth, algorithm S). chosen [vocabulary]: 1 own, 2 drawn, 0 neither. */
+static void draw_words(up_builder *b, int drawn, int others, int32_t *chosen) {
     b->sample = b->options->first;
     up_rng rng = draw(b, PURPOSE_TARGETS);
-    uint64_t key = up_rng_u32(&rng);
-    key = key << 32 | up_rng_u32(&rng);
-    for (uint64_t i = 0; drawn > 0; i++) {
-        int32_t *place = &chosen[up_permute(key, count, i)];
-        drawn -= !*place;
-        if (!*place) *place = 2;
+    for (int i = 0; drawn > 0; i++) {
+        if (chosen[i]) continue;
+        if (up_rng_below(&rng, (uint32_t)others) < (uint32_t)drawn) {
+            chosen[i] = 2;
+            drawn--;
+        }
+        others--;
     }
 }
 
@@ -316,7 +316,7 @@ static up_status put_sampled_words(up_builder *b) {
     int drawn = wanted < count - own ? (int)wanted : count - own;
     float correction = drawn ? (float)-log((double)drawn / (double)(count - own)) : 0;
     up_status status = UP_OK;
-    draw_words(b, drawn, chosen);
+    draw_words(b, drawn, count - own, chosen);
     for (int i = 0; i < count; i++) {
         if (!chosen[i]) continue;
         UP_GO(put_word(w, world->vocabulary[i], chosen[i] == 2 ? correction : 0));

@@ -26,7 +26,7 @@ const up_task up_tasks_table[] = {
      .novel = 1, .nearest = {"text_retrieval", "retrieve"}},
     {"vqa", .image = 1, .text = &up_text_question, .targets = UP_TARGETS_CLASSES, .smoothing = 0.1,
      .novel = 1, .nearest = {"image_mlm", "mlm", "downstream"}},
-    {NULL},
+    {.name = NULL},
 };
 
 const up_task *up_task_find(const char *name) {

@@ -34,6 +34,8 @@ static const up_config_row model_rows[] = {
     {"patch_position_init", UP_CONFIG_REAL, UP_CONFIG_AT(up_model_settings, patch_position_init),
      .fallback = "-1", .min = -1, .max = 10,
      .help = "standard deviation of patch positions at the start; -1 = the preset's"},
+    {"branch_init", UP_CONFIG_REAL, UP_CONFIG_AT(up_model_settings, branch_init), .fallback = "-1", .min = -1,
+     .max = 10, .help = "factor on the last matrix of each residual branch at the start; -1 = the preset's"},
     {"temperature", UP_CONFIG_REAL, UP_CONFIG_AT(up_model_settings, temperature), .fallback = "-1", .min = -1,
      .max = 10, .help = "tau at the start; -1 = the preset's"},
     {.key = NULL},
@@ -171,6 +173,7 @@ up_status up_settings_model(const up_settings *s, up_config *c) {
     if (m->image_time) c->image_time = m->image_time == UP_ON;
     if (m->drop_path >= 0) c->drop_path = m->drop_path;
     if (m->patch_position_init >= 0) c->patch_position_init = m->patch_position_init;
+    if (m->branch_init >= 0) c->branch_init = m->branch_init;
     if (m->temperature > 0) c->initial_temperature = m->temperature;
     c->tasks = 0; /* one temperature for each kind that is trained */
     for (size_t i = 0; i < s->task_count; i++) {

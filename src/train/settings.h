@@ -15,7 +15,8 @@ typedef struct up_model_settings {
     int64_t image_resize, video_resize;                 /* 0 = the preset's, here and above */
     int64_t prompts, prompt_sides;                      /* 0 = the preset's */
     int layer_scale, shared_norm, image_time;           /* up_switch */
-    double drop_path, temperature, patch_position_init; /* < 0 = the preset's */
+    double drop_path, temperature, patch_position_init; /* < 0 = the preset's, here and below */
+    double branch_init;
 } up_model_settings;
 
 typedef struct up_optimizer_settings {
