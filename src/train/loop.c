@@ -124,8 +124,9 @@ static up_status log_metrics(up_trainer *t) {
     return status;
 }
 
+/* The flag may be another thread's. */
 static int asked_to_stop(const up_trainer *t) {
-    return t->options.stop && *t->options.stop;
+    return t->options.stop && __atomic_load_n(t->options.stop, __ATOMIC_RELAXED);
 }
 
 static up_status loop(up_trainer *t) {
