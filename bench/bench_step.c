@@ -41,6 +41,13 @@ static double now(void) {
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
+/* Of all threads: on a shared machine it varies less than the time that passes. */
+static double processor(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
 static double peak_mib(void) {
     struct rusage usage;
     getrusage(RUSAGE_SELF, &usage);
@@ -100,9 +107,9 @@ static void close_bench(bench *b) {
 }
 
 /* What all lines begin with, and what a run used in the end. */
-static void tell(const bench *b, const char *what, double seconds, int64_t tokens) {
-    printf("%-11s %-6s %-4s %-4s %9.3f s %10.1f tokens/s", what, b->o->preset, b->o->backend,
-           dtype_names[b->o->dtype], seconds, (double)tokens / seconds);
+static void tell(const bench *b, const char *what, double seconds, double busy, int64_t tokens) {
+    printf("%-11s %-6s %-4s %-4s %9.3f s (processor %9.3f s) %10.1f tokens/s", what, b->o->preset,
+           b->o->backend, dtype_names[b->o->dtype], seconds, busy, (double)tokens / seconds);
     printf("  activations %7.1f MiB  peak %7.1f MiB", (double)up_encoder_bytes(b->encoder) / 1048576,
            peak_mib());
 }
@@ -154,19 +161,21 @@ static void pictures(const options *o, const char *what, unsigned groups, int pr
     bench b = open_bench(o, what, groups, prompts);
     up_batch batch = {0};
     up_features y;
-    double times[MOST_REPEATS];
+    double times[MOST_REPEATS], busy[MOST_REPEATS];
     int32_t *labels = malloc((size_t)o->batch * sizeof *labels);
     for (int i = 0; i < o->batch; i++) labels[i] = i;
     up_loss loss = {.labels = labels, .weight = 1};
     put_pictures(&b, &batch);
     put_targets(&b, &y);
     for (int i = -1; i < o->repeat; i++) {
-        double start = now();
+        double start = now(), work = processor();
         picture_step(&b, &batch, &y, &loss);
         OK(b.backend->ops->sync(b.backend));
-        if (i >= 0) times[i] = now() - start;
+        if (i < 0) continue; /* the first one takes memory */
+        times[i] = now() - start;
+        busy[i] = processor() - work;
     }
-    tell(&b, what, median(times, o->repeat), batch.tokens);
+    tell(&b, what, median(times, o->repeat), median(busy, o->repeat), batch.tokens);
     if (b.gradients) {
         int64_t counts[UP_GROUP_COUNT];
         printf("  learns %lld numbers", (long long)up_optimizer_count(b.optimizer, counts));
@@ -285,9 +294,10 @@ static void vocabulary(const options *o) {
     how.whole = NULL; /* nothing is kept from forth to back */
     fill_words(&b, set, entries);
     int64_t before = up_target_set_encoded(set);
+    double work = processor();
     t = vocabulary_step(&b, &texts, set, &how);
     tell_timing("in chunks", &t);
-    tell(&b, "vocabulary", total(&t), up_target_set_encoded(set) - before);
+    tell(&b, "vocabulary", total(&t), processor() - work, up_target_set_encoded(set) - before);
     printf("\n    %d entries, %d queries, chunks of %d tokens: set forth and back %.2f s; at the small set's "
            "rate %.2f s; ratio "
            "%.3f\n",

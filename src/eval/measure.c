@@ -62,7 +62,7 @@ typedef up_status (*take_batch)(up_evaluation *e, const up_source *s, readouts *
 
 static up_status each_batch(up_evaluation *e, const up_source *s, readouts *r, take_batch take) {
     size_t rows[ROWS_AT_ONCE], limit = up_evaluation_rows(s);
-    const up_build_options options = {.seed = (uint64_t)e->settings.seed};
+    const up_build_options options = {.seed = 0}; /* runs of all seeds are asked for the same hidden words */
     for (size_t first = 0; first < limit; first += ROWS_AT_ONCE) {
         int count = 0;
         for (size_t row = first; row < limit && row < first + ROWS_AT_ONCE; row++)
