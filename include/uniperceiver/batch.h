@@ -15,7 +15,7 @@
 extern "C" {
 #endif
 
-/* Patches of pictures or of clips: bytes, which the model normalises (up_config_levels), or, where a part
+/* Patches of pictures or of clips: bytes, which the model normalises (up_pixel_levels), or, where a part
  * came as values, values for all. */
 typedef struct up_patch_rows {
     int count;
