@@ -368,7 +368,7 @@ typedef enum up_op {
 typedef struct up_op_dims {
     up_dtype dtype;  /* of the activations */
     int64_t rows;    /* N, Q or R */
-    int64_t in, out; /* I and O; D; D and V of logits; C and D of patches */
+    int64_t in, out; /* I and O; D; D and V of logits; C and D of patches; vocabulary and D of embed */
     int64_t keys;    /* max_keys of attention */
     int64_t heads;
     int64_t sequences;

@@ -18,7 +18,7 @@ enum { UP_MAX_TASKS = 16, UP_NAME_SIZE = 64, UP_TENSOR_NAME_SIZE = 96 };
 typedef struct up_config {
     char preset[UP_NAME_SIZE]; /* the name it started from; kept in files for the reader */
     int layers, width, heads, ffn;
-    int vocabulary;        /* token table rows; the last one is <SPE> */
+    int vocabulary;        /* token ids; the last one is <SPE>, the others are rows of the token table */
     int text_positions;    /* longest text (paper: 256; released: 512) */
     int image_size, patch; /* pixels; cells = (image_size / patch)^2 */
     int frames;            /* rows of the temporal table, and frames of a clip */
@@ -80,8 +80,8 @@ UP_API int up_config_task(const up_config *config, const char *name);
 
 /* ---- parameters: one table, written in ref/model/params.c ---- */
 
-typedef enum up_param_group {               /* the rows of the paper's Table 9, and the rest */
-                              UP_GROUP_SPE, /* the <SPE> row: counted apart from the token table it lies in */
+typedef enum up_param_group {                /* the rows of the paper's Table 9, and the rest */
+                              UP_GROUP_SPE,  /* the <SPE> embedding, a tensor beside the token table */
                               UP_GROUP_NORM, /* layer norms of layers and tokenizers */
                               UP_GROUP_PROMPT,
                               UP_GROUP_LINEAR_HEAD,

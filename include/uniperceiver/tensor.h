@@ -3,8 +3,8 @@
  * row-major.
  *
  * Shape letters, everywhere: S sequences, N tokens (rows of a packed batch), D width, H heads, L layers, F
- * FFN width, P prompts, Q queries (read-out rows of inputs), V targets (read-out rows of a target set), R = Q
- * + V.
+ * FFN width, P prompts, Q queries (read-out rows of inputs), V targets (read-out rows of a target set), R
+ * read-out rows of a batch.
  */
 #ifndef UNIPERCEIVER_TENSOR_H
 #define UNIPERCEIVER_TENSOR_H

@@ -25,8 +25,8 @@ UP_API up_status up_train(const char *config_path, const char *const *overrides,
                           const up_train_options *options);
 
 /* Evaluate a model on every evaluation that the configuration lists: a table on `stdout`, and a JSON list of
- * {task, trained, metric, value, chance, n} in `json_path` (NULL: <run folder>/metrics.json). `model_path`
- * NULL: the run's model.safetensors. */
+ * {task, trained, metric, value, chance, standard_error, n, tokens} in `json_path` (NULL: metrics.json in the
+ * run's folder). `model_path` NULL: the run's model.safetensors. */
 UP_API up_status up_evaluate(const char *config_path, const char *const *overrides, size_t count,
                              const up_train_options *options, const char *model_path, const char *json_path);
 

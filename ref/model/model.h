@@ -37,7 +37,7 @@ struct up_model {
 /* Initial values of one tensor (params.c). */
 void up_param_init(const up_param *param, uint64_t seed, float *out);
 
-/* Refuses a backend whose table is of another version or has holes (model.c). */
+/* Refuses a backend whose table is of another version or size (model.c). */
 up_status up_backend_check(const up_backend *backend);
 
 #endif
