@@ -12,7 +12,13 @@ double up_num_unit = 0x1p-24;
 
 enum { POISON = 0xff }; /* as bytes of f32, f16 and bf16 a NaN, as i32 -1 */
 
-int64_t up_case_dim(up_case *c, int64_t least) {
+int64_t up_case_size(up_case *c, int64_t drawn) {
+    if (!c->size_count) return drawn;
+    c->size_count--;
+    return *c->sizes++;
+}
+
+static int64_t draw_dim(up_case *c, int64_t least) {
     uint32_t limit = (uint32_t)c->limit;
     switch (up_rng_below(&c->rng, 12)) {
     case 0:
@@ -28,6 +34,10 @@ int64_t up_case_dim(up_case *c, int64_t least) {
     default:
         return 1 + up_rng_below(&c->rng, limit);
     }
+}
+
+int64_t up_case_dim(up_case *c, int64_t least) {
+    return up_case_size(c, draw_dim(c, least));
 }
 
 int up_case_chance(up_case *c, uint32_t one_in) {
@@ -130,17 +140,34 @@ static up_dtype draw_type(up_case *c) {
     return drawn;
 }
 
-up_case *up_case_make(const up_case_kind *kind, uint64_t seed, int64_t limit, int smooth) {
+static up_case *begin_case(const up_case_kind *kind, uint64_t seed) {
     up_case *c = reserve(1, sizeof *c);
     c->kind = kind;
     c->seed = seed;
-    c->limit = limit ? limit : kind->limit;
-    c->smooth = smooth;
+    c->limit = kind->limit;
     c->rng = up_rng_make(seed, (uint64_t)kind->op, 0, 0);
+    return c;
+}
+
+static up_case *end_case(up_case *c) {
     c->dtype = draw_type(c);
-    kind->make(c);
+    c->kind->make(c);
     c->dims.dtype = c->dtype;
     return c;
+}
+
+up_case *up_case_make(const up_case_kind *kind, uint64_t seed, int64_t limit, int smooth) {
+    up_case *c = begin_case(kind, seed);
+    if (limit) c->limit = limit;
+    c->smooth = smooth;
+    return end_case(c);
+}
+
+up_case *up_case_make_sized(const up_case_kind *kind, uint64_t seed, const int64_t *sizes, int count) {
+    up_case *c = begin_case(kind, seed);
+    c->sizes = sizes;
+    c->size_count = count;
+    return end_case(c);
 }
 
 void up_case_free(up_case *c) {

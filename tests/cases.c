@@ -550,7 +550,8 @@ static int64_t draw_sequence(up_case *c, int32_t *f, int cached, int64_t *q, int
 
 static void attention_make(up_case *c) {
     int cached = up_case_chance(c, 4), together = !cached && !up_case_chance(c, 4);
-    int64_t S = up_rng_below(&c->rng, 5), H = 1 + up_rng_below(&c->rng, 4), d = up_case_dim(c, 1), D = H * d;
+    int64_t S = up_case_size(c, up_rng_below(&c->rng, 5));
+    int64_t H = up_case_size(c, 1 + up_rng_below(&c->rng, 4)), d = up_case_dim(c, 1), D = H * d;
     int64_t P = up_case_chance(c, 2) ? up_rng_below(&c->rng, 4) : 0, sides = 1 + up_rng_below(&c->rng, 2);
     int64_t Nq = 0, Nk = 0, most = 0;
     int32_t *fields = up_case_index(c, A_SEQ, "sequences", S, UP_SEQ_FIELDS, 0);
@@ -1410,14 +1411,14 @@ enum { W_BETA1, W_BETA2, W_EPS, W_DECAY };
 /* Segments of the state in ascending order, their weights in another one, with room between both; units.
  * Returns how many there are. */
 static int64_t draw_segments(up_case *c, int64_t *weights, int64_t *state) {
-    int64_t n = up_rng_below(&c->rng, 6), most = c->limit / UP_SEGMENT_UNIT + 1;
+    int64_t n = up_case_size(c, up_rng_below(&c->rng, 6)), most = c->limit / UP_SEGMENT_UNIT + 1;
     int32_t *f = up_case_index(c, W_SEGMENTS, "segments", n, UP_SEGMENT_FIELDS, 0);
     *weights = 1;
     *state = 1;
     for (int64_t s = 0; s < n; s++, f += UP_SEGMENT_FIELDS) {
         *state += up_case_chance(c, 3) ? up_rng_below(&c->rng, 3) : 0;
         f[UP_SEGMENT_STATE] = (int32_t)*state - 1;
-        f[UP_SEGMENT_COUNT] = 1 + (int32_t)up_rng_below(&c->rng, (uint32_t)most);
+        f[UP_SEGMENT_COUNT] = (int32_t)up_case_size(c, 1 + up_rng_below(&c->rng, (uint32_t)most));
         f[UP_SEGMENT_DECAY] = up_case_chance(c, 2);
         *state += f[UP_SEGMENT_COUNT];
     }

@@ -56,6 +56,8 @@ struct up_case {
     uint64_t seed;
     up_rng rng;
     int64_t limit;
+    const int64_t *sizes; /* [size_count] given instead of drawn, the first ones first */
+    int size_count;
     int smooth;       /* leave out points where the operation has no derivative */
     int exact;        /* small integers: every honest result is equal, whatever the order of the sums */
     up_dtype dtype;   /* of the activations */
@@ -69,6 +71,8 @@ struct up_case {
 
 /* A case of all kinds' table by seed; limit 0: the kind's own. NULL: out of memory. */
 up_case *up_case_make(const up_case_kind *kind, uint64_t seed, int64_t limit, int smooth);
+/* The same, with the first `count` sizes that `make` asks for given, e.g. a model's. */
+up_case *up_case_make_sized(const up_case_kind *kind, uint64_t seed, const int64_t *sizes, int count);
 void up_case_free(up_case *c);
 
 /* Compute num of every tensor, in an arithmetic whose rounding unit is `unit`; 2^-53 is the reference's,
@@ -110,6 +114,7 @@ const up_case_kind *up_case_kind_named(const char *name);
 
 /* What `make` is written with. */
 int64_t up_case_dim(up_case *c, int64_t least); /* a size from `least` to limit: often 1, sometimes `least` */
+int64_t up_case_size(up_case *c, int64_t drawn); /* the next of the sizes that are given, else `drawn` */
 int up_case_chance(up_case *c, uint32_t one_in); /* 1 once in so many times */
 void up_case_in(up_case *c, int t, const char *name, int64_t rows,
                 int64_t cols); /* f32, normal or integers */
