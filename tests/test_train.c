@@ -484,7 +484,8 @@ static void test_false_counts(void) {
     json_t *state = json_load_file(path, 0, NULL), *old = json_deep_copy(state);
     json_object_set_new(old, "format", json_string("uniperceiver checkpoint 1"));
     CU_ASSERT_EQUAL(json_dump_file(old, path, 0), 0);
-    EXPECT_ERROR(train(&(launch){.run = run, .resume = 1}), UP_ERR_FORMAT, path, "uniperceiver checkpoint 1");
+    EXPECT_ERROR(train(&(launch){.run = run, .resume = 1}), UP_ERR_ARGUMENT, path,
+                 "uniperceiver checkpoint 1");
     json_object_del(old, "samples");
     json_object_set(old, "format", json_object_get(state, "format"));
     CU_ASSERT_EQUAL(json_dump_file(old, path, 0), 0);

@@ -18,7 +18,7 @@ static const up_config_row task_rows[] = {
     {"classes", UP_CONFIG_STRING, TASK(classes),
      .help = "file of class names or answers, one a line; default: those that the rows have"},
     {"question", UP_CONFIG_STRING, TASK(question), .help = "vqa: the question"},
-    {"template", UP_CONFIG_STRING, TASK(template_text), .help = "target text, {} stands for the cell"},
+    {"template", UP_CONFIG_STRING, TASK(template_text), .help = "target text, every {} stands for the cell"},
     {"weight", UP_CONFIG_REAL, TASK(weight), .fallback = "1", .min = 0, .max = 1e6,
      .help = "how often it is drawn"},
     {"batch", UP_CONFIG_INT, TASK(batch), .fallback = "64", .min = 1, .max = 65536,

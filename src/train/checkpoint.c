@@ -378,6 +378,7 @@ static up_status read_state(const char *folder, int64_t number, json_t **out) {
     UP_TRY(check_present(path));
     UP_TRY(up_file_read(path, &text, &size));
     UP_GO(up_json_read(path, text, size, 0, &state));
+    UP_GO(up_state_check(path, state));
     const json_t *step = json_object_get(state, "step"), *updates = json_object_get(state, "updates"),
                  *skipped = json_object_get(state, "skipped");
     if (!json_is_integer(step) || !json_is_integer(updates) || !json_is_integer(skipped))

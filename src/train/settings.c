@@ -92,7 +92,8 @@ static const up_config_row top_rows[] = {
      .help = "folder of checkpoints, metrics and the model"},
     {"seed", UP_CONFIG_INT, TOP(seed), .fallback = "1", .min = 0, .max = 9e15,
      .help = "of everything random"},
-    {"steps", UP_CONFIG_INT, TOP(steps), .required = true, .min = 1, .max = 1e12, .help = "optimiser steps"},
+    {"steps", UP_CONFIG_INT, TOP(steps), .required = true, .min = 1, .max = 0x1p24,
+     .help = "optimiser steps; a backend counts them in f32"},
     {"accumulate", UP_CONFIG_INT, TOP(accumulate), .fallback = "1", .min = 1, .max = 4096,
      .help = "iterations (a task each) a step"},
     {"precision", UP_CONFIG_CHOICE, TOP(precision), .choices = &up_precisions[0].name,
@@ -206,6 +207,7 @@ up_adamw up_settings_adamw(const up_settings *s) {
     a.loss_scale = o->loss_scale;
     if (!a.loss_scale && up_settings_dtype(s) == UP_F16) a.loss_scale = 65536;
     if (a.loss_scale) a.good_steps = (int)o->scale_steps;
-    a.min_scale = o->min_scale;
+    a.min_scale =
+        o->min_scale < a.loss_scale ? o->min_scale : a.loss_scale; /* an overflow must not raise it */
     return a;
 }

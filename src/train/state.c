@@ -64,11 +64,18 @@ done:
     return status;
 }
 
-up_status up_state_take(up_trainer *t, const char *path, const json_t *state) {
+/* A checkpoint of another version of the program is whole, and not this one's to judge: it is refused, not
+ * passed over. */
+up_status up_state_check(const char *path, const json_t *state) {
+    static const char family[] = "uniperceiver checkpoint ";
     const char *format = json_string_value(json_object_get(state, "format"));
-    if (!format || strcmp(format, UP_STATE_FORMAT))
-        return up_fail(UP_ERR_FORMAT, path, "its format is \"%s\", wanted \"%s\"", format ? format : "none",
-                       UP_STATE_FORMAT);
+    if (format && !strcmp(format, UP_STATE_FORMAT)) return UP_OK;
+    int ours = format && !strncmp(format, family, sizeof family - 1);
+    return up_fail(ours ? UP_ERR_ARGUMENT : UP_ERR_FORMAT, path, "its format is \"%s\", wanted \"%s\"",
+                   format ? format : "none", UP_STATE_FORMAT);
+}
+
+up_status up_state_take(up_trainer *t, const char *path, const json_t *state) {
     const json_t *iterations = json_object_get(state, "iterations");
     const json_t *scale = json_object_get(state, "loss_scale"), *good = json_object_get(state, "good_steps");
     if (!json_is_integer(iterations) || json_integer_value(iterations) < 0 || !json_is_number(scale) ||
