@@ -56,8 +56,9 @@ up_encoder_tokens(const up_encoder *encoder);              /* encoded since it w
 UP_API size_t up_encoder_bytes(const up_encoder *encoder); /* of activations and scratch */
 /* About what a token takes of them in a pass whose activations are kept. */
 UP_API size_t up_encoder_token_bytes(const up_encoder *encoder);
-UP_API uint64_t
-up_encoder_pass(const up_encoder *encoder); /* number of its latest forward pass; 0: none yet */
+/* Number of the forward pass whose activations it holds, unlike that of any other pass of any encoder; 0:
+ * none (yet, or it failed, or has gone back). */
+UP_API uint64_t up_encoder_pass(const up_encoder *encoder);
 UP_API up_model *up_encoder_model(const up_encoder *encoder);
 
 /* Factors of drop path [2 L, S] for a batch into `out`: 0 with probability p, else 1 / (1 - p); a function of
