@@ -35,6 +35,10 @@ UP_API void up_encoder_free(up_encoder *encoder); /* NULL is fine */
  * is dropped. */
 UP_API up_status up_encoder_stage(up_encoder *encoder, const up_batch *batch, const float *drop);
 
+/* The same with the draws of up_drop_path for a probability, a seed and a step; probability 0: none. */
+UP_API up_status up_encoder_stage_drawn(up_encoder *encoder, const up_batch *batch, double drop_path,
+                                        uint64_t seed, uint64_t step);
+
 /* Encode what was staged: features [R, D] f32, one row for each read-out, in their order: f(x), not scaled to
  * length 1. */
 UP_API up_status up_encoder_forward(up_encoder *encoder, up_view features);

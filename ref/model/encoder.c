@@ -379,6 +379,7 @@ void up_encoder_free(up_encoder *e) {
     b->ops->release(b, e->arena);
     free(e->layers);
     free(e->host);
+    free(e->draws);
     free(e);
 }
 

@@ -211,6 +211,22 @@ up_status up_encoder_stage(up_encoder *e, const up_batch *batch, const float *dr
     return stage(e, batch, drop, NULL);
 }
 
+up_status up_encoder_stage_drawn(up_encoder *e, const up_batch *batch, double drop_path, uint64_t seed,
+                                 uint64_t step) {
+    int layers = e->model->config.layers;
+    size_t wanted = 2 * (size_t)layers * (size_t)batch->sequences;
+    if (drop_path <= 0) return stage(e, batch, NULL, NULL);
+    e->staged = 0;
+    if (wanted > e->draws_room) {
+        float *grown = realloc(e->draws, 2 * wanted * sizeof *grown);
+        if (!grown) return up_fail(UP_ERR_MEMORY, "drop path", "%zu factors wanted", 2 * wanted);
+        e->draws = grown;
+        e->draws_room = 2 * wanted;
+    }
+    up_drop_path(drop_path, layers, seed, step, batch, e->draws);
+    return stage(e, batch, e->draws, NULL);
+}
+
 up_status up_stage_cached(up_encoder *e, const up_batch *batch, const int32_t *cached_rows) {
     if (e->gradients) return up_fail(UP_ERR_ARGUMENT, "decoder", "its encoder was made for training");
     return stage(e, batch, NULL, cached_rows);

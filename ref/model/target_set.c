@@ -13,8 +13,6 @@ struct up_target_set {
     uint64_t key;
     up_batch sequences; /* all of them */
     up_batch part;      /* the present chunk */
-    float *drop;        /* [2 L, S] of the present pass */
-    size_t drop_room;
     up_features features;
     int fresh; /* 1: features are those of `version`, with the draws of `seed` and `step` where drop_path > 0
                 */
@@ -45,7 +43,6 @@ void up_target_set_free(up_target_set *s) {
     up_batch_free(&s->sequences);
     up_batch_free(&s->part);
     up_features_free(&s->features);
-    free(s->drop);
     free(s);
 }
 
@@ -172,24 +169,9 @@ static int chunk_count(const up_target_set *s, const up_set_encoders *how, int f
     return count;
 }
 
-/* Stage sequences of a batch with the drop-path factors that belong to them. */
-static up_status stage(up_target_set *s, const up_set_encoders *how, up_encoder *encoder, const up_batch *b) {
-    if (how->drop_path <= 0) return up_encoder_stage(encoder, b, NULL);
-    int layers = up_model_config(s->model)->layers;
-    size_t wanted = 2 * (size_t)layers * (size_t)b->sequences;
-    if (wanted > s->drop_room) {
-        float *grown = realloc(s->drop, wanted * sizeof *grown);
-        if (!grown) return up_fail(UP_ERR_MEMORY, "drop path", "%zu factors wanted", wanted);
-        s->drop = grown;
-        s->drop_room = wanted;
-    }
-    up_drop_path(how->drop_path, layers, how->seed, how->step, b, s->drop);
-    return up_encoder_stage(encoder, b, s->drop);
-}
-
 static up_status encode_part(up_target_set *s, const up_set_encoders *how, up_encoder *encoder,
                              const up_batch *b, int first) {
-    UP_TRY(stage(s, how, encoder, b));
+    UP_TRY(up_encoder_stage_drawn(encoder, b, how->drop_path, how->seed, how->step));
     s->encoded += b->tokens;
     return up_encoder_forward(encoder, up_view_rows(s->features.raw, first, b->sequences));
 }
