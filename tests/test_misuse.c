@@ -542,6 +542,32 @@ static void targets_are_a_list(void) {
     close_world(&w);
 }
 
+/* Each field of the table at its bounds and beyond them; what is no number is no size either. */
+static void fields_have_bounds(void) {
+    for (const up_config_field *f = up_config_fields; f->name; f++) {
+        up_config c;
+        small_config(&c);
+        void *at = (char *)&c + f->offset;
+        CU_ASSERT_PTR_EQUAL(up_config_field_named(f->name), f);
+        UP_ASSERT_OK(up_config_check(&c));
+        if (f->type == UP_FIELD_NAME) continue;
+        for (int beyond = 0; beyond < 2; beyond++) {
+            if (f->type == UP_FIELD_WHOLE)
+                *(int *)at = beyond ? (int)f->high + 1 : (int)f->low - 1;
+            else
+                *(double *)at = beyond ? INFINITY : NAN;
+            CU_ASSERT_EQUAL(up_config_check(&c), UP_ERR_ARGUMENT);
+            CU_ASSERT_PTR_NOT_NULL(strstr(up_last_error(), f->name));
+        }
+    }
+    up_config c;
+    small_config(&c);
+    c.video_resize = c.image_size - 1;
+    CU_ASSERT_EQUAL(up_config_check(&c), UP_ERR_ARGUMENT);
+    CU_ASSERT_PTR_NOT_NULL(strstr(up_last_error(), "video_resize"));
+    CU_ASSERT_PTR_NULL(up_config_field_named("nothing"));
+}
+
 /* As many classes as the base's head has are other classes all the same. */
 static void an_overlay_has_a_head_of_its_own(void) {
     world w;
@@ -602,6 +628,7 @@ const up_test up_tests[] = {
     {"sets know their model", sets_know_their_model},
     {"prepared weights without memory", prepared_weights_without_memory},
     {"targets are a list", targets_are_a_list},
+    {"fields have bounds", fields_have_bounds},
     {"an overlay has a head of its own", an_overlay_has_a_head_of_its_own},
     {"a failed norm is taken again", a_failed_norm_is_taken_again},
     {NULL, NULL},
