@@ -714,8 +714,9 @@ static void prepared_weights_follow_the_weights(void) {
     w.backend->ops = &table;
     float *got = encode(&w, w.model, &b), *again = encode(&w, w.model, &b);
     int made = prepared_made;
-    CU_ASSERT_EQUAL(made, 3 * 6); /* qkv whole and in two parts, out, up, down of each layer; once */
-    CU_ASSERT_EQUAL(up_model_prepared_bytes(w.model), 3 * 4 * (size_t)(6 * 32 * 32 + 32 * 32 + 2 * 32 * 48));
+    CU_ASSERT_EQUAL(made, 3 * 4 + 2); /* qkv, out, up, down of each layer; q and kv of the narrow one; once */
+    CU_ASSERT_EQUAL(up_model_prepared_bytes(w.model),
+                    3 * 4 * (size_t)(3 * 32 * 32 + 32 * 32 + 2 * 32 * 48) + 4 * (size_t)(3 * 32 * 32));
     CU_ASSERT_EQUAL(memcmp(want, got, bytes), 0);
     CU_ASSERT_EQUAL(memcmp(want, again, bytes), 0);
     up_view up = up_model_weight(w.model, w.model->params.layers[1].up_weight);

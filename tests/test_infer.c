@@ -729,6 +729,8 @@ static void test_null_and_negative(void) {
     CU_ASSERT(refused(up_encode(s, &input, 1, (up_side)2, out), "side: 2"));
     CU_ASSERT(refused(up_encode(s, &negative, 1, UP_SIDE_INPUT, out), "input: -1 parts"));
     CU_ASSERT(refused(up_encode(s, &none, 1, UP_SIDE_INPUT, out), "input: 1 parts and no list"));
+    const up_part endless = {.kind = UP_PART_IDS, .data = ids, .size = SIZE_MAX};
+    CU_ASSERT(refused(up_encode(s, &(up_input){&endless, 1, 0}, 1, UP_SIDE_INPUT, out), "has room for"));
     CU_ASSERT(refused(up_compare(NULL, NULL, &input, &input, 1, out), "session: is NULL"));
     CU_ASSERT(refused(up_compare(s, NULL, NULL, &input, 1, out), "input: is NULL"));
     CU_ASSERT(refused(up_compare(s, NULL, &input, NULL, 1, out), "candidates: is NULL"));

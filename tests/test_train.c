@@ -529,6 +529,7 @@ static void test_refusals(void) {
     EXPECT_ERROR(train(&(launch){.run = below_file}), UP_ERR_IO, file);
     EXPECT_ERROR(train(&(launch){.run = "/proc/uniperceiver"}), UP_ERR_IO, "/proc/uniperceiver");
     EXPECT_ERROR(up_train(NULL, NULL, 0, NULL), UP_ERR_ARGUMENT, "NULL");
+    EXPECT_ERROR(up_train(up_lab_path("train.yaml"), NULL, 1, NULL), UP_ERR_ARGUMENT, "no list");
     EXPECT_ERROR(train(&(launch){.run = run, .backend = "none"}), UP_ERR_ARGUMENT, "none");
     int other = open(run, O_RDONLY | O_DIRECTORY); /* as if another process were at work */
     CU_ASSERT(other >= 0 && flock(other, LOCK_EX | LOCK_NB) == 0);

@@ -80,7 +80,8 @@ UP_API up_status up_batch_words_and_slots(up_batch *batch, const int32_t *words,
 UP_API up_status up_batch_close(up_batch *batch);
 UP_API up_status up_batch_close_as(up_batch *batch, uint64_t key);
 
-/* Append sequences first..first + count - 1 of another batch of the same model, with their keys. */
+/* Append sequences first..first + count - 1 of another batch of the same model, with their keys. A batch that
+ * an appending call failed on is not whole: begin it anew. */
 UP_API up_status up_batch_append(up_batch *batch, const up_batch *from, int first, int count);
 
 /* Everything in it fits the model: ids, positions, cells, frames in their tables, every row one token,

@@ -15,7 +15,8 @@ typedef struct up_cosines up_cosines; /* working memory for one backend, which i
 UP_API up_status up_cosines_create(up_backend *backend, up_cosines **out);
 UP_API void up_cosines_free(up_cosines *cosines); /* NULL is fine */
 
-/* out [Q, V], dense: cosine of each row of x [Q, D] with each row of y [V, D], both f32 of length 1. Waits.
+/* out [Q, V], dense: product of each row of x [Q, D] with each row of y [V, D], both f32; of rows of length 1
+ * their cosine. Waits.
  * As much memory as `out` is taken on the device: give large sets in tiles of rows (up_view_rows). */
 UP_API up_status up_cosines_read(up_cosines *cosines, up_view x, up_view y, float *out);
 

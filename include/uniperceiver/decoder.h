@@ -22,7 +22,7 @@ UP_API void up_decoder_free(up_decoder *decoder); /* NULL is fine */
 
 /* Beam i of `count` continues beam parents[i] of the last step (0 at the first) with words[i * more ... +
  * more - 1]; every beam has the same number of words. features [count, D] f32 on the device: f of a slot
- * behind them, which predicts the next word. */
+ * behind them, which predicts the next word. After a step that failed inside, no other one is possible. */
 UP_API up_status up_decoder_step(up_decoder *decoder, int count, const int *parents, const int32_t *words,
                                  int more, up_view features);
 

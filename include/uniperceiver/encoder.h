@@ -35,6 +35,10 @@ UP_API void up_encoder_free(up_encoder *encoder); /* NULL is fine */
  * is dropped. */
 UP_API up_status up_encoder_stage(up_encoder *encoder, const up_batch *batch, const float *drop);
 
+/* The same with the draws of up_drop_path for a probability, a seed and a step; probability 0: none. */
+UP_API up_status up_encoder_stage_drawn(up_encoder *encoder, const up_batch *batch, double drop_path,
+                                        uint64_t seed, uint64_t step);
+
 /* Encode what was staged: features [R, D] f32, one row for each read-out, in their order: f(x), not scaled to
  * length 1. */
 UP_API up_status up_encoder_forward(up_encoder *encoder, up_view features);
@@ -56,8 +60,9 @@ up_encoder_tokens(const up_encoder *encoder);              /* encoded since it w
 UP_API size_t up_encoder_bytes(const up_encoder *encoder); /* of activations and scratch */
 /* About what a token takes of them in a pass whose activations are kept. */
 UP_API size_t up_encoder_token_bytes(const up_encoder *encoder);
-UP_API uint64_t
-up_encoder_pass(const up_encoder *encoder); /* number of its latest forward pass; 0: none yet */
+/* Number of the forward pass whose activations it holds, unlike that of any other pass of any encoder; 0:
+ * none (yet, or it failed, or has gone back). */
+UP_API uint64_t up_encoder_pass(const up_encoder *encoder);
 UP_API up_model *up_encoder_model(const up_encoder *encoder);
 
 /* Factors of drop path [2 L, S] for a batch into `out`: 0 with probability p, else 1 / (1 - p); a function of

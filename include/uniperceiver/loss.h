@@ -15,14 +15,14 @@ extern "C" {
 
 /* Host arrays, which may be reused on return. */
 typedef struct up_loss {
-    int task;               /* whose temperature */
-    int choices;            /* K: true targets of a query, 1 or 2; 0 counts as 1 */
-    const int32_t *labels;  /* [Q, K] indices of them; labels[i, 0] = -1: row left out. NULL with soft */
-    const float *shares;    /* [Q, K] their shares (mixup); NULL: 1 */
-    const float *soft;      /* [Q, V] probabilities, or NULL */
-    const int32_t *group_x; /* [Q], [V]: targets of the query's own group count only where they are true
-                               (equal texts, other */
-    const int32_t *group_y; /* captions of one picture: no negatives); -1: no group; NULL: none */
+    int task;              /* whose temperature */
+    int choices;           /* K: true targets of a query, 1 or 2; 0 counts as 1 */
+    const int32_t *labels; /* [Q, K] indices of them; labels[i, 0] = -1: row left out. NULL with soft */
+    const float *shares;   /* [Q, K] their shares (mixup); NULL: 1 */
+    const float *soft;     /* [Q, V] probabilities, or NULL */
+    /* Targets of the query's own group count only where they are true: equal texts, other captions of one
+     * picture are no negatives. [Q] and [V]; -1: no group; NULL: none. */
+    const int32_t *group_x, *group_y;
     const float *bias; /* [V] added to the logits, e.g. -log of how likely a sampled target was to be drawn;
                           NULL: none */
     int symmetric;     /* 1: in-batch retrieval, the mean of both directions; needs Q == V, labels i -> i */
@@ -44,13 +44,14 @@ UP_API up_status up_criterion_create(up_model *model, const up_gradients *gradie
                                      up_criterion **out);
 UP_API void up_criterion_free(up_criterion *criterion); /* NULL is fine */
 
-/* Loss of x against y (both normalised) and, with gradients, its gradient: added to x->dunit and y->dunit
- * (and x->draw by a head), to the temperature's and the head's gradients. Waits for nothing. */
+/* Loss of x against y (both normalised, two of them) and, with gradients, its gradient: added to x->dunit and
+ * y->dunit (and x->draw by a head), to the temperature's and the head's gradients. Waits for nothing. A
+ * failure leaves no value; what it added to gradients stays. */
 UP_API up_status up_criterion_compare(up_criterion *criterion, up_features *x, up_features *y,
                                       const up_loss *loss);
 
 /* The value of the latest comparison, on its way to the host; reading it later does not hold up the device.
- * One object for each value that is to be under way at a time. */
+ * One object for each value that is to be under way at a time; each is read once. */
 typedef struct up_loss_read up_loss_read;
 UP_API up_status up_loss_read_create(up_model *model, up_loss_read **out);
 UP_API void up_loss_read_free(up_loss_read *read); /* NULL is fine */

@@ -75,6 +75,23 @@ UP_API extern const up_pixel_norm up_pixel_norm_video; /* 0.5 / 0.5 */
 UP_API const up_pixel_norm *up_config_pixel_norm(const up_config *config, int video);
 /* The value of each byte by channel, levels [3, 256]. */
 UP_API void up_pixel_levels(const up_pixel_norm *norm, float *levels);
+/* The fields of a configuration as a table, all but the tasks: what checks, stores or overrides a field goes
+ * by its row (ref/model/config.c). */
+typedef enum up_field_type {
+    UP_FIELD_NAME,  /* char [UP_NAME_SIZE] */
+    UP_FIELD_WHOLE, /* int */
+    UP_FIELD_REAL   /* double */
+} up_field_type;
+typedef struct up_config_field {
+    const char *name;
+    size_t offset; /* in up_config */
+    up_field_type type;
+    double low, high; /* what up_config_check allows, inclusive */
+    int newer;        /* 1: older files lack it; 0 is what they mean */
+} up_config_field;
+UP_API extern const up_config_field up_config_fields[]; /* ended by a row without a name */
+/* A row by name, or NULL. */
+UP_API const up_config_field *up_config_field_named(const char *name);
 /* Index of a task's temperature by name; -1 if there is none. */
 UP_API int up_config_task(const up_config *config, const char *name);
 

@@ -25,9 +25,11 @@ UP_API up_status up_target_set_create(up_model *model, uint64_t key, int with_gr
 UP_API void up_target_set_free(up_target_set *set); /* NULL is fine */
 
 /* The sequences: TAKEN from the batch, which is left empty but usable. One read-out a sequence: target i is
- * sequence i. What was in the set before is gone. */
+ * sequence i. What was in the set before is gone, with the gradients that it owed; where the batch is
+ * refused, it stays. */
 UP_API up_status up_target_set_fill(up_target_set *set, up_batch *sequences);
-/* Text targets from token ids: one sequence [<SPE>, ids] each; starts [n + 1] are offsets into ids. */
+/* Text targets from token ids: one sequence [<SPE>, ids] each; starts [n + 1] are offsets into ids. A
+ * failure, here and below, leaves the set empty. */
 UP_API up_status up_target_set_fill_texts(up_target_set *set, const int32_t *ids, const int64_t *starts,
                                           int64_t n);
 /* Vocabulary entries: [<SPE>, v, <|endoftext|>] for each id, with `end` the id of the end token; keys are the
@@ -49,15 +51,15 @@ typedef struct up_set_encoders {
     uint64_t seed, step;
 } up_set_encoders;
 
-/* Make the features fresh: nothing happens where the weights (up_model_version), the sequences and, with drop
- * path, the step are those of the last time. */
+/* Make the features fresh: nothing happens where the weights (up_model_version), the sequences and the draws
+ * of drop path (probability, seed, step) are those of the last time. Refused while the set owes gradients. */
 UP_API up_status up_target_set_encode(up_target_set *set, const up_set_encoders *how);
 /* Its features: raw and unit [V, D]; valid until it is encoded again. */
 UP_API up_features *up_target_set_features(up_target_set *set);
 /* Whether a loss sent gradients that have not gone back yet. */
 UP_API int up_target_set_owes(const up_target_set *set);
-/* Send the sum of its gradients back through the encoder. `done`: as in up_encoder_backward, called in the
- * last chunk. */
+/* Send the sum of its gradients back through the encoder, with the draws that it was encoded with. `done`: as
+ * in up_encoder_backward, called in the last chunk. */
 UP_API up_status up_target_set_backward(up_target_set *set, const up_set_encoders *how, up_bucket_done done,
                                         void *context);
 

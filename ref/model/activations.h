@@ -94,6 +94,8 @@ struct up_encoder {
     int forwarded;             /* 1: a pass waits for its way back */
     unsigned char *host;       /* lists on their way to the device */
     size_t host_bytes;
+    float *draws; /* [2 L, S] factors of drop path, drawn for a batch */
+    size_t draws_room;
     up_buffer *levels; /* f32 [2, 3, 256]: bytes of pictures, of clips */
 
     up_buffer *arena;

@@ -347,8 +347,8 @@ up_status up_batch_append(up_batch *b, const up_batch *from, int first, int coun
     if (first < 0 || count < 0 || first > from->sequences - count)
         return up_fail(UP_ERR_ARGUMENT, what, "sequences %d..%d of %d", first, first + count - 1,
                        from->sequences);
-    if (b->config.patch != from->config.patch || from->cached || b->cached)
-        return up_fail(UP_ERR_ARGUMENT, what, "the two batches are of different kinds");
+    if (b == from || b->config.patch != from->config.patch || from->cached || b->cached)
+        return up_fail(UP_ERR_ARGUMENT, what, "the two batches are one, or of different kinds");
     if (!count) return UP_OK;
     const int32_t *sequences = from->sequence + (size_t)first * UP_SEQ_FIELDS;
     const int32_t *last = sequences + (size_t)(count - 1) * UP_SEQ_FIELDS;
@@ -387,16 +387,15 @@ static up_status check_text(const up_batch *b, const up_config *c) {
     return UP_OK;
 }
 
-static up_status check_patches(const up_patch_rows *p, const up_config *c, const char *part) {
-    int timed = p->count && p->frame[0] >= 0;
+/* `timed` 1: every patch has a temporal row, 0: none has. */
+static up_status check_patches(const up_patch_rows *p, const up_config *c, const char *part, int timed) {
     for (int i = 0; i < p->count; i++) {
         if (p->cell[i] < 0 || p->cell[i] >= up_config_cells(c))
             return up_fail(UP_ERR_ARGUMENT, part, "cell %d, the model has cells 0..%d", p->cell[i],
                            up_config_cells(c) - 1);
         if (p->frame[i] < -1 || p->frame[i] >= c->frames || (p->frame[i] >= 0) != timed)
-            return up_fail(UP_ERR_ARGUMENT, part,
-                           "frame %d, the model has temporal rows 0..%d, for all or none", p->frame[i],
-                           c->frames - 1);
+            return up_fail(UP_ERR_ARGUMENT, part, "frame %d, the model has temporal rows 0..%d; wanted %s",
+                           p->frame[i], c->frames - 1, timed ? "one of them" : "-1, as for the others");
     }
     return UP_OK;
 }
@@ -471,8 +470,8 @@ up_status up_batch_check(const up_batch *b, const up_config *c) {
         return up_fail(UP_ERR_ARGUMENT, what, "patches of %d pixels, the model's have %d", b->config.patch,
                        c->patch);
     UP_TRY(check_text(b, c));
-    UP_TRY(check_patches(&b->image, c, "image"));
-    UP_TRY(check_patches(&b->video, c, "video"));
+    UP_TRY(check_patches(&b->image, c, "image", b->image.count && b->image.frame[0] >= 0));
+    UP_TRY(check_patches(&b->video, c, "video", 1));
     UP_TRY(check_sequences(b));
     UP_TRY(check_rows(b));
     return check_readouts(b);

@@ -1,7 +1,8 @@
-/* config.c - presets and their checks. Sizes: paper section 4.2 (BERT-base encoder) and appendix A
- * (tokenizers); released presets: the authors' published models. */
+/* config.c - presets, the table of fields, and their checks. Sizes: paper section 4.2 (BERT-base encoder) and
+ * appendix A (tokenizers); released presets: the authors' published models. */
 #include "uniperceiver/model.h"
 
+#include <float.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -83,49 +84,79 @@ int up_config_task(const up_config *c, const char *name) {
     return -1;
 }
 
-up_status up_config_check(const up_config *c) {
-    const struct {
-        const char *name;
-        int64_t value, low, high;
-    } ranges[] = {
-        {"layers", c->layers, 1, 1024},
-        {"width", c->width, 1, 65536},
-        {"heads", c->heads, 1, 1024},
-        {"ffn", c->ffn, 1, 1 << 20},
-        {"vocabulary", c->vocabulary, 2, 1 << 24},
-        {"text_positions", c->text_positions, 1, 1 << 20},
-        {"patch", c->patch, 1, 256},
-        {"image_size", c->image_size, c->patch, 8192},
-        {"frames", c->frames, 1, 4096},
-        {"image_resize", c->image_resize, c->image_size, 16384},
-        {"video_resize", c->video_resize, c->image_size, 16384},
-        {"video_stride", c->video_stride, 1, 1 << 20},
-        {"prompts", c->prompts, 0, 4096},
-        {"prompt_sides", c->prompt_sides, 1, 2},
-        {"classes", c->classes, 0, 1 << 24},
-        {"tasks", c->tasks, 1, UP_MAX_TASKS},
-    };
-    for (size_t i = 0; i < sizeof ranges / sizeof ranges[0]; i++)
-        if (ranges[i].value < ranges[i].low || ranges[i].value > ranges[i].high)
-            return up_fail(UP_ERR_ARGUMENT, ranges[i].name, "%lld is outside %lld..%lld",
-                           (long long)ranges[i].value, (long long)ranges[i].low, (long long)ranges[i].high);
+#define FIELD(field, type) #field, offsetof(up_config, field), UP_FIELD_##type
+const up_config_field up_config_fields[] = {
+    {FIELD(preset, NAME), 0, 0, 0},
+    {FIELD(layers, WHOLE), 1, 1024, 0},
+    {FIELD(width, WHOLE), 1, 65536, 0},
+    {FIELD(heads, WHOLE), 1, 1024, 0},
+    {FIELD(ffn, WHOLE), 1, 1 << 20, 0},
+    {FIELD(vocabulary, WHOLE), 2, 1 << 24, 0},
+    {FIELD(text_positions, WHOLE), 1, 1 << 20, 0},
+    {FIELD(image_size, WHOLE), 1, 8192, 0},
+    {FIELD(patch, WHOLE), 1, 256, 0},
+    {FIELD(frames, WHOLE), 1, 4096, 0},
+    {FIELD(image_resize, WHOLE), 1, 16384, 1},
+    {FIELD(video_resize, WHOLE), 1, 16384, 1},
+    {FIELD(video_stride, WHOLE), 1, 1 << 20, 1},
+    {FIELD(frames_as_images, WHOLE), 0, 1, 1},
+    {FIELD(shared_norm, WHOLE), 0, 1, 0},
+    {FIELD(image_time, WHOLE), 0, 1, 0},
+    {FIELD(visual_type, WHOLE), 0, 1, 0},
+    {FIELD(fixed_space, WHOLE), 0, 1, 0},
+    {FIELD(output_head, WHOLE), 0, 1, 0},
+    {FIELD(layer_scale, WHOLE), 0, 1, 0},
+    {FIELD(layer_scale_init, REAL), -DBL_MAX, DBL_MAX, 0},
+    {FIELD(patch_position_init, REAL), 0, DBL_MAX, 1},
+    {FIELD(branch_init, REAL), 0, DBL_MAX, 1},
+    {FIELD(drop_path, REAL), 0, 1, 0},
+    {FIELD(prompts, WHOLE), 0, 4096, 0},
+    {FIELD(prompt_sides, WHOLE), 1, 2, 0},
+    {FIELD(classes, WHOLE), 0, 1 << 24, 0},
+    {FIELD(initial_temperature, REAL), 0, DBL_MAX, 0},
+    {NULL, 0, UP_FIELD_NAME, 0, 0, 0},
+};
+
+const up_config_field *up_config_field_named(const char *name) {
+    for (const up_config_field *f = up_config_fields; f->name; f++)
+        if (!strcmp(f->name, name)) return f;
+    return NULL;
+}
+
+static up_status check_field(const up_config *c, const up_config_field *f) {
+    const void *at = (const char *)c + f->offset;
+    if (f->type == UP_FIELD_NAME) return UP_OK;
+    double value = f->type == UP_FIELD_WHOLE ? *(const int *)at : *(const double *)at;
+    if (value >= f->low && value <= f->high) return UP_OK;
+    return up_fail(UP_ERR_ARGUMENT, f->name, "%.9g is outside %.9g..%.9g", value, f->low, f->high);
+}
+
+/* What one field asks of another. */
+static up_status check_together(const up_config *c) {
     if (c->width % c->heads)
         return up_fail(UP_ERR_ARGUMENT, "width", "%d is not a multiple of heads (%d)", c->width, c->heads);
     if (c->image_size % c->patch)
         return up_fail(UP_ERR_ARGUMENT, "image_size", "%d is not a multiple of patch (%d)", c->image_size,
                        c->patch);
+    if (c->image_resize < c->image_size || c->video_resize < c->image_size)
+        return up_fail(UP_ERR_ARGUMENT, c->image_resize < c->image_size ? "image_resize" : "video_resize",
+                       "%d is less than image_size (%d)",
+                       c->image_resize < c->image_size ? c->image_resize : c->video_resize, c->image_size);
     if (c->fixed_space && c->width % 4)
         return up_fail(UP_ERR_ARGUMENT, "width",
                        "%d is not a multiple of 4, which the sine-cosine table needs", c->width);
-    if (!(c->drop_path >= 0 && c->drop_path < 1))
+    return UP_OK;
+}
+
+up_status up_config_check(const up_config *c) {
+    for (const up_config_field *f = up_config_fields; f->name; f++) UP_TRY(check_field(c, f));
+    if (c->tasks < 1 || c->tasks > UP_MAX_TASKS)
+        return up_fail(UP_ERR_ARGUMENT, "tasks", "%d is outside 1..%d", c->tasks, UP_MAX_TASKS);
+    if (c->drop_path >= 1)
         return up_fail(UP_ERR_ARGUMENT, "drop_path", "%g is outside 0 <= p < 1", c->drop_path);
-    if (!(c->patch_position_init >= 0))
-        return up_fail(UP_ERR_ARGUMENT, "patch_position_init", "%g is negative", c->patch_position_init);
-    if (!(c->branch_init >= 0))
-        return up_fail(UP_ERR_ARGUMENT, "branch_init", "%g is negative", c->branch_init);
     if (!(c->initial_temperature > 0))
         return up_fail(UP_ERR_ARGUMENT, "initial_temperature", "%g is not positive", c->initial_temperature);
-    return UP_OK;
+    return check_together(c);
 }
 
 const up_pixel_norm up_pixel_norm_image = {{0.485f, 0.456f, 0.406f}, {0.229f, 0.224f, 0.225f}};

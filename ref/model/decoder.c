@@ -14,6 +14,7 @@ struct up_decoder {
     up_buffer *kept, *moved, *lists; /* the cache; words on their way to another beam; rows as i32 */
     int32_t *rows;                   /* host list */
     int prefix, beams, room, words;  /* tokens of the prefix; keys a beam has room for; words it has */
+    int broken;                      /* 1: a step failed; the cache may hold half of it */
 };
 
 /* A layer's keys and values go into the cache, and the attention looks there. */
@@ -53,10 +54,14 @@ static up_status encode_prefix(up_decoder *d, const up_batch *prefix) {
 }
 
 static up_status check_prefix(const up_batch *prefix, int beams, int max_words) {
-    if (prefix->sequences == 1 && !prefix->readouts && beams >= 1 && max_words >= 1) return UP_OK;
-    return up_fail(UP_ERR_ARGUMENT, "decoder",
-                   "%d sequences with %d read-outs, %d beams, %d words; wanted 1 with none, and 1 at least",
-                   prefix->sequences, prefix->readouts, beams, max_words);
+    if (prefix->sequences != 1 || prefix->readouts || prefix->cached || prefix->tokens < 1)
+        return up_fail(UP_ERR_ARGUMENT, "decoder",
+                       "a prefix of %d sequences with %d read-outs%s; wanted 1 with none", prefix->sequences,
+                       prefix->readouts, prefix->cached ? ", behind cached keys" : "");
+    if (beams < 1 || max_words < 1 || max_words > INT32_MAX - 1 - prefix->tokens)
+        return up_fail(UP_ERR_ARGUMENT, "decoder", "%d beams of %d words; wanted 1 at least", beams,
+                       max_words);
+    return UP_OK;
 }
 
 /* Memory for the cache, for words that change beams, and for lists of rows. */
@@ -143,8 +148,18 @@ static up_status pack_beam(up_decoder *d, int beam, const int32_t *words, int mo
     return UP_OK;
 }
 
+static up_status step(up_decoder *d, int count, const int *parents, const int32_t *words, int more,
+                      up_view features) {
+    UP_TRY(reorder(d, count, parents));
+    UP_TRY(up_batch_begin(&d->batch, &d->encoder->model->config));
+    for (int i = 0; i < count; i++)
+        UP_TRY(pack_beam(d, i, more ? words + (size_t)i * (size_t)more : NULL, more));
+    return pass(d, &d->batch, features);
+}
+
 up_status up_decoder_step(up_decoder *d, int count, const int *parents, const int32_t *words, int more,
                           up_view features) {
+    if (d->broken) return up_fail(UP_ERR_ARGUMENT, "decoder", "a step has failed: it cannot go on");
     if (count < 1 || count > d->beams || more < 0 || d->prefix + d->words + more >= d->room)
         return up_fail(UP_ERR_ARGUMENT, "decoder", "%d words in %d beams; wanted at most %d in %d",
                        d->words + more, count, d->room - d->prefix - 1, d->beams);
@@ -152,11 +167,9 @@ up_status up_decoder_step(up_decoder *d, int count, const int *parents, const in
         if (parents[i] < 0 || parents[i] >= d->beams)
             return up_fail(UP_ERR_ARGUMENT, "decoder", "beam %d continues beam %d of %d", i, parents[i],
                            d->beams);
-    UP_TRY(reorder(d, count, parents));
-    UP_TRY(up_batch_begin(&d->batch, &d->encoder->model->config));
-    for (int i = 0; i < count; i++)
-        UP_TRY(pack_beam(d, i, more ? words + (size_t)i * (size_t)more : NULL, more));
-    UP_TRY(pass(d, &d->batch, features));
+    d->broken = 1;
+    UP_TRY(step(d, count, parents, words, more, features));
+    d->broken = 0;
     d->words += more;
     return UP_OK;
 }

@@ -1,7 +1,8 @@
 /* encoder.c - the Transformer encoder f: the layer loop forward and backward. Paper section 3.1 (one
- * modality-agnostic encoder), 4.2 (sizes), 3.3 (prompts); pre-norm layers: mid = x + drop * g1 *
- * Attention(LN1(x)) y   = mid + drop * g2 * FFN(LN2(mid)),   FFN(v) = W2 GELU(W1 v + b1) + b2 g1, g2
- * (LayerScale) and drop (drop path) are absent where the configuration has none. The last layer may be
+ * modality-agnostic encoder), 4.2 (sizes), 3.3 (prompts); pre-norm layers:
+ *     mid = x   + drop g1 Attention(LN1(x))
+ *     y   = mid + drop g2 FFN(LN2(mid)),   FFN(v) = W2 GELU(W1 v + b1) + b2
+ * LayerScale (g1, g2) and drop path (drop) are absent where the configuration has none. The last layer may be
  * narrow: behind its keys and values it computes the rows that are read out (stage.c). */
 #include "ref/model/activations.h"
 
@@ -307,20 +308,23 @@ up_status up_layers_backward(up_encoder *e, up_bucket_done done, void *context) 
 
 /* ---- life and passes ---- */
 
-/* Forms of the weights that the passes above will ask for. */
+static up_status want(up_encoder *e, int weight, third part) {
+    return up_model_want_prepared(e->model, weight, part.first, part.count, e->dtype, e->gradients != NULL);
+}
+
+/* Forms of the weights that the passes above will ask for: queries and keys apart only where a layer can be
+ * narrow, keys alone where there are prompts. */
 static up_status want_prepared(up_encoder *e) {
-    up_model *m = e->model;
-    int backward = e->gradients != NULL;
-    third parts[] = {all_of(e), query_part(e), key_value_part(e)};
-    for (int layer = 0; layer < m->config.layers; layer++) {
-        const up_layer_index *p = &m->params.layers[layer];
-        const int weights[] = {p->out_weight, p->up_weight, p->down_weight};
-        for (int i = 0; i < 3; i++) {
-            third part = whole(e, weights[i]);
-            UP_TRY(
-                up_model_want_prepared(m, p->qkv_weight, parts[i].first, parts[i].count, e->dtype, backward));
-            UP_TRY(up_model_want_prepared(m, weights[i], part.first, part.count, e->dtype, backward));
-        }
+    int layers = e->model->config.layers, prompts = e->model->config.prompts;
+    for (int layer = 0; layer < layers; layer++) {
+        const up_layer_index *p = &e->model->params.layers[layer];
+        int narrow = layer == layers - 1 && !e->all_rows;
+        UP_TRY(want(e, p->qkv_weight, all_of(e)));
+        if (narrow) UP_TRY(want(e, p->qkv_weight, query_part(e)));
+        if (narrow || prompts) UP_TRY(want(e, p->qkv_weight, key_value_part(e)));
+        UP_TRY(want(e, p->out_weight, whole(e, p->out_weight)));
+        UP_TRY(want(e, p->up_weight, whole(e, p->up_weight)));
+        UP_TRY(want(e, p->down_weight, whole(e, p->down_weight)));
     }
     return UP_OK;
 }
@@ -375,6 +379,7 @@ void up_encoder_free(up_encoder *e) {
     b->ops->release(b, e->arena);
     free(e->layers);
     free(e->host);
+    free(e->draws);
     free(e);
 }
 
@@ -382,9 +387,11 @@ static up_status begin(up_encoder *e, const char *region) {
     up_backend *b = up_backend_of(e);
     return b->ops->begin ? b->ops->begin(b, region) : UP_OK;
 }
-static up_status end(up_encoder *e, const char *region) {
+/* A region is closed whatever became of what it holds: the next one must not lie inside it. */
+static up_status end(up_encoder *e, const char *region, up_status inside) {
     up_backend *b = up_backend_of(e);
-    return b->ops->end ? b->ops->end(b, region) : UP_OK;
+    up_status status = b->ops->end ? b->ops->end(b, region) : UP_OK;
+    return inside != UP_OK ? inside : status;
 }
 
 static up_status check_rows(const up_encoder *e, up_view features) {
@@ -392,6 +399,18 @@ static up_status check_rows(const up_encoder *e, up_view features) {
     return up_fail(UP_ERR_ARGUMENT, "features", "room for %lld x %lld, the batch has %d x %d",
                    (long long)features.rows, (long long)features.cols, e->in->sizes.readouts,
                    e->model->config.width);
+}
+
+static up_status pass_forward(up_encoder *e, up_view features) {
+    UP_TRY(up_embed_forward(e));
+    UP_TRY(up_layers_forward(e));
+    return up_readout_forward(e, up_view_rows(features, 0, e->in->sizes.readouts));
+}
+
+/* Passes of all encoders are counted together: a number stands for one pass alone. */
+static uint64_t next_pass(void) {
+    static _Atomic uint64_t passes;
+    return ++passes;
 }
 
 up_status up_encoder_forward(up_encoder *e, up_view features) {
@@ -404,31 +423,32 @@ up_status up_encoder_forward(up_encoder *e, up_view features) {
     UP_TRY(up_plan_activations(e));
     UP_TRY(up_model_prepare(e->model));
     UP_TRY(begin(e, region));
-    UP_TRY(up_embed_forward(e));
-    UP_TRY(up_layers_forward(e));
-    UP_TRY(up_readout_forward(e, up_view_rows(features, 0, e->in->sizes.readouts)));
-    UP_TRY(end(e, region));
+    UP_TRY(end(e, region, pass_forward(e, features)));
     e->forwarded = 1;
-    e->pass++;
+    e->pass = next_pass();
     e->encoded += e->in->sizes.tokens;
     return UP_OK;
 }
 
-up_status up_encoder_backward(up_encoder *e, up_view dfeatures, up_bucket_done done, void *context) {
-    static const char region[] = "encoder backward";
+static up_status pass_backward(up_encoder *e, up_view dfeatures, up_bucket_done done, void *context) {
     int embeddings = e->model->config.layers + 1;
-    if (!e->gradients) return up_fail(UP_ERR_ARGUMENT, "encoder", "it was made for inference");
-    if (!e->forwarded) return up_fail(UP_ERR_ARGUMENT, "encoder", "no forward pass to go back through");
-    UP_TRY(check_rows(e, dfeatures));
-    e->forwarded = 0; /* gradients of activations take their place: once for each forward pass */
-    UP_TRY(begin(e, region));
     UP_TRY(up_readout_backward(e, up_view_rows(dfeatures, 0, e->in->sizes.readouts)));
     if (done) UP_TRY(done(context, 0));
     UP_TRY(up_layers_backward(e, done, context));
     if (up_gradients_lowest(e->gradients) < 0) UP_TRY(up_embed_backward(e));
     for (int bucket = e->model->config.layers - e->lowest + 1; done && bucket <= embeddings; bucket++)
         UP_TRY(done(context, bucket));
-    return end(e, region);
+    return UP_OK;
+}
+
+up_status up_encoder_backward(up_encoder *e, up_view dfeatures, up_bucket_done done, void *context) {
+    static const char region[] = "encoder backward";
+    if (!e->gradients) return up_fail(UP_ERR_ARGUMENT, "encoder", "it was made for inference");
+    if (!e->forwarded) return up_fail(UP_ERR_ARGUMENT, "encoder", "no forward pass to go back through");
+    UP_TRY(check_rows(e, dfeatures));
+    e->forwarded = 0; /* gradients of activations take their place: once for each forward pass */
+    UP_TRY(begin(e, region));
+    return end(e, region, pass_backward(e, dfeatures, done, context));
 }
 
 int up_encoder_readouts(const up_encoder *e) {

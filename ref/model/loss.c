@@ -25,16 +25,18 @@ struct up_criterion {
     up_view scale;                 /* loss scale, or absent */
     up_buffer *tile;               /* f32 [TILE_ROWS, TILE_COLUMNS], then two [TILE_ROWS, D] */
     up_view z, da, dhead;
-    room lists, soft, rows, scratch;
+    room lists, soft, rows;
+    up_buffer *scratch;
     up_view scratch_view;
 
-    up_loss loss; /* the latest */
+    up_loss loss; /* the latest; its arrays may be gone */
+    int compared; /* 1: it was computed to its end */
     int64_t queries, targets;
     int counted;                      /* rows that count */
     up_view index, shares, soft_view; /* i32 [Q, K], f32 [Q, K], f32 [Q, V] */
     up_view group_x, group_y, bias;   /* i32 [Q, 1], i32 [V, 1], f32 [1, V] */
     up_view results;                  /* f32 [1, 3 Q]: losses, hits, losses of the other direction */
-    up_view state, lse;               /* f32 [Q or V, UP_XENT_FIELDS], [.., 1] */
+    up_view state, lse;               /* f32 [Q, UP_XENT_FIELDS], [Q, 1] of one direction */
 };
 
 /* One direction: queries a against targets b. */
@@ -76,24 +78,35 @@ static up_status grow(up_backend *b, room *r, size_t bytes) {
     return UP_OK;
 }
 
+/* Memory that no loss changes the size of: a tile, and what operations on tiles ask for. */
+static up_status make_tile(up_criterion *c) {
+    up_backend *b = backend_of(c);
+    int64_t width = c->model->config.width, z = (int64_t)TILE_ROWS * TILE_COLUMNS, rows = TILE_ROWS * width;
+    const up_op_dims dims = {.rows = TILE_ROWS, .in = width, .out = TILE_COLUMNS};
+    static const up_op ops[] = {UP_OP_L2NORM, UP_OP_LOGITS, UP_OP_XENT, UP_OP_LINEAR, UP_OP_RESIDUAL};
+    size_t scratch = 0;
+    for (size_t i = 0; i < sizeof ops / sizeof ops[0]; i++)
+        UP_TRY(up_backend_ask(b, ops[i], &dims, &scratch));
+    UP_TRY(b->ops->alloc(b, (size_t)(z + 2 * rows) * sizeof(float), &c->tile));
+    UP_TRY(b->ops->alloc(b, scratch, &c->scratch));
+    c->z = up_view_at(c->tile, UP_F32, 0, TILE_ROWS, TILE_COLUMNS);
+    c->da = up_view_at(c->tile, UP_F32, z, TILE_ROWS, width);
+    c->dhead = up_view_at(c->tile, UP_F32, z + rows, TILE_ROWS, width);
+    c->scratch_view = up_view_at(c->scratch, UP_U8, 0, 1, (int64_t)scratch);
+    return UP_OK;
+}
+
 up_status up_criterion_create(up_model *model, const up_gradients *gradients, up_view scale,
                               up_criterion **out) {
-    up_backend *b = model->backend;
-    int64_t width = model->config.width, z = (int64_t)TILE_ROWS * TILE_COLUMNS, rows = TILE_ROWS * width;
     up_criterion *c = calloc(1, sizeof *c);
     *out = NULL;
     if (!c) return up_fail(UP_ERR_MEMORY, "loss", "%zu bytes wanted", sizeof *c);
-    c->model = model;
-    c->gradients = gradients;
-    c->scale = scale;
-    up_status status = b->ops->alloc(b, (size_t)(z + 2 * rows) * sizeof(float), &c->tile);
+    *c = (up_criterion){.model = model, .gradients = gradients, .scale = scale};
+    up_status status = make_tile(c);
     if (status != UP_OK) {
         up_criterion_free(c);
         return status;
     }
-    c->z = up_view_at(c->tile, UP_F32, 0, TILE_ROWS, TILE_COLUMNS);
-    c->da = up_view_at(c->tile, UP_F32, z, TILE_ROWS, width);
-    c->dhead = up_view_at(c->tile, UP_F32, z + rows, TILE_ROWS, width);
     *out = c;
     return UP_OK;
 }
@@ -101,7 +114,7 @@ up_status up_criterion_create(up_model *model, const up_gradients *gradients, up
 void up_criterion_free(up_criterion *c) {
     if (!c) return;
     up_backend *b = backend_of(c);
-    up_buffer *buffers[] = {c->tile, c->lists.buffer, c->soft.buffer, c->rows.buffer, c->scratch.buffer};
+    up_buffer *buffers[] = {c->tile, c->lists.buffer, c->soft.buffer, c->rows.buffer, c->scratch};
     for (size_t i = 0; i < sizeof buffers / sizeof buffers[0]; i++) b->ops->release(b, buffers[i]);
     free(c);
 }
@@ -183,27 +196,15 @@ static void count_rows(up_criterion *c) {
         c->counted -= c->loss.labels[i * choices_of(&c->loss)] < 0;
 }
 
-static size_t most_scratch(const up_criterion *c) {
-    up_backend *b = backend_of(c);
-    int64_t width = c->model->config.width;
-    up_op_dims logits = {.rows = TILE_ROWS, .in = width, .out = TILE_COLUMNS};
-    up_op_dims head = {.rows = TILE_ROWS, .in = width, .out = TILE_COLUMNS};
-    size_t a = b->ops->scratch(b, UP_OP_LOGITS, &logits), l = b->ops->scratch(b, UP_OP_LINEAR, &head);
-    return a > l ? a : l;
-}
-
-/* Everything that depends on the number of queries and targets. */
+/* Everything that depends on the number of queries. */
 static up_status make_room(up_criterion *c) {
     up_backend *b = backend_of(c);
-    int64_t q = c->queries, most = c->loss.symmetric && c->targets > q ? c->targets : q;
+    int64_t q = c->queries; /* as many as targets where both directions are compared */
     int64_t state = (3 * q + UP_SEGMENT_UNIT - 1) / UP_SEGMENT_UNIT * UP_SEGMENT_UNIT;
-    size_t scratch = most_scratch(c);
-    UP_TRY(grow(b, &c->rows, (size_t)(state + most * (UP_XENT_FIELDS + 1)) * sizeof(float)));
-    UP_TRY(grow(b, &c->scratch, scratch));
+    UP_TRY(grow(b, &c->rows, (size_t)(state + q * (UP_XENT_FIELDS + 1)) * sizeof(float)));
     c->results = up_view_at(c->rows.buffer, UP_F32, 0, 1, 3 * q);
-    c->state = up_view_at(c->rows.buffer, UP_F32, state, most, UP_XENT_FIELDS);
-    c->lse = up_view_at(c->rows.buffer, UP_F32, state + most * UP_XENT_FIELDS, most, 1);
-    c->scratch_view = up_view_at(c->scratch.buffer, UP_U8, 0, 1, (int64_t)scratch);
+    c->state = up_view_at(c->rows.buffer, UP_F32, state, q, UP_XENT_FIELDS);
+    c->lse = up_view_at(c->rows.buffer, UP_F32, state + q * UP_XENT_FIELDS, q, 1);
     return UP_OK;
 }
 
@@ -360,14 +361,19 @@ static up_status compare(up_criterion *c, direction *d) {
     return UP_OK;
 }
 
-up_status up_criterion_compare(up_criterion *c, up_features *x, up_features *y, const up_loss *loss) {
-    UP_TRY(check_loss(c, loss, x->rows, y->rows));
-    c->loss = *loss;
-    c->queries = x->rows;
-    c->targets = y->rows;
-    count_rows(c);
-    UP_TRY(make_room(c));
-    UP_TRY(upload_truth(c, loss));
+/* Where gradients go: two places, and a third for what a head sends. */
+static up_status check_features(const up_criterion *c, const up_features *x, const up_features *y, int head) {
+    if (x == y || x->width != c->model->config.width || y->width != x->width)
+        return up_fail(UP_ERR_ARGUMENT, "loss",
+                       "features of width %lld and %lld; wanted two, of the model's %d", (long long)x->width,
+                       (long long)y->width, c->model->config.width);
+    if (head && c->gradients && x->with_gradients && !x->with_head)
+        return up_fail(UP_ERR_ARGUMENT, "loss", "the inputs' features were made for a model without a head");
+    return UP_OK;
+}
+
+/* One direction, or both. */
+static up_status compare_ways(up_criterion *c, up_features *x, up_features *y, const up_loss *loss) {
     direction there = {.a = x, .b = y, .loss = result(c, 0), .correct = result(c, 1), .head = loss->head};
     there.truth = (up_truth){.index = c->index,
                              .share = c->shares,
@@ -383,6 +389,21 @@ up_status up_criterion_compare(up_criterion *c, up_features *x, up_features *y, 
     return compare(c, &back);
 }
 
+up_status up_criterion_compare(up_criterion *c, up_features *x, up_features *y, const up_loss *loss) {
+    c->compared = 0;
+    UP_TRY(check_loss(c, loss, x->rows, y->rows));
+    UP_TRY(check_features(c, x, y, loss->head));
+    c->loss = *loss;
+    c->queries = x->rows;
+    c->targets = y->rows;
+    count_rows(c);
+    UP_TRY(make_room(c));
+    UP_TRY(upload_truth(c, loss));
+    UP_TRY(compare_ways(c, x, y, loss));
+    c->compared = 1;
+    return UP_OK;
+}
+
 /* ---- values ---- */
 
 struct up_loss_read {
@@ -390,6 +411,7 @@ struct up_loss_read {
     up_fetch *fetch;
     size_t bytes;
     float *values; /* [3 Q] */
+    int begun;     /* 1: a value is under way */
     int64_t queries;
     int counted, symmetric;
     double weight;
@@ -425,12 +447,16 @@ static up_status grow_read(up_loss_read *r, size_t bytes) {
 }
 
 up_status up_loss_read_begin(up_loss_read *r, const up_criterion *c) {
+    r->begun = 0;
+    if (!c->compared) return up_fail(UP_ERR_ARGUMENT, "loss", "nothing was compared, or not to its end");
     UP_TRY(grow_read(r, 3 * (size_t)c->queries * sizeof(float)));
     r->queries = c->queries;
     r->counted = c->counted;
     r->symmetric = c->loss.symmetric;
     r->weight = (double)c->loss.weight;
-    return r->backend->ops->fetch_begin(r->backend, r->fetch, c->results);
+    UP_TRY(r->backend->ops->fetch_begin(r->backend, r->fetch, c->results));
+    r->begun = 1;
+    return UP_OK;
 }
 
 static double sum(const float *x, int64_t n) {
@@ -442,6 +468,8 @@ static double sum(const float *x, int64_t n) {
 up_status up_loss_read_end(up_loss_read *r, up_loss_value *value) {
     int64_t n = r->queries;
     double rows = r->counted ? r->counted : 1;
+    if (!r->begun) return up_fail(UP_ERR_ARGUMENT, "loss", "no value is on its way to the host");
+    r->begun = 0;
     UP_TRY(r->backend->ops->fetch_end(r->backend, r->fetch, r->values));
     double mean = sum(r->values, n) / rows;
     if (r->symmetric) mean = (mean + sum(r->values + 2 * n, n) / rows) / 2;

@@ -14,6 +14,30 @@ up_status up_backend_check(const up_backend *backend) {
     return UP_OK;
 }
 
+up_status up_backend_ask(up_backend *b, up_op op, const up_op_dims *dims, size_t *scratch) {
+    static const char *const names[UP_OP_COUNT] = {[UP_OP_EMBED] = "embed",
+                                                   [UP_OP_PATCH_EMBED] = "patch_embed",
+                                                   [UP_OP_LINEAR] = "linear",
+                                                   [UP_OP_LAYERNORM] = "layernorm",
+                                                   [UP_OP_ATTENTION] = "attention",
+                                                   [UP_OP_RESIDUAL] = "residual",
+                                                   [UP_OP_GATHER] = "gather",
+                                                   [UP_OP_SCATTER] = "scatter",
+                                                   [UP_OP_L2NORM] = "l2norm",
+                                                   [UP_OP_LOGITS] = "logits",
+                                                   [UP_OP_XENT] = "xent",
+                                                   [UP_OP_SQNORM] = "sqnorm",
+                                                   [UP_OP_STEP] = "step",
+                                                   [UP_OP_ADAMW] = "adamw",
+                                                   [UP_OP_CAST] = "cast"};
+    const char *why = "no reason given";
+    if (!b->ops->supports(b, op, dims, &why))
+        return up_fail(UP_ERR_UNSUPPORTED, b->ops->name, "%s: %s", names[op], why);
+    size_t bytes = b->ops->scratch(b, op, dims);
+    if (bytes > *scratch) *scratch = bytes;
+    return UP_OK;
+}
+
 static up_status upload_initial(up_model *model, uint64_t seed) {
     up_backend *b = model->backend;
     size_t bytes = (size_t)model->params.total * sizeof(float);
@@ -79,6 +103,8 @@ void up_model_destroy(up_model *model) {
 }
 
 static up_status check_targets(const up_model *model, const int32_t *ids, int count) {
+    if (count < 0 || (count && !ids))
+        return up_fail(UP_ERR_ARGUMENT, "target set", "%d ids and no list of them", count);
     for (int i = 0; i < count; i++)
         if (ids[i] < 0 || ids[i] >= model->config.vocabulary || (i && ids[i] <= ids[i - 1]))
             return up_fail(UP_ERR_ARGUMENT, "target set", "id %d at place %d: wanted ascending ids below %d",

@@ -10,7 +10,7 @@ typedef struct up_prepared {
     int param;
     int64_t first, rows;
     up_dtype dtype;
-    int backward;
+    int backward; /* 1: for dx too; -1: there was no memory */
     size_t bytes;
     up_buffer *buffer;
     uint64_t version; /* of the weights that it was made from; 0: never */
@@ -39,5 +39,8 @@ void up_param_init(const up_param *param, uint64_t seed, float *out);
 
 /* Refuses a backend whose table is of another version or size (model.c). */
 up_status up_backend_check(const up_backend *backend);
+/* Refuses what the backend does not support, by its reason; *scratch becomes what the operation needs, where
+ * that is more. */
+up_status up_backend_ask(up_backend *backend, up_op op, const up_op_dims *dims, size_t *scratch);
 
 #endif

@@ -91,7 +91,10 @@ static up_status make_state(up_optimizer *o) {
     int64_t total = up_gradients_all(o->gradients).cols;
     int buckets = up_gradients_buckets(o->gradients);
     up_op_dims dims = {.rows = 1, .in = total, .out = total};
-    size_t scratch = b->ops->scratch(b, UP_OP_SQNORM, &dims);
+    size_t scratch = 0, none = 0;
+    UP_TRY(up_backend_ask(b, UP_OP_SQNORM, &dims, &scratch));
+    UP_TRY(up_backend_ask(b, UP_OP_STEP, &dims, &none));
+    UP_TRY(up_backend_ask(b, UP_OP_ADAMW, &dims, &none));
     o->normed = calloc((size_t)buckets, 1);
     if (!o->normed) return up_fail(UP_ERR_MEMORY, "optimizer", "%d buckets wanted", buckets);
     UP_TRY(b->ops->alloc(b, 2 * (size_t)total * sizeof(float), &o->moments));
@@ -142,9 +145,13 @@ up_status up_optimizer_bucket_done(void *optimizer, int bucket) {
     up_optimizer *o = optimizer;
     up_backend *b = backend_of(o);
     up_view x = up_gradients_bucket(o->gradients, bucket), out = up_view_cols(norms_of(o), bucket, 1);
+    o->normed[bucket] = 0;
+    if (x.cols)
+        UP_TRY(b->ops->sqnorm(b, &(up_sqnorm_args){.x = x, .out = out, .scratch = o->scratch_view}));
+    else
+        UP_TRY(b->ops->fill(b, out, 0));
     o->normed[bucket] = 1;
-    if (!x.cols) return b->ops->fill(b, out, 0);
-    return b->ops->sqnorm(b, &(up_sqnorm_args){.x = x, .out = out, .scratch = o->scratch_view});
+    return UP_OK;
 }
 
 static up_status set_rate(up_optimizer *o, double lr) {

@@ -33,13 +33,14 @@ static up_status divide(up_model *m) {
     return UP_OK;
 }
 
-/* A tensor that the base has, too, starts as its copy; the others at their own initial values. */
+/* A tensor that the base has, too, starts as its copy; prompts and head, which belong to a task, and what the
+ * base lacks at their own initial values. */
 static up_status start_tensor(up_model *m, int param, uint64_t seed) {
     const up_param *p = &m->params.list[param];
     up_backend *b = m->backend;
-    int same = up_params_find(&m->base->params, p->name);
-    if (same >= 0 && m->base->params.list[same].rows == p->rows && p->group != UP_GROUP_PROMPT)
-        return b->ops->copy(b, up_model_weight(m, param), up_model_weight(m->base, same));
+    int anew = p->group == UP_GROUP_PROMPT || p->group == UP_GROUP_LINEAR_HEAD;
+    int same = anew ? -1 : up_params_find(&m->base->params, p->name);
+    if (same >= 0) return b->ops->copy(b, up_model_weight(m, param), up_model_weight(m->base, same));
     float *values = malloc((size_t)(p->rows * p->cols) * sizeof *values);
     if (!values)
         return up_fail(UP_ERR_MEMORY, "overlay", "%lld values wanted", (long long)(p->rows * p->cols));

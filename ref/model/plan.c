@@ -2,9 +2,8 @@
  * next larger sizes of a small ladder, so batches of about one size have their tensors in the same places.
  *
  * Memory is reused in three ways, all of them here: tensors that no backward pass reads have one place for
- * all layers
- * (`shared`); without a backward pass the residual stream is updated in place; a narrow layer's dkv lies
- * where dqkv does. */
+ * all layers (place_shared); without a backward pass the residual stream is updated in place; a narrow
+ * layer's dkv lies where dqkv does. */
 #include "ref/model/activations.h"
 
 enum { LINE = 64 /* bytes: tensors start on cache lines */ };
@@ -292,13 +291,7 @@ static int list_uses(const up_encoder *e, use uses[USES]) {
 
 static up_status check_uses(const up_encoder *e, const use *uses, int count, size_t *scratch) {
     up_backend *b = up_backend_of(e);
-    for (int i = 0; i < count; i++) {
-        const char *why = "";
-        if (!b->ops->supports(b, uses[i].op, &uses[i].dims, &why))
-            return up_fail(UP_ERR_UNSUPPORTED, b->ops->name, "operation %d: %s", uses[i].op, why);
-        size_t bytes = b->ops->scratch(b, uses[i].op, &uses[i].dims);
-        if (bytes > *scratch) *scratch = bytes;
-    }
+    for (int i = 0; i < count; i++) UP_TRY(up_backend_ask(b, uses[i].op, &uses[i].dims, scratch));
     return UP_OK;
 }
 

@@ -28,16 +28,22 @@ static up_status add(up_model *m, up_prepared prepared) {
     return UP_OK;
 }
 
-/* Memory for a form, which is stale then. */
-static up_status take_memory(up_model *m, up_prepared *p) {
+/* Memory for a form, which is stale then. Where there is none, the weight is used as it lies, and whoever
+ * wants the form next tries again. */
+static up_status take_memory(up_model *m, up_prepared *p, int backward) {
     up_backend *b = m->backend;
     up_op_dims dims = {.dtype = p->dtype, .in = m->params.list[p->param].cols, .out = p->rows};
     b->ops->release(b, p->buffer);
     p->buffer = NULL;
+    p->bytes = 0;
     p->version = 0;
+    p->backward = -1;
     m->prepared_version = 0;
-    p->bytes = b->ops->prepared_size(b, &dims, p->backward);
-    return p->bytes ? b->ops->alloc(b, p->bytes, &p->buffer) : UP_OK;
+    size_t bytes = b->ops->prepared_size(b, &dims, backward);
+    if (bytes) UP_TRY(b->ops->alloc(b, bytes, &p->buffer));
+    p->bytes = bytes;
+    p->backward = backward;
+    return UP_OK;
 }
 
 up_status up_model_want_prepared(up_model *m, int param, int64_t first, int64_t rows, up_dtype dtype,
@@ -51,8 +57,7 @@ up_status up_model_want_prepared(up_model *m, int param, int64_t first, int64_t 
         UP_TRY(add(m, (up_prepared){.param = param, .first = first, .rows = rows, .dtype = dtype}));
         p = &m->prepared[m->prepared_count - 1];
     }
-    p->backward = backward;
-    return take_memory(m, p);
+    return take_memory(m, p, backward);
 }
 
 up_view up_model_prepared(const up_model *m, int param, int64_t first, int64_t rows, up_dtype dtype) {

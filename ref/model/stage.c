@@ -122,7 +122,8 @@ static void put_drop(const up_encoder *e, const up_input_region *r, const float 
             out[(size_t)i * (size_t)room + (size_t)s] = s < n ? drop[(size_t)i * (size_t)n + (size_t)s] : 0;
 }
 
-static void put_lists(const up_encoder *e, const up_input_region *r, const up_batch *b, const float *drop) {
+static void put_lists(const up_encoder *e, const up_input_region *r, const up_batch *b, const float *drop,
+                      const int32_t *cached_rows) {
     put_sequences(e, r, b);
     put_ids(e, r, b);
     put(e, r->positions, r->room.text, b->text_position, b->text_count, -1);
@@ -133,7 +134,7 @@ static void put_lists(const up_encoder *e, const up_input_region *r, const up_ba
     put(e, r->image_rows, r->room.image, b->image.row, b->image.count, -1);
     put(e, r->video_rows, r->room.video, b->video.row, b->video.count, -1);
     put_readouts(e, r, b);
-    fill(e, r->cached_rows, r->room.tokens, -1);
+    put(e, r->cached_rows, r->room.tokens, cached_rows, cached_rows ? b->tokens : 0, -1);
     if (drop) put_drop(e, r, drop);
 }
 
@@ -176,32 +177,27 @@ static up_status make_room(up_encoder *e, up_input_region *r) {
 
 static up_status upload_pixels(const up_encoder *e, up_view pixels, const up_patch_rows *from) {
     up_backend *b = up_backend_of(e);
+    int64_t unused = pixels.rows - from->count;
     if (!from->count) return UP_OK;
+    /* values that nobody wrote may be NaN, which no gradient of 0 takes away; every byte has a level */
+    if (from->values && unused) UP_TRY(b->ops->fill(b, up_view_rows(pixels, from->count, unused), 0));
     return b->ops->upload(b, up_view_rows(pixels, 0, from->count),
                           from->values ? (const void *)from->values : from->bytes);
 }
 
-up_status up_stage_cached(up_encoder *e, const up_batch *batch, const int32_t *cached_rows) {
-    if (e->gradients) return up_fail(UP_ERR_ARGUMENT, "decoder", "its encoder was made for training");
-    UP_TRY(up_encoder_stage(e, batch, NULL));
-    up_input_region *r = &e->regions[e->next];
-    put(e, r->cached_rows, r->room.tokens, cached_rows, batch->tokens, -1);
-    up_view list = up_view_rows(r->cached_rows, 0, r->cached_rows.rows);
-    up_backend *b = up_backend_of(e);
-    return b->ops->upload(b, list, at(e, list));
-}
-
-up_status up_encoder_stage(up_encoder *e, const up_batch *batch, const float *drop) {
+static up_status stage(up_encoder *e, const up_batch *batch, const float *drop, const int32_t *cached_rows) {
     up_backend *b = up_backend_of(e);
     up_input_region *r = &e->regions[e->next];
     e->staged = 0;
     UP_TRY(up_batch_check(batch, &e->model->config));
+    if (batch->cached && !cached_rows)
+        return up_fail(UP_ERR_ARGUMENT, "encoder", "the batch stands behind cached keys: decoder.h");
     r->sizes = sizes_of(batch);
     r->room = room_for(&r->sizes);
     r->narrow = is_narrow(e, batch);
     r->drops = drop != NULL;
     UP_TRY(make_room(e, r));
-    put_lists(e, r, batch, drop);
+    put_lists(e, r, batch, drop, cached_rows);
     size_t bytes =
         drop ? up_plan_inputs(e, r) : (size_t)r->drop.offset * sizeof *drop; /* drop factors lie last */
     UP_TRY(b->ops->upload(b, up_view_at(r->buffer, UP_U8, 0, 1, (int64_t)bytes), e->host));
@@ -209,4 +205,29 @@ up_status up_encoder_stage(up_encoder *e, const up_batch *batch, const float *dr
     UP_TRY(upload_pixels(e, r->video.pixels, &batch->video));
     e->staged = 1;
     return UP_OK;
+}
+
+up_status up_encoder_stage(up_encoder *e, const up_batch *batch, const float *drop) {
+    return stage(e, batch, drop, NULL);
+}
+
+up_status up_encoder_stage_drawn(up_encoder *e, const up_batch *batch, double drop_path, uint64_t seed,
+                                 uint64_t step) {
+    int layers = e->model->config.layers;
+    size_t wanted = 2 * (size_t)layers * (size_t)batch->sequences;
+    if (drop_path <= 0) return stage(e, batch, NULL, NULL);
+    e->staged = 0;
+    if (wanted > e->draws_room) {
+        float *grown = realloc(e->draws, 2 * wanted * sizeof *grown);
+        if (!grown) return up_fail(UP_ERR_MEMORY, "drop path", "%zu factors wanted", 2 * wanted);
+        e->draws = grown;
+        e->draws_room = 2 * wanted;
+    }
+    up_drop_path(drop_path, layers, seed, step, batch, e->draws);
+    return stage(e, batch, e->draws, NULL);
+}
+
+up_status up_stage_cached(up_encoder *e, const up_batch *batch, const int32_t *cached_rows) {
+    if (e->gradients) return up_fail(UP_ERR_ARGUMENT, "decoder", "its encoder was made for training");
+    return stage(e, batch, NULL, cached_rows);
 }

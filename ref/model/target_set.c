@@ -13,13 +13,12 @@ struct up_target_set {
     uint64_t key;
     up_batch sequences; /* all of them */
     up_batch part;      /* the present chunk */
-    float *drop;        /* [2 L, S] of the present pass */
-    size_t drop_room;
     up_features features;
-    int fresh; /* 1: features are those of `version` (and of `step` with drop path) */
-    uint64_t version, step;
-    const up_encoder *holder; /* who keeps the activations of all of it, as its pass `pass`; NULL: nobody */
-    uint64_t pass;
+    int fresh; /* 1: features are those of `version`, with the draws of `seed` and `step` where drop_path > 0
+                */
+    uint64_t version, seed, step;
+    double drop_path;
+    uint64_t pass; /* of an encoder, which keeps the activations of all of it; 0: none does */
     int64_t encoded;
 };
 
@@ -44,7 +43,6 @@ void up_target_set_free(up_target_set *s) {
     up_batch_free(&s->sequences);
     up_batch_free(&s->part);
     up_features_free(&s->features);
-    free(s->drop);
     free(s);
 }
 
@@ -52,7 +50,7 @@ void up_target_set_free(up_target_set *s) {
 
 static void forget(up_target_set *s) {
     s->fresh = 0;
-    s->holder = NULL;
+    s->pass = 0;
     s->features.has_dunit = s->features.has_draw = 0;
 }
 
@@ -90,19 +88,31 @@ static up_status put_text(up_target_set *s, const int32_t *ids, int count, uint6
     return up_batch_close_as(&s->sequences, entry_key(s, key));
 }
 
+/* All entries are there, or some were: what could not be filled, or does not fit the model, leaves the set
+ * empty. */
+static up_status end_filling(up_target_set *s, up_status status) {
+    const up_config *config = up_model_config(s->model);
+    if (status == UP_OK && s->sequences.sequences) status = up_batch_check(&s->sequences, config);
+    if (status != UP_OK) up_batch_begin(&s->sequences, config);
+    return status;
+}
+
 up_status up_target_set_fill_texts(up_target_set *s, const int32_t *ids, const int64_t *starts, int64_t n) {
     forget(s);
     UP_TRY(up_batch_begin(&s->sequences, up_model_config(s->model)));
-    for (int64_t i = 0; i < n; i++)
-        UP_TRY(put_text(s, ids + starts[i], (int)(starts[i + 1] - starts[i]), (uint64_t)i));
-    return n ? up_batch_check(&s->sequences, up_model_config(s->model)) : UP_OK;
+    up_status status = UP_OK;
+    for (int64_t i = 0; i < n && status == UP_OK; i++)
+        status = put_text(s, ids + starts[i], (int)(starts[i + 1] - starts[i]), (uint64_t)i);
+    return end_filling(s, status);
 }
 
 up_status up_target_set_fill_words(up_target_set *s, const int32_t *ids, int64_t n, int32_t end) {
     forget(s);
     UP_TRY(up_batch_begin(&s->sequences, up_model_config(s->model)));
-    for (int64_t i = 0; i < n; i++) UP_TRY(put_text(s, (int32_t[]){ids[i], end}, 2, (uint64_t)ids[i]));
-    return n ? up_batch_check(&s->sequences, up_model_config(s->model)) : UP_OK;
+    up_status status = UP_OK;
+    for (int64_t i = 0; i < n && status == UP_OK; i++)
+        status = put_text(s, (int32_t[]){ids[i], end}, 2, (uint64_t)ids[i]);
+    return end_filling(s, status);
 }
 
 int64_t up_target_set_count(const up_target_set *s) {
@@ -122,6 +132,21 @@ int64_t up_target_set_encoded(const up_target_set *s) {
 }
 
 /* ---- passes ---- */
+
+/* Encoders of another model would give features of that one. */
+static up_status check_encoders(const up_target_set *s, const up_set_encoders *how) {
+    const up_encoder *encoders[] = {how->whole, how->chunk, how->scout};
+    for (int i = 0; i < 3; i++)
+        if (encoders[i] && up_encoder_model(encoders[i]) != s->model)
+            return up_fail(UP_ERR_ARGUMENT, "target set", "an encoder is another model's");
+    return UP_OK;
+}
+
+/* 1 where the features were made with the random choices that are asked for. */
+static int same_draws(const up_target_set *s, const up_set_encoders *how) {
+    if (s->drop_path <= 0 && how->drop_path <= 0) return 1;
+    return s->drop_path == how->drop_path && s->seed == how->seed && s->step == how->step;
+}
 
 static int budget_of(const up_set_encoders *how) {
     return how->tokens > 0 ? how->tokens : DEFAULT_TOKENS;
@@ -144,24 +169,9 @@ static int chunk_count(const up_target_set *s, const up_set_encoders *how, int f
     return count;
 }
 
-/* Stage sequences of a batch with the drop-path factors that belong to them. */
-static up_status stage(up_target_set *s, const up_set_encoders *how, up_encoder *encoder, const up_batch *b) {
-    if (how->drop_path <= 0) return up_encoder_stage(encoder, b, NULL);
-    int layers = up_model_config(s->model)->layers;
-    size_t wanted = 2 * (size_t)layers * (size_t)b->sequences;
-    if (wanted > s->drop_room) {
-        float *grown = realloc(s->drop, wanted * sizeof *grown);
-        if (!grown) return up_fail(UP_ERR_MEMORY, "drop path", "%zu factors wanted", wanted);
-        s->drop = grown;
-        s->drop_room = wanted;
-    }
-    up_drop_path(how->drop_path, layers, how->seed, how->step, b, s->drop);
-    return up_encoder_stage(encoder, b, s->drop);
-}
-
 static up_status encode_part(up_target_set *s, const up_set_encoders *how, up_encoder *encoder,
                              const up_batch *b, int first) {
-    UP_TRY(stage(s, how, encoder, b));
+    UP_TRY(up_encoder_stage_drawn(encoder, b, how->drop_path, how->seed, how->step));
     s->encoded += b->tokens;
     return up_encoder_forward(encoder, up_view_rows(s->features.raw, first, b->sequences));
 }
@@ -180,10 +190,9 @@ static int fits_whole(const up_target_set *s, const up_set_encoders *how) {
 }
 
 static up_status encode_all(up_target_set *s, const up_set_encoders *how) {
-    s->holder = NULL;
+    s->pass = 0;
     if (fits_whole(s, how)) {
         UP_TRY(encode_part(s, how, how->whole, &s->sequences, 0));
-        s->holder = how->whole;
         s->pass = up_encoder_pass(how->whole);
         return UP_OK;
     }
@@ -199,15 +208,19 @@ static up_status encode_all(up_target_set *s, const up_set_encoders *how) {
 up_status up_target_set_encode(up_target_set *s, const up_set_encoders *how) {
     uint64_t version = up_model_version(s->model);
     if (!s->sequences.sequences) return up_fail(UP_ERR_ARGUMENT, "target set", "empty");
-    if (s->fresh && s->version == version && (how->drop_path <= 0 || s->step == how->step)) return UP_OK;
+    UP_TRY(check_encoders(s, how));
+    if (s->fresh && s->version == version && same_draws(s, how)) return UP_OK;
     if (up_target_set_owes(s))
         return up_fail(UP_ERR_ARGUMENT, "target set",
-                       "its gradients have not gone back yet, the weights have changed");
+                       "its gradients have not gone back yet, and the weights or the draws of drop path have "
+                       "changed");
     s->fresh = 0;
     UP_TRY(up_features_resize(&s->features, s->sequences.sequences));
     UP_TRY(encode_all(s, how));
     UP_TRY(up_features_normalize(&s->features));
     s->version = version;
+    s->drop_path = how->drop_path;
+    s->seed = how->seed;
     s->step = how->step;
     s->fresh = 1;
     return UP_OK;
@@ -216,7 +229,6 @@ up_status up_target_set_encode(up_target_set *s, const up_set_encoders *how) {
 /* Every chunk again, with activations, and back. */
 static up_status chunks_backward(up_target_set *s, const up_set_encoders *how, up_bucket_done done,
                                  void *context) {
-    if (!how->chunk) return up_fail(UP_ERR_ARGUMENT, "target set", "no encoder to go back through");
     for (int first = 0, count; first < s->sequences.sequences; first += count) {
         count = chunk_count(s, how, first);
         int last = first + count == s->sequences.sequences;
@@ -234,9 +246,13 @@ up_status up_target_set_backward(up_target_set *s, const up_set_encoders *how, u
         return up_fail(UP_ERR_ARGUMENT, "target set", "its features are stale: nothing to go back through");
     if (!s->features.with_gradients)
         return up_fail(UP_ERR_ARGUMENT, "target set", "it was made without gradients");
+    if (!same_draws(s, how))
+        return up_fail(UP_ERR_ARGUMENT, "target set", "it was encoded with other draws of drop path");
+    UP_TRY(check_encoders(s, how));
+    int held = how->whole && s->pass && s->pass == up_encoder_pass(how->whole);
+    if (!held && !how->chunk) return up_fail(UP_ERR_ARGUMENT, "target set", "no encoder to go back through");
     UP_TRY(up_features_back(&s->features));
-    int held = s->holder && s->holder == how->whole && s->pass == up_encoder_pass(how->whole);
-    s->holder = NULL;
+    s->pass = 0;
     if (held) return up_encoder_backward(how->whole, s->features.draw, done, context);
     return chunks_backward(s, how, done, context);
 }

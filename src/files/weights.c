@@ -14,72 +14,31 @@
 
 /* --- configuration <-> JSON --- */
 
-enum field_type { TEXT, WHOLE, REAL };
-typedef struct field {
-    const char *name;
-    size_t offset;
-    enum field_type type;
-    int optional; /* 1: it has a fallback, see fill_in */
-} field;
-
-#define FIELD(name, type, optional)                                                                          \
-    { #name, offsetof(up_config, name), type, optional }
-static const field fields[] = {
-    FIELD(preset, TEXT, 0),
-    FIELD(layers, WHOLE, 0),
-    FIELD(width, WHOLE, 0),
-    FIELD(heads, WHOLE, 0),
-    FIELD(ffn, WHOLE, 0),
-    FIELD(vocabulary, WHOLE, 0),
-    FIELD(text_positions, WHOLE, 0),
-    FIELD(image_size, WHOLE, 0),
-    FIELD(patch, WHOLE, 0),
-    FIELD(frames, WHOLE, 0),
-    FIELD(image_resize, WHOLE, 1),
-    FIELD(video_resize, WHOLE, 1),
-    FIELD(video_stride, WHOLE, 1),
-    FIELD(frames_as_images, WHOLE, 1),
-    FIELD(shared_norm, WHOLE, 0),
-    FIELD(image_time, WHOLE, 0),
-    FIELD(visual_type, WHOLE, 0),
-    FIELD(fixed_space, WHOLE, 0),
-    FIELD(output_head, WHOLE, 0),
-    FIELD(layer_scale, WHOLE, 0),
-    FIELD(layer_scale_init, REAL, 0),
-    FIELD(patch_position_init, REAL, 1),
-    FIELD(branch_init, REAL, 1),
-    FIELD(drop_path, REAL, 0),
-    FIELD(prompts, WHOLE, 0),
-    FIELD(prompt_sides, WHOLE, 0),
-    FIELD(classes, WHOLE, 0),
-    FIELD(initial_temperature, REAL, 0),
-};
-enum { FIELDS = sizeof fields / sizeof fields[0] };
 static const char task_key[] = "tasks";
 
-static const void *at(const up_config *config, const field *f) {
+static const void *at(const up_config *config, const up_config_field *f) {
     return (const char *)config + f->offset;
 }
 
-static int same_field(const field *f, const up_config *a, const up_config *b) {
+static int same_field(const up_config_field *f, const up_config *a, const up_config *b) {
     switch (f->type) {
-    case TEXT:
+    case UP_FIELD_NAME:
         return !strcmp(at(a, f), at(b, f));
-    case WHOLE:
+    case UP_FIELD_WHOLE:
         return *(const int *)at(a, f) == *(const int *)at(b, f);
-    case REAL:
+    case UP_FIELD_REAL:
         return *(const double *)at(a, f) == *(const double *)at(b, f);
     }
     return 0;
 }
 
-static json_t *field_to_json(const up_config *config, const field *f) {
+static json_t *field_to_json(const up_config *config, const up_config_field *f) {
     switch (f->type) {
-    case TEXT:
+    case UP_FIELD_NAME:
         return json_string(at(config, f));
-    case WHOLE:
+    case UP_FIELD_WHOLE:
         return json_integer(*(const int *)at(config, f));
-    case REAL:
+    case UP_FIELD_REAL:
         return json_real(*(const double *)at(config, f));
     }
     return NULL;
@@ -88,8 +47,8 @@ static json_t *field_to_json(const up_config *config, const field *f) {
 up_status up_config_to_json(const up_config *config, char **text) {
     int failed = 0;
     json_t *object = json_object(), *tasks = json_array();
-    for (int i = 0; i < FIELDS; i++)
-        failed |= json_object_set_new(object, fields[i].name, field_to_json(config, &fields[i]));
+    for (const up_config_field *f = up_config_fields; f->name; f++)
+        failed |= json_object_set_new(object, f->name, field_to_json(config, f));
     for (int i = 0; i < config->tasks; i++)
         failed |= json_array_append_new(tasks, json_string(config->task_names[i]));
     failed |= json_object_set_new(object, task_key, tasks);
@@ -117,20 +76,21 @@ static up_status read_name(const char *what, const char *key, const json_t *valu
     return UP_OK;
 }
 
-static up_status read_field(const char *what, const json_t *object, const field *f, up_config *config) {
+static up_status read_field(const char *what, const json_t *object, const up_config_field *f,
+                            up_config *config) {
     const json_t *value = json_object_get(object, f->name);
     void *to = (char *)config + f->offset;
-    if (!value && f->optional) return UP_OK;
+    if (!value && f->newer) return UP_OK;
     if (!value) return up_fail(UP_ERR_FORMAT, what, "%s is missing", f->name);
     switch (f->type) {
-    case TEXT:
+    case UP_FIELD_NAME:
         return read_name(what, f->name, value, to);
-    case WHOLE:
+    case UP_FIELD_WHOLE:
         if (!json_is_integer(value) || json_integer_value(value) < 0 || json_integer_value(value) > INT_MAX)
             return up_fail(UP_ERR_FORMAT, what, "%s: wanted a whole number from 0", f->name);
         *(int *)to = (int)json_integer_value(value);
         return UP_OK;
-    case REAL:
+    case UP_FIELD_REAL:
         if (!json_is_number(value)) return up_fail(UP_ERR_FORMAT, what, "%s: wanted a number", f->name);
         *(double *)to = json_number_value(value);
         return UP_OK;
@@ -154,9 +114,7 @@ static up_status refuse_unknown(const char *what, json_t *object) {
     const char *key;
     json_t *value;
     json_object_foreach(object, key, value) {
-        int i = 0;
-        while (i < FIELDS && strcmp(fields[i].name, key)) i++;
-        if (i == FIELDS && strcmp(key, task_key))
+        if (!up_config_field_named(key) && strcmp(key, task_key))
             return up_fail(UP_ERR_FORMAT, what, "unknown field \"%.60s\"", key);
     }
     return UP_OK;
@@ -178,7 +136,7 @@ up_status up_config_from_json(const char *name, const char *text, up_config *out
     UP_TRY(up_json_read(what, text, strlen(text), JSON_REJECT_DUPLICATES, &object));
     if (!json_is_object(object)) UP_GO(up_fail(UP_ERR_FORMAT, what, "wanted an object"));
     UP_GO(refuse_unknown(what, object));
-    for (int i = 0; i < FIELDS; i++) UP_GO(read_field(what, object, &fields[i], out));
+    for (const up_config_field *f = up_config_fields; f->name; f++) UP_GO(read_field(what, object, f, out));
     UP_GO(read_tasks(what, json_object_get(object, task_key), out));
     fill_in(out);
     if (up_config_check(out) != UP_OK) UP_GO(up_fail(UP_ERR_FORMAT, what, "%s", up_last_error()));
@@ -420,10 +378,10 @@ static up_status check_base_config(const char *path, const up_config *overlay, c
     c.prompt_sides = base->prompt_sides;
     c.classes = base->classes;
     memcpy(c.preset, base->preset, sizeof c.preset);
-    for (int i = 0; i < FIELDS; i++)
-        if (!same_field(&fields[i], &c, base))
+    for (const up_config_field *f = up_config_fields; f->name; f++)
+        if (!same_field(f, &c, base))
             return up_fail(UP_ERR_ARGUMENT, path, "belongs to another model: its %s is not this one's",
-                           fields[i].name);
+                           f->name);
     int same = c.tasks == base->tasks;
     for (int i = 0; same && i < c.tasks; i++) same = !strcmp(c.task_names[i], base->task_names[i]);
     return same ? UP_OK

@@ -21,6 +21,27 @@ static up_status check_ids(const up_config *c, const char *name, up_piece *piece
     return UP_OK;
 }
 
+static up_status check_room(const char *name, size_t count, int room) {
+    if (count <= (size_t)room) return UP_OK;
+    return up_fail(UP_ERR_ARGUMENT, name, "%zu tokens; the model has room for %d", count, room);
+}
+
+/* Tokens of a text, or the ids that are given, into out->ids. */
+static up_status make_ids(up_session *s, const up_part *part, int closed, int room, up_piece *out,
+                          size_t *count) {
+    const char *name = name_of(part, "text");
+    int given = part->kind == UP_PART_IDS;
+    if (!given && !closed) return up_tokenize(s->tokenizer, part->data, part->size, &out->ids, count);
+    if (given) UP_TRY(check_room(name, part->size, room));
+    out->ids = malloc((size_t)room * sizeof *out->ids);
+    if (!out->ids) return up_fail(UP_ERR_MEMORY, name, "no memory for its tokens");
+    if (!given)
+        return up_tokenize_closed(s->tokenizer, part->data, part->size, (size_t)room, out->ids, count);
+    if (part->size) memcpy(out->ids, part->data, part->size * sizeof *out->ids);
+    *count = part->size;
+    return UP_OK;
+}
+
 /* Text positions are shared by all texts of a sequence: `used` of them are taken. */
 static up_status text_piece(up_session *s, const up_part *part, int closed, int used, up_piece *out) {
     const char *name = name_of(part, "text");
@@ -28,19 +49,8 @@ static up_status text_piece(up_session *s, const up_part *part, int closed, int 
     size_t count = 0;
     if (room < 1)
         return up_fail(UP_ERR_ARGUMENT, name, "no room: the model has %d text positions", used + room);
-    if (part->kind == UP_PART_TEXT && !closed) {
-        UP_TRY(up_tokenize(s->tokenizer, part->data, part->size, &out->ids, &count));
-    } else {
-        int given = part->kind == UP_PART_IDS;
-        out->ids = malloc((given ? part->size + 1 : (size_t)room) * sizeof *out->ids);
-        if (!out->ids) return up_fail(UP_ERR_MEMORY, name, "no memory for its tokens");
-        if (given && part->size) memcpy(out->ids, part->data, part->size * sizeof *out->ids);
-        count = part->size;
-        if (!given)
-            UP_TRY(up_tokenize_closed(s->tokenizer, part->data, part->size, (size_t)room, out->ids, &count));
-    }
-    if (count > (size_t)room)
-        return up_fail(UP_ERR_ARGUMENT, name, "%zu tokens; the model has room for %d", count, room);
+    UP_TRY(make_ids(s, part, closed, room, out, &count));
+    UP_TRY(check_room(name, count, room));
     out->count = (int)count;
     return check_ids(up_model_config(s->model), name, out);
 }

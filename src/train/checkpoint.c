@@ -3,8 +3,7 @@
  *     optimizer.safetensors  m.<name> and v.<name> of every tensor that learns
  *     state.json             counts and loss scale (state.c), settings, size and CRC-32 of the two files
  * It is written as "<folder>.partial", every file synced, then renamed and the run's folder synced: a folder
- * without
- * ".partial" is whole, and an older one is never touched before the newer is. */
+ * without ".partial" is whole, and an older one is never touched before the newer is. */
 #include "files/file.h"
 #include "files/json.h"
 #include "files/safetensors.h"

@@ -88,6 +88,7 @@ static json_t *task_means(up_trainer *t) {
         json_t *entry =
             json_pack("{s:f, s:I}", "accuracy", s->accuracy / n, "iterations", (json_int_t)s->iterations);
         int failed = isfinite(s->loss) && json_object_set_new(entry, "loss", json_real(s->loss / n));
+        if (failed) json_decref(entry);
         if (failed || json_object_set_new(tasks, t->settings.tasks[i].name, entry)) {
             json_decref(tasks);
             return NULL;
@@ -151,6 +152,7 @@ up_status up_train(const char *config_path, const char *const *overrides, size_t
                    const up_train_options *options) {
     char path[4096];
     if (!config_path) return up_fail(UP_ERR_ARGUMENT, "configuration", "its path is NULL");
+    if (count && !overrides) return up_fail(UP_ERR_ARGUMENT, "overrides", "%zu of them and no list", count);
     up_trainer *t = malloc(sizeof *t);
     if (!t) return up_fail(UP_ERR_MEMORY, "training", "%zu bytes wanted", sizeof *t);
     up_status status = up_trainer_open(config_path, overrides, count, options, t);

@@ -145,37 +145,24 @@ void up_settings_free(up_settings *s) {
     up_config_free(&up_settings_schema, s);
 }
 
+/* A field of the model by the row of its name, unless that says "as the preset has it". */
+static void override(const up_model_settings *m, const up_config_row *row, up_config *c) {
+    const up_config_field *field = up_config_field_named(row->key);
+    const void *from = (const char *)m + row->offset;
+    void *to = field ? (char *)c + field->offset : NULL;
+    if (!field) return;
+    if (row->type == UP_CONFIG_INT && *(const int64_t *)from) *(int *)to = (int)*(const int64_t *)from;
+    if (row->type == UP_CONFIG_CHOICE && *(const int *)from) *(int *)to = *(const int *)from == UP_ON;
+    if (row->type == UP_CONFIG_REAL && *(const double *)from >= 0) *(double *)to = *(const double *)from;
+}
+
 up_status up_settings_model(const up_settings *s, up_config *c) {
     const up_model_settings *m = &s->model;
     UP_TRY(up_config_preset(m->preset, c));
-    const struct {
-        int64_t from;
-        int *to;
-    } overrides[] = {
-        {m->layers, &c->layers},
-        {m->width, &c->width},
-        {m->heads, &c->heads},
-        {m->ffn, &c->ffn},
-        {m->text_positions, &c->text_positions},
-        {m->image_size, &c->image_size},
-        {m->patch, &c->patch},
-        {m->frames, &c->frames},
-        {m->video_stride, &c->video_stride},
-        {m->prompts, &c->prompts},
-        {m->prompt_sides, &c->prompt_sides},
-    };
-    for (size_t i = 0; i < sizeof overrides / sizeof overrides[0]; i++)
-        if (overrides[i].from) *overrides[i].to = (int)overrides[i].from;
-    if (m->image_size) c->image_resize = c->video_resize = c->image_size;
-    if (m->image_resize) c->image_resize = (int)m->image_resize;
-    if (m->video_resize) c->video_resize = (int)m->video_resize;
-    if (m->layer_scale) c->layer_scale = m->layer_scale == UP_ON;
-    if (m->shared_norm) c->shared_norm = m->shared_norm == UP_ON;
-    if (m->image_time) c->image_time = m->image_time == UP_ON;
-    if (m->drop_path >= 0) c->drop_path = m->drop_path;
-    if (m->patch_position_init >= 0) c->patch_position_init = m->patch_position_init;
-    if (m->branch_init >= 0) c->branch_init = m->branch_init;
-    if (m->temperature > 0) c->initial_temperature = m->temperature;
+    for (const up_config_row *row = model_rows; row->key; row++) override(m, row, c);
+    if (m->temperature >= 0) c->initial_temperature = m->temperature;
+    if (m->image_size && !m->image_resize) c->image_resize = c->image_size;
+    if (m->image_size && !m->video_resize) c->video_resize = c->image_size;
     c->tasks = 0; /* one temperature for each kind that is trained */
     for (size_t i = 0; i < s->task_count; i++) {
         const char *kind = up_tasks_table[s->tasks[i].kind].name;

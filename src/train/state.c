@@ -54,6 +54,7 @@ static up_status take_samples(up_trainer *t, const char *path, const json_t *lis
     for (size_t i = 0; i < t->settings.task_count; i++) {
         const char *name = t->settings.tasks[i].name;
         const json_t *entry = find_samples(list, name, used), *count = json_object_get(entry, "count");
+        t->taken[i] = 0; /* whatever a newer checkpoint said that was broken */
         if (!entry) continue;
         if (!json_is_integer(count) || json_integer_value(count) < 0)
             UP_GO(up_fail(UP_ERR_FORMAT, path, "no count of samples of %s", name));

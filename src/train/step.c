@@ -2,9 +2,6 @@
  * 3). */
 #include "train/step.h"
 
-#include <stdlib.h>
-#include <string.h>
-
 up_status up_stepper_open(const up_settings *settings, up_model *model, up_comm *comm, up_stepper *s) {
     up_status status = UP_OK;
     *s = (up_stepper){.model = model, .comm = comm, .sets = {.model = model, .training = 1}};
@@ -42,7 +39,6 @@ void up_stepper_close(up_stepper *s) {
     up_encoder_free(s->scout);
     up_optimizer_free(s->optimizer);
     up_gradients_free(s->gradients);
-    free(s->drop);
     *s = (up_stepper){0};
 }
 
@@ -51,22 +47,8 @@ void up_stepper_begin(up_stepper *s, int64_t step) {
     s->reported = 0;
 }
 
-/* The batch into the encoder's input region, with its draws of drop path. */
-static up_status stage(up_stepper *s, const up_batch *batch) {
-    int layers = up_model_config(s->model)->layers;
-    size_t count = 2 * (size_t)layers * (size_t)batch->sequences;
-    if (s->how.drop_path <= 0) return up_encoder_stage(s->inputs, batch, NULL);
-    if (count > s->drop_capacity) {
-        float *grown = realloc(s->drop, 2 * count * sizeof *grown);
-        if (!grown) return up_fail(UP_ERR_MEMORY, "drop path", "%zu factors wanted", count);
-        s->drop = grown;
-        s->drop_capacity = 2 * count;
-    }
-    up_drop_path(s->how.drop_path, layers, s->how.seed, s->how.step, batch, s->drop);
-    return up_encoder_stage(s->inputs, batch, s->drop);
-}
-
-static up_status encode(up_stepper *s) {
+static up_status encode(up_stepper *s, const up_batch *batch) {
+    UP_TRY(up_encoder_stage_drawn(s->inputs, batch, s->how.drop_path, s->how.seed, s->how.step));
     UP_TRY(up_features_resize(&s->x, up_encoder_readouts(s->inputs)));
     UP_TRY(up_encoder_forward(s->inputs, s->x.raw));
     return up_features_normalize(&s->x);
@@ -87,8 +69,7 @@ up_status up_stepper_iterate(up_stepper *s, up_work *work, double share) {
     if (!work->batch.readouts) return UP_OK; /* nothing to predict, e.g. texts without a word */
     loss.weight *= (float)share;
     UP_TRY(targets_of(s, work, &y));
-    UP_TRY(stage(s, &work->batch));
-    UP_TRY(encode(s));
+    UP_TRY(encode(s, &work->batch));
     UP_TRY(up_target_set_encode(y, &s->how));
     UP_TRY(up_criterion_compare(s->criterion, &s->x, up_target_set_features(y), &loss));
     UP_TRY(up_features_back(&s->x));

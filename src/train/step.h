@@ -21,8 +21,6 @@ typedef struct up_stepper {
     up_criterion *criterion;
     up_features x; /* of the inputs */
     up_sets sets;
-    float *drop; /* [2 L, S] of the inputs */
-    size_t drop_capacity;
     int reported;         /* buckets of this step whose gradients are complete */
     int64_t input_tokens; /* encoded so far */
 } up_stepper;
