@@ -191,7 +191,7 @@ static int count_lines(const char *path) {
 static void *watch(void *argument) {
     watcher *w = argument;
     while (!__atomic_load_n(&w->ended, __ATOMIC_ACQUIRE) && count_lines(w->path) < w->lines) usleep(500);
-    w->stop = 1;
+    __atomic_store_n(&w->stop, 1, __ATOMIC_RELAXED);
     return NULL;
 }
 
