@@ -59,7 +59,7 @@ thread_run() {
 valgrind_run() {
     local folder=$PWD/build/test-gcc/valgrind code=0
     rm -rf "$folder" && mkdir -p "$folder"
-    printf '#!/bin/sh\nexec valgrind -q --leak-check=full --errors-for-leak-kinds=definite,indirect --show-leak-kinds=definite,indirect --error-exitcode=99 --suppressions=%s --log-file=%s/%%p.log %s "$@"\n' \
+    printf '#!/bin/sh\nexec valgrind -q --malloc-fill=0xAA --leak-check=full --errors-for-leak-kinds=definite,indirect --show-leak-kinds=definite,indirect --error-exitcode=99 --suppressions=%s --log-file=%s/%%p.log %s "$@"\n' \
         "$PWD/tests/valgrind.supp" "$folder" "$PWD/build/test-gcc/uniperceiver" >"$folder/uniperceiver"
     chmod +x "$folder/uniperceiver"
     UP_CPU_GEMM=plain UP_SOURCE_DIR=$PWD UP_BINARY=$folder/uniperceiver UP_EXAMPLE=$PWD/build/test-gcc/tests/example_classify \
