@@ -1,10 +1,11 @@
 #!/bin/bash
-# test.sh [--sanitize] [--clang] [--valgrind] [--all] - builds everything with warnings as errors and runs every test.
+# test.sh [--sanitize] [--clang] [--valgrind] [--thread] [--all] - builds everything with warnings as errors and runs every test.
 #   no flag      gcc, Release
 #   --sanitize   gcc with the address and undefined behaviour sanitizers
 #   --clang      clang, Release
 #   --valgrind   every run of the program in the command-line test under valgrind: no error, no leak
-#   --all        all four, one after the other
+#   --thread     gcc with ThreadSanitizer, the tests that have threads
+#   --all        all five, one after the other
 # Missing packages are installed through apt-get where that is allowed. Exit code 0: all passed.
 set -eu
 cd "$(dirname "$0")"
@@ -13,11 +14,11 @@ runs=()
 for flag; do
     case $flag in
     --help)
-        sed -n '2,7s/^# \{0,1\}//p' "$0"
+        sed -n '2,8s/^# \{0,1\}//p' "$0"
         exit 0
         ;;
-    --sanitize | --clang | --valgrind) runs+=("${flag#--}") ;;
-    --all) runs=(gcc sanitize clang valgrind) ;;
+    --sanitize | --clang | --valgrind | --thread) runs+=("${flag#--}") ;;
+    --all) runs=(gcc sanitize clang valgrind thread) ;;
     *)
         echo "test.sh: unknown flag \"$flag\" (see ./test.sh --help)" >&2
         exit 2
@@ -41,8 +42,16 @@ build() { # build FOLDER CMAKE_FLAG...
     cmake --build "$folder" -j "$jobs" >>"$folder.log" 2>&1 || { grep -A 8 -E 'error|Error' "$folder.log" | head -60; return 1; }
 }
 
-tests() { # tests FOLDER: ctest's own list and summary
-    ctest --test-dir "$1" --output-on-failure --no-tests=error -j "$jobs"
+tests() { # tests FOLDER CTEST_FLAG...: ctest's own list and summary
+    local folder=$1
+    shift
+    ctest --test-dir "$folder" --output-on-failure --no-tests=error -j "$jobs" "$@"
+}
+
+# Matrix products are our own kernels' here: oneDNN is not instrumented, and what its threads agree on with OpenMP's is not
+# seen. Nothing is suppressed; the first report ends a test.
+thread_run() {
+    UP_CPU_GEMM=plain TSAN_OPTIONS=halt_on_error=1 tests build/test-thread -L threads
 }
 
 # The program that the test calls is valgrind around the real one; each process leaves its findings in a file. Matrix products
@@ -50,7 +59,7 @@ tests() { # tests FOLDER: ctest's own list and summary
 valgrind_run() {
     local folder=$PWD/build/test-gcc/valgrind code=0
     rm -rf "$folder" && mkdir -p "$folder"
-    printf '#!/bin/sh\nexec valgrind -q --leak-check=full --errors-for-leak-kinds=definite,indirect --show-leak-kinds=definite,indirect --error-exitcode=99 --suppressions=%s --log-file=%s/%%p.log %s "$@"\n' \
+    printf '#!/bin/sh\nexec valgrind -q --malloc-fill=0xAA --leak-check=full --errors-for-leak-kinds=definite,indirect --show-leak-kinds=definite,indirect --error-exitcode=99 --suppressions=%s --log-file=%s/%%p.log %s "$@"\n' \
         "$PWD/tests/valgrind.supp" "$folder" "$PWD/build/test-gcc/uniperceiver" >"$folder/uniperceiver"
     chmod +x "$folder/uniperceiver"
     UP_CPU_GEMM=plain UP_SOURCE_DIR=$PWD UP_BINARY=$folder/uniperceiver UP_EXAMPLE=$PWD/build/test-gcc/tests/example_classify \
@@ -66,6 +75,7 @@ one() {
     sanitize) build build/test-sanitize -DUP_SANITIZE=address,undefined && tests build/test-sanitize ;;
     clang) build build/test-clang -DCMAKE_C_COMPILER=clang && tests build/test-clang ;;
     valgrind) build build/test-gcc && valgrind_run ;;
+    thread) build build/test-thread -DUP_SANITIZE=thread && thread_run ;;
     esac
 }
 

@@ -2,6 +2,7 @@
  * pages. Every slot computes what ref/ops defines. */
 #include "backend_cpu/cpu.h"
 
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -83,6 +84,22 @@ static up_status reserve(size_t floats, void *out) {
     return UP_OK;
 }
 
+static up_status choose_by_environment(int threads, up_cpu *cpu) {
+    cpu->threads = up_cpu_threads(threads);
+    UP_TRY(up_cpu_choose_kernels(&cpu->kernels));
+    return up_cpu_choose_gemm(cpu);
+}
+
+/* One thread at a time: what is chosen depends on the environment, which loading OpenBLAS changes for a
+ * moment. */
+static up_status choose(int threads, up_cpu *cpu) {
+    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+    pthread_mutex_lock(&lock);
+    up_status status = choose_by_environment(threads, cpu);
+    pthread_mutex_unlock(&lock);
+    return status;
+}
+
 up_status up_backend_cpu(int threads, up_backend **out) {
     up_status status = UP_OK;
     up_backend *b = calloc(1, sizeof *b);
@@ -91,9 +108,7 @@ up_status up_backend_cpu(int threads, up_backend **out) {
         UP_GO(up_fail(UP_ERR_MEMORY, "backend cpu", "out of memory: %zu bytes wanted", sizeof *cpu));
     if (threads < 0)
         UP_GO(up_fail(UP_ERR_ARGUMENT, "backend cpu", "%d threads; wanted 0 (all cores) or more", threads));
-    cpu->threads = up_cpu_threads(threads);
-    UP_GO(up_cpu_choose_kernels(&cpu->kernels));
-    UP_GO(up_cpu_choose_gemm(cpu));
+    UP_GO(choose(threads, cpu));
     UP_GO(reserve((size_t)cpu->threads * (size_t)cpu->kernels.gemm_work, &cpu->work));
     UP_GO(reserve((size_t)cpu->threads * UP_CPU_SPARE, &cpu->spare.bytes));
     cpu->spare.size = (size_t)cpu->threads * UP_CPU_SPARE * sizeof(float);

@@ -46,7 +46,8 @@ static int always(const char **why) {
 /* OpenBLAS is loaded when it is chosen, not with the program: as it is loaded, it starts a thread for each
  * processor and takes tens of MiB for each, and where there is no memory for them the process hangs or ends
  * without a word. None of them would have work here. OPENBLAS_NUM_THREADS is looked at then and never again;
- * a program whose other threads change the environment creates its first backend before they do. */
+ * a program whose other threads use the environment creates its first backend before they do. Those that
+ * create backends meanwhile wait (backend.c). */
 static struct {
     __typeof__(cblas_sgemm) *sgemm;
     char why[200];

@@ -3,7 +3,7 @@
 # a build folder with compile_commands.json and where clang-query is installed, no comma chains two statements.
 set -eu
 cd "$(dirname "$0")/.."
-mapfile -t files < <(git ls-files '*.c' '*.h' '*.cu' '*.cuh')
+mapfile -t files < <(find . \( -path '*/.*' -o -path './build*' -o -path ./runs \) -prune -o -regex '.*\.\(c\|h\|cu\|cuh\)' -print | sort)
 failed=0
 version=$(clang-format --version 2>/dev/null | sed -n 's/.*version \([0-9]*\)\..*/\1/p')
 if [ "$version" != 14 ]; then
@@ -13,7 +13,7 @@ fi
 clang-format --dry-run -Werror "${files[@]}" || failed=1
 
 if [ $# -gt 0 ] && type -P clang-query >/dev/null; then
-    mapfile -t sources < <(git ls-files 'ref/*.c' 'backend_cpu/*.c' 'src/*.c' 'tests/*.c' 'bench/*.c' | grep -v /kernels/)
+    mapfile -t sources < <(printf '%s\n' "${files[@]}" | grep -E '^\./(ref|backend_cpu|src|tests|bench)/.*\.c$' | grep -v /kernels/)
     commas='match binaryOperator(hasOperatorName(","), anyOf(hasParent(compoundStmt()), hasParent(ifStmt()), hasParent(returnStmt()), hasParent(whileStmt()))).bind("comma")'
     found=$(clang-query -p "$1" -c 'set output diag' -c "$commas" "${sources[@]}" 2>/dev/null |
         sed -n 's/note: "comma" binds here/a comma chains statements/p' | sort -u || true)

@@ -26,6 +26,7 @@ build     libswscale-dev      library libswscale
 optional  libdnnl-dev         header  dnnl.h
 test      libcunit1-dev       library cunit
 clang     clang               command clang
+clang     libomp-dev          openmp  clang
 test      clang-format        command clang-format
 valgrind  valgrind            command valgrind
 optional  time                command time
@@ -50,6 +51,7 @@ present() { # present HOW NAME
     case $1 in
     command) type -P "$2" >/dev/null ;;
     library) pkg-config --exists "$2" 2>/dev/null ;;
+    openmp) echo '#include <omp.h>' | "$2" -fopenmp -E -x c - >/dev/null 2>&1 ;;
     header) echo "#include <$2>" | cc -E -x c - >/dev/null 2>&1 ;;
     esac
 }

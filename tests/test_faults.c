@@ -493,31 +493,6 @@ static void test_processor_quotas(void) {
     CU_ASSERT_EQUAL(up_cpu_quota(up_lab_path("groups/absent"), mount), 0);
 }
 
-/* ---- loader ---- */
-
-/* Any number of workers gives the same model, and each has a slot to work in. */
-static void test_many_workers(void) {
-    void *want = NULL, *got = NULL;
-    size_t size = 0, got_size = 0;
-    for (int i = 0; i < 2; i++) {
-        char run[600], path[700];
-        snprintf(run, sizeof run, "run=%s", up_lab_path(i ? "many" : "one"));
-        snprintf(path, sizeof path, "%s/model.safetensors", run + 4);
-        const char *const overrides[] = {run, i ? "workers=13" : "workers=1", "steps=3"};
-        const up_train_options options = {.backend = "ref", .threads = 1, .quiet = 1};
-        up_trainer t;
-        UP_ASSERT_OK(up_trainer_open(up_lab_config(), overrides, 3, &options, &t));
-        CU_ASSERT(t.slots > (i ? 13 : 1) + 1);
-        up_trainer_close(&t);
-        UP_ASSERT_OK(up_train(up_lab_config(), overrides, 3, &options));
-        UP_ASSERT_OK(up_file_read(path, i ? &got : &want, i ? &got_size : &size));
-        up_lab_remove(run + 4);
-    }
-    CU_ASSERT(size == got_size && !memcmp(want, got, size));
-    free(want);
-    free(got);
-}
-
 /* ---- pipes ---- */
 
 static void timed_out(int signal) {
@@ -784,7 +759,6 @@ const up_test up_tests[] = {
     {"pictures without memory", test_pictures_without_memory},
     {"many processors", test_many_processors},
     {"processor quotas", test_processor_quotas},
-    {"many workers", test_many_workers},
     {"pipes for files", test_pipes_for_files},
     {"comma locale", test_comma_locale},
     {"printable", test_printable},

@@ -15,8 +15,8 @@ typedef struct up_train_options {
     int threads;                 /* 0 = all cores */
     int resume;                  /* 1: continue from the last checkpoint of the run's folder */
     int quiet;                   /* 1: no progress on stderr */
-    volatile sig_atomic_t *stop; /* set by a signal handler or another thread: finish the step, write a
-                                    checkpoint, return UP_ERR_INTERRUPTED. May be NULL */
+    volatile sig_atomic_t *stop; /* set by a signal handler, or by another thread with an atomic store: finish
+                                    the step, write a checkpoint, return UP_ERR_INTERRUPTED. May be NULL */
 } up_train_options;
 
 /* Train as `config_path` says; `overrides` are "key=value" (dotted keys). Writes checkpoints, metrics.jsonl

@@ -49,7 +49,7 @@ size_t up_evaluation_rows(const up_source *s) {
 }
 
 up_status up_evaluation_goes_on(const up_evaluation *e, const up_source *s) {
-    if (!e->options.stop || !*e->options.stop) return UP_OK;
+    if (!up_asked_to_stop(&e->options)) return UP_OK;
     return up_fail(UP_ERR_INTERRUPTED, s->settings->name, "evaluation stopped");
 }
 

@@ -260,7 +260,7 @@ static void name_of(int64_t step, const char *ending, char out[64]) {
 static int kind_of(const char *entry, int64_t *step) {
     long long number;
     char name[64];
-    if (sscanf(entry, "checkpoint-%lld", &number) != 1) return 0;
+    if (sscanf(entry, "checkpoint-%lld", &number) != 1 || number < 0) return 0;
     *step = number;
     name_of(number, "", name);
     if (!strcmp(entry, name)) return 1;
@@ -371,6 +371,7 @@ static up_status read_state(const char *folder, int64_t number, json_t **out) {
     char path[PATH_SIZE];
     void *text = NULL;
     size_t size;
+    int64_t step, updates, skipped;
     json_t *state = NULL;
     up_status status = UP_OK;
     UP_TRY(join(path, folder, "state.json"));
@@ -378,16 +379,13 @@ static up_status read_state(const char *folder, int64_t number, json_t **out) {
     UP_TRY(up_file_read(path, &text, &size));
     UP_GO(up_json_read(path, text, size, 0, &state));
     UP_GO(up_state_check(path, state));
-    const json_t *step = json_object_get(state, "step"), *updates = json_object_get(state, "updates"),
-                 *skipped = json_object_get(state, "skipped");
-    if (!json_is_integer(step) || !json_is_integer(updates) || !json_is_integer(skipped))
+    if (!up_state_count(state, "step", &step) || !up_state_count(state, "updates", &updates) ||
+        !up_state_count(state, "skipped", &skipped))
         UP_GO(up_fail(UP_ERR_FORMAT, path, "no step counts"));
-    if (json_integer_value(step) != number ||
-        json_integer_value(updates) + json_integer_value(skipped) != json_integer_value(step))
+    if (step != number || updates + skipped != step)
         UP_GO(up_fail(UP_ERR_FORMAT, path,
                       "step %lld = %lld updates + %lld skipped ones: not those of its folder",
-                      (long long)json_integer_value(step), (long long)json_integer_value(updates),
-                      (long long)json_integer_value(skipped)));
+                      (long long)step, (long long)updates, (long long)skipped));
     UP_GO(verify_files(folder, state));
     *out = state;
     state = NULL;

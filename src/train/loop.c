@@ -125,15 +125,10 @@ static up_status log_metrics(up_trainer *t) {
     return status;
 }
 
-/* The flag may be another thread's. */
-static int asked_to_stop(const up_trainer *t) {
-    return t->options.stop && __atomic_load_n(t->options.stop, __ATOMIC_RELAXED);
-}
-
 static up_status loop(up_trainer *t) {
     while (t->step < t->settings.steps) {
         UP_TRY(one_step(t));
-        int last = t->step == t->settings.steps, stop = asked_to_stop(t), end = last || stop;
+        int last = t->step == t->settings.steps, stop = up_asked_to_stop(&t->options), end = last || stop;
         int line = end || t->step % t->settings.log_every == 0;
         int save = end || t->step % t->settings.checkpoint_every == 0;
         if (line || save) UP_TRY(settle(t, t->step));

@@ -6,6 +6,7 @@
 #include "tasks/settings.h"
 #include "uniperceiver/model.h"
 #include "uniperceiver/optimizer.h"
+#include "uniperceiver/train.h"
 
 typedef enum up_switch { UP_AS_PRESET, UP_OFF, UP_ON } up_switch;
 
@@ -69,5 +70,10 @@ up_status up_settings_model(const up_settings *settings, up_config *out);
 up_dtype up_settings_dtype(const up_settings *settings);
 unsigned up_settings_learn(const up_settings *settings);
 up_adamw up_settings_adamw(const up_settings *settings);
+
+/* 1: a signal handler, or another thread, wants training or evaluation to end. */
+static inline int up_asked_to_stop(const up_train_options *options) {
+    return options->stop && __atomic_load_n(options->stop, __ATOMIC_RELAXED);
+}
 
 #endif

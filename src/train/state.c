@@ -2,10 +2,20 @@
  * and the loss scale. Nothing random has a state, so that this is all that a run needs to go on. */
 #include "train/trainer.h"
 
+#include <float.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define UP_STATE_FORMAT "uniperceiver checkpoint 2"
+
+/* No run counts further; up to here sums of counts and of what is added to them stay whole numbers. */
+static const json_int_t most = (json_int_t)1 << 53;
+
+int up_state_count(const json_t *object, const char *key, int64_t *out) {
+    const json_t *count = json_object_get(object, key);
+    *out = json_integer_value(count);
+    return json_is_integer(count) && *out >= 0 && *out <= most;
+}
 
 static json_t *samples_of(const up_trainer *t) {
     json_t *list = json_array();
@@ -53,12 +63,10 @@ static up_status take_samples(up_trainer *t, const char *path, const json_t *lis
     up_status status = UP_OK;
     for (size_t i = 0; i < t->settings.task_count; i++) {
         const char *name = t->settings.tasks[i].name;
-        const json_t *entry = find_samples(list, name, used), *count = json_object_get(entry, "count");
+        const json_t *entry = find_samples(list, name, used);
         t->taken[i] = 0; /* whatever a newer checkpoint said that was broken */
-        if (!entry) continue;
-        if (!json_is_integer(count) || json_integer_value(count) < 0)
+        if (entry && !up_state_count(entry, "count", &t->taken[i]))
             UP_GO(up_fail(UP_ERR_FORMAT, path, "no count of samples of %s", name));
-        t->taken[i] = json_integer_value(count);
     }
 done:
     free(used);
@@ -77,17 +85,14 @@ up_status up_state_check(const char *path, const json_t *state) {
 }
 
 up_status up_state_take(up_trainer *t, const char *path, const json_t *state) {
-    const json_t *iterations = json_object_get(state, "iterations");
-    const json_t *scale = json_object_get(state, "loss_scale"), *good = json_object_get(state, "good_steps");
-    if (!json_is_integer(iterations) || json_integer_value(iterations) < 0 || !json_is_number(scale) ||
-        !(json_number_value(scale) > 0) || !json_is_integer(good) || json_integer_value(good) < 0)
-        return up_fail(UP_ERR_FORMAT, path, "no count of iterations, or no loss scale");
+    up_optimizer_state optimizer = {.loss_scale = json_number_value(json_object_get(state, "loss_scale"))};
+    float scale = optimizer.loss_scale <= FLT_MAX ? (float)optimizer.loss_scale : 0; /* as it is kept */
+    if (!(scale > 0) || !up_state_count(state, "good_steps", &optimizer.good_steps))
+        return up_fail(UP_ERR_FORMAT, path, "no loss scale, or no count of its good steps");
+    if (!up_state_count(state, "step", &t->step) || !up_state_count(state, "updates", &optimizer.steps) ||
+        !up_state_count(state, "skipped", &t->skipped) ||
+        !up_state_count(state, "iterations", &t->iterations))
+        return up_fail(UP_ERR_FORMAT, path, "no count of steps or of iterations");
     UP_TRY(take_samples(t, path, json_object_get(state, "samples")));
-    t->step = json_integer_value(json_object_get(state, "step"));
-    t->skipped = json_integer_value(json_object_get(state, "skipped"));
-    t->iterations = json_integer_value(iterations);
-    up_optimizer_state optimizer = {.steps = json_integer_value(json_object_get(state, "updates")),
-                                    .loss_scale = json_number_value(scale),
-                                    .good_steps = json_integer_value(good)};
     return up_optimizer_set(t->stepper.optimizer, &optimizer);
 }

@@ -93,6 +93,8 @@ up_status up_checkpoint_refuse_existing(const up_trainer *t);
 /* The counts and the loss scale into state.json's object, and back. */
 up_status up_state_put(const up_trainer *t, const up_optimizer_state *optimizer, json_t *state);
 up_status up_state_check(const char *path, const json_t *state); /* its format */
+/* 1, and the count, where an object has a sound one under this key. */
+int up_state_count(const json_t *object, const char *key, int64_t *out);
 up_status up_state_take(up_trainer *t, const char *path, const json_t *state);
 /* Say on stderr each line in which the settings of a checkpoint differ from those of now. */
 up_status up_changes_tell(const char *folder, const char *then, const char *now);
