@@ -126,13 +126,32 @@ int up_ladder(int n);
 
 up_status up_embed_forward(up_encoder *encoder); /* embed.c */
 up_status up_embed_backward(up_encoder *encoder);
-up_status up_layers_forward(up_encoder *encoder); /* encoder.c */
+up_status up_layers_forward(up_encoder *encoder); /* layers.c */
 up_status up_layers_backward(up_encoder *encoder, up_bucket_done done, void *context);
+up_status
+up_layers_want_prepared(up_encoder *encoder); /* the forms of weights that the layers will ask for */
 up_status up_readout_forward(up_encoder *encoder, up_view features); /* readout.c */
 up_status up_readout_backward(up_encoder *encoder, up_view dfeatures);
 up_status up_cache_keys(up_encoder *encoder, int layer, up_attention_args *attention); /* decoder.c */
 /* Stage a batch of which keys and values go to rows `cached_rows` [N] of a cache. */
 up_status up_stage_cached(up_encoder *encoder, const up_batch *batch, const int32_t *cached_rows);
+
+/* blocks.c: a linear map with a model's own weight and bias, or a part of it. */
+typedef struct up_linear_use {
+    int weight, bias;     /* parameters */
+    int64_t first, count; /* outputs */
+    up_activation activation;
+} up_linear_use;
+up_linear_use up_whole_linear(const up_encoder *encoder, int weight, int bias);
+/* y = act(W x + b); `pre` present: the value before a GELU is kept there. dy becomes the gradient before the
+ * GELU. */
+up_status up_block_linear(up_encoder *encoder, up_linear_use use, up_view x, up_view pre, up_view y);
+up_status up_block_linear_bwd(up_encoder *encoder, up_linear_use use, up_view x, up_view pre, up_view dy,
+                              up_view dx);
+/* y = LN(x);  dx = residual + the gradient through it. */
+up_status up_block_norm(up_encoder *encoder, up_view x, int weight, int bias, up_view y, up_view stats);
+up_status up_block_norm_bwd(up_encoder *encoder, up_view x, int weight, int bias, up_view stats, up_view dy,
+                            up_view residual, up_view dx);
 
 /* What the files of an encoder call operations with: a weight, its gradient (absent where it does not learn).
  */

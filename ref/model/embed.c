@@ -6,16 +6,6 @@
  * summed tokens and their norm here, forward and backward, and their list in stage.c and plan.c. */
 #include "ref/model/activations.h"
 
-static up_status norm(up_encoder *e, up_view summed, up_view stats, up_view normed, int weight, int bias) {
-    up_backend *b = up_backend_of(e);
-    return b->ops->layernorm(b, &(up_layernorm_args){.x = summed,
-                                                     .weight = up_weight_of(e, weight),
-                                                     .bias = up_weight_of(e, bias),
-                                                     .eps = UP_LAYERNORM_EPS,
-                                                     .y = normed,
-                                                     .stats = stats});
-}
-
 static up_status embed_text(up_encoder *e) {
     const up_params *p = &e->model->params;
     up_backend *b = up_backend_of(e);
@@ -27,7 +17,7 @@ static up_status embed_text(up_encoder *e) {
                                              .position = up_weight_of(e, p->text_position),
                                              .type = up_weight_of(e, p->text_type),
                                              .y = e->text_summed}));
-    return norm(e, e->text_summed, e->text_stats, e->text, p->text_norm_weight, p->text_norm_bias);
+    return up_block_norm(e, e->text_summed, p->text_norm_weight, p->text_norm_bias, e->text, e->text_stats);
 }
 
 static up_status embed_patches(up_encoder *e, const up_patch_input *in, up_view summed) {
@@ -53,11 +43,13 @@ up_status up_embed_forward(up_encoder *e) {
     UP_TRY(embed_text(e));
     if (e->image.rows) {
         UP_TRY(embed_patches(e, &e->in->image, e->image_summed));
-        UP_TRY(norm(e, e->image_summed, e->image_stats, e->image, p->image_norm_weight, p->image_norm_bias));
+        UP_TRY(up_block_norm(e, e->image_summed, p->image_norm_weight, p->image_norm_bias, e->image,
+                             e->image_stats));
     }
     if (e->video.rows) {
         UP_TRY(embed_patches(e, &e->in->video, e->video_summed));
-        UP_TRY(norm(e, e->video_summed, e->video_stats, e->video, p->video_norm_weight, p->video_norm_bias));
+        UP_TRY(up_block_norm(e, e->video_summed, p->video_norm_weight, p->video_norm_bias, e->video,
+                             e->video_stats));
     }
     return b->ops->gather(b, &(up_gather_args){.x = e->tokens, .rows = e->in->order, .y = e->layers[0].x});
 }
@@ -69,14 +61,7 @@ static up_status take_back(up_encoder *e, up_view rows, up_view summed, up_view 
                            int weight, int bias) {
     up_backend *b = up_backend_of(e);
     UP_TRY(b->ops->gather(b, &(up_gather_args){.x = e->grad.stream, .rows = rows, .y = grad}));
-    return b->ops->layernorm_bwd(b, &(up_layernorm_grad){.x = summed,
-                                                         .weight = up_weight_of(e, weight),
-                                                         .stats = stats,
-                                                         .dy = grad,
-                                                         .dx = grad,
-                                                         .dweight = up_grad_of(e, weight),
-                                                         .dbias = up_grad_of(e, bias),
-                                                         .scratch = e->scratch});
+    return up_block_norm_bwd(e, summed, weight, bias, stats, grad, (up_view){0}, grad);
 }
 
 static up_status text_backward(up_encoder *e) {

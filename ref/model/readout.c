@@ -19,38 +19,19 @@ up_status up_readout_forward(up_encoder *e, up_view features) {
     up_view gathered = head ? e->gathered : features;
     UP_TRY(b->ops->gather(b, &(up_gather_args){.x = encoded(e), .rows = places(e), .y = gathered}));
     if (!head) return UP_OK;
-    UP_TRY(b->ops->layernorm(b, &(up_layernorm_args){.x = gathered,
-                                                     .weight = up_weight_of(e, p->output_norm_weight),
-                                                     .bias = up_weight_of(e, p->output_norm_bias),
-                                                     .eps = UP_LAYERNORM_EPS,
-                                                     .y = e->head_normed,
-                                                     .stats = e->head_stats}));
-    return b->ops->linear(b, &(up_linear_args){.x = e->head_normed,
-                                               .weight = up_weight_of(e, p->output_weight),
-                                               .bias = up_weight_of(e, p->output_bias),
-                                               .y = features,
-                                               .scratch = e->scratch});
+    UP_TRY(up_block_norm(e, gathered, p->output_norm_weight, p->output_norm_bias, e->head_normed,
+                         e->head_stats));
+    return up_block_linear(e, up_whole_linear(e, p->output_weight, p->output_bias), e->head_normed,
+                           (up_view){0}, features);
 }
 
 /* Undoes the projection and the norm of an output head: dL/d(gathered rows) in e->grad.head. */
 static up_status head_backward(up_encoder *e, up_view dfeatures) {
-    up_backend *b = up_backend_of(e);
     const up_params *p = &e->model->params;
-    UP_TRY(b->ops->linear_bwd(b, &(up_linear_grad){.x = e->head_normed,
-                                                   .weight = up_weight_of(e, p->output_weight),
-                                                   .dy = dfeatures,
-                                                   .dx = e->grad.head,
-                                                   .dweight = up_grad_of(e, p->output_weight),
-                                                   .dbias = up_grad_of(e, p->output_bias),
-                                                   .scratch = e->scratch}));
-    return b->ops->layernorm_bwd(b, &(up_layernorm_grad){.x = e->gathered,
-                                                         .weight = up_weight_of(e, p->output_norm_weight),
-                                                         .stats = e->head_stats,
-                                                         .dy = e->grad.head,
-                                                         .dx = e->grad.head,
-                                                         .dweight = up_grad_of(e, p->output_norm_weight),
-                                                         .dbias = up_grad_of(e, p->output_norm_bias),
-                                                         .scratch = e->scratch});
+    up_linear_use projection = up_whole_linear(e, p->output_weight, p->output_bias);
+    UP_TRY(up_block_linear_bwd(e, projection, e->head_normed, (up_view){0}, dfeatures, e->grad.head));
+    return up_block_norm_bwd(e, e->gathered, p->output_norm_weight, p->output_norm_bias, e->head_stats,
+                             e->grad.head, (up_view){0}, e->grad.head);
 }
 
 /* Leaves dL/d(encoder output) in the first M rows of e->grad.stream. */

@@ -1,0 +1,66 @@
+/* blocks.c - what embed.c, layers.c and readout.c are made of: layer norms and linear maps with a model's own
+ * parameters, forward and backward. A linear map may be a part of a stacked one: outputs
+ * first..first+count-1. */
+#include "ref/model/activations.h"
+
+up_status up_block_norm(up_encoder *e, up_view x, int weight, int bias, up_view y, up_view stats) {
+    up_backend *b = up_backend_of(e);
+    return b->ops->layernorm(b, &(up_layernorm_args){.x = x,
+                                                     .weight = up_weight_of(e, weight),
+                                                     .bias = up_weight_of(e, bias),
+                                                     .eps = UP_LAYERNORM_EPS,
+                                                     .y = y,
+                                                     .stats = stats});
+}
+
+up_status up_block_norm_bwd(up_encoder *e, up_view x, int weight, int bias, up_view stats, up_view dy,
+                            up_view residual, up_view dx) {
+    up_backend *b = up_backend_of(e);
+    return b->ops->layernorm_bwd(b, &(up_layernorm_grad){.x = x,
+                                                         .weight = up_weight_of(e, weight),
+                                                         .stats = stats,
+                                                         .dy = dy,
+                                                         .residual = residual,
+                                                         .dx = dx,
+                                                         .dweight = up_grad_of(e, weight),
+                                                         .dbias = up_grad_of(e, bias),
+                                                         .scratch = e->scratch});
+}
+
+up_linear_use up_whole_linear(const up_encoder *e, int weight, int bias) {
+    return (up_linear_use){.weight = weight, .bias = bias, .count = e->model->params.list[weight].rows};
+}
+
+up_status up_block_linear(up_encoder *e, up_linear_use use, up_view x, up_view pre, up_view y) {
+    up_backend *b = up_backend_of(e);
+    return b->ops->linear(
+        b,
+        &(up_linear_args){.x = x,
+                          .weight = up_view_rows(up_weight_of(e, use.weight), use.first, use.count),
+                          .bias = up_view_cols(up_weight_of(e, use.bias), use.first, use.count),
+                          .prepared = up_model_prepared(e->model, use.weight, use.first, use.count, y.dtype),
+                          .activation = use.activation,
+                          .pre = pre,
+                          .y = y,
+                          .scratch = e->scratch});
+}
+
+up_status up_block_linear_bwd(up_encoder *e, up_linear_use use, up_view x, up_view pre, up_view dy,
+                              up_view dx) {
+    up_backend *b = up_backend_of(e);
+    up_view dweight = up_grad_of(e, use.weight), dbias = up_grad_of(e, use.bias);
+    if (up_view_present(dweight)) dweight = up_view_rows(dweight, use.first, use.count);
+    if (up_view_present(dbias)) dbias = up_view_cols(dbias, use.first, use.count);
+    return b->ops->linear_bwd(
+        b,
+        &(up_linear_grad){.x = x,
+                          .weight = up_view_rows(up_weight_of(e, use.weight), use.first, use.count),
+                          .prepared = up_model_prepared(e->model, use.weight, use.first, use.count, dy.dtype),
+                          .activation = use.activation,
+                          .pre = pre,
+                          .dy = dy,
+                          .dx = dx,
+                          .dweight = dweight,
+                          .dbias = dbias,
+                          .scratch = e->scratch});
+}
