@@ -210,19 +210,6 @@ static void test_recall_of_ties(void) {
     hand_free(&h);
 }
 
-static void test_group_texts(void) {
-    static const char *const texts[] = {"b", "a", "", "a", "b", "ab", "", "a"};
-    enum { N = sizeof texts / sizeof *texts };
-    int32_t groups[N];
-    UP_ASSERT_OK(up_group_texts(texts, N, groups));
-    for (int i = 0; i < N; i++) {
-        int first = 0;
-        while (strcmp(texts[first], texts[i])) first++;
-        CU_ASSERT_EQUAL(groups[i], first);
-    }
-    UP_ASSERT_OK(up_group_texts(texts, 0, groups));
-}
-
 static void test_accuracy(void) {
     static const int32_t labels[] = {2, -1, 0, 2, 2, 1, -1, 0}, best[] = {2, 2, 1, 2, 0, 1, 0, 0};
     /* counted: 2 2 hit, 0 1 miss, 2 2 hit, 2 0 miss, 1 1 hit, 0 0 hit */
@@ -594,6 +581,31 @@ static void test_retrieval(void) {
     evaluated_free(&v);
 }
 
+/* Texts are equal where their tokens are: the model cannot tell them apart. */
+static void test_retrieval_of_equal_texts(void) {
+    enum { ROWS = 6 };
+    static const char *const rows[ROWS][3] = {{"one", "Dog", "dog"},     {"two", "cat", "cat"},
+                                              {"six", " dog", "dog"},    {"ten", "CAT", "cat"},
+                                              {"red", "house", "house"}, {"tin", "dog", "dog"}};
+    evaluated v;
+    char list[512], lines[1024];
+    float x[ROWS][16], y[ROWS][16];
+    const char *own[ROWS];
+    size_t n = (size_t)sprintf(list, "text\tword\n");
+    for (int i = 0; i < ROWS; i++) n += (size_t)sprintf(list + n, "%s\t%s\n", rows[i][0], rows[i][1]);
+    snprintf(lines, sizeof lines,
+             "  - {name: equal, kind: text_retrieval, data: %s, target: word, text_limit: 12}\n",
+             up_lab_text("alike.tsv", list));
+    evaluate(&v, lines);
+    for (int i = 0; i < ROWS; i++) {
+        encode_text(&v, rows[i][0], UP_SIDE_INPUT, x[i]);
+        encode_text(&v, rows[i][1], UP_SIDE_TARGET, y[i]);
+        own[i] = rows[i][2];
+    }
+    check_recalls(&v, "equal", x[0], y[0], own, ROWS);
+    evaluated_free(&v);
+}
+
 /* Features of a batch by an encoder of the session's model. */
 static void encode_batch(evaluated *v, const up_batch *b, float *out) {
     up_model *model = up_session_model(v->session);
@@ -855,12 +867,12 @@ const up_test up_tests[] = {{"nearest", test_nearest},
                             {"nearest_over_tiles", test_nearest_over_tiles},
                             {"recall", test_recall},
                             {"recall_of_ties", test_recall_of_ties},
-                            {"group_texts", test_group_texts},
                             {"accuracy", test_accuracy},
                             {"word_f1", test_word_f1},
                             {"classification", test_classification},
                             {"clips", test_clips},
                             {"retrieval", test_retrieval},
+                            {"retrieval_of_equal_texts", test_retrieval_of_equal_texts},
                             {"words", test_words},
                             {"captions", test_captions},
                             {"tokens", test_tokens},

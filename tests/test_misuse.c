@@ -571,14 +571,14 @@ static void fields_have_bounds(void) {
 /* As many classes as the base's head has are other classes all the same. */
 static void an_overlay_has_a_head_of_its_own(void) {
     world w;
-    up_model *tuned = NULL;
+    up_model *tuned = NULL, *over = NULL;
     open_world(&w, ref(), 4);
     int head = up_model_params(w.model)->head_weight;
     UP_ASSERT_OK(w.backend->ops->fill(w.backend, up_model_weight(w.model, head), 3));
     UP_ASSERT_OK(up_overlay_create(w.model, 0, 2, 4, 1, &tuned));
     float *values = download(&w, up_model_weight(tuned, up_model_params(tuned)->head_weight));
     for (int i = 0; i < 4 * 16; i++) CU_ASSERT_EQUAL(values[i], 0);
-    CU_ASSERT_EQUAL(up_overlay_create(tuned, 0, 2, 4, 1, &tuned), UP_ERR_ARGUMENT); /* none over an overlay */
+    CU_ASSERT_EQUAL(up_overlay_create(tuned, 0, 2, 4, 1, &over), UP_ERR_ARGUMENT); /* none over an overlay */
     free(values);
     up_model_destroy(tuned);
     close_world(&w);

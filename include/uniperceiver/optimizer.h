@@ -35,8 +35,9 @@ UP_API void up_optimizer_free(up_optimizer *optimizer); /* NULL is fine */
 /* f32 [1, 1] on the device: what losses multiply their gradients by. */
 UP_API up_view up_optimizer_scale(const up_optimizer *optimizer);
 
-/* A bucket of the gradients is complete: take its norm while it is in cache. Of type up_bucket_done, with the
- * optimiser as context. Buckets that nobody reported are taken by the step. */
+/* A bucket of the gradients is complete for this step: take its norm while it is in cache; what is added to
+ * it later is not in the norm. Of type up_bucket_done, with the optimiser as context. Buckets that nobody
+ * reported are taken by the step. */
 UP_API up_status up_optimizer_bucket_done(void *optimizer, int bucket);
 
 /* One step at a learning rate; the gradients are 0 afterwards, the model's version is one more. Waits for

@@ -126,18 +126,12 @@ static up_status take_row_features(up_evaluation *e, const up_source *s, readout
 
 static up_status group_rows(const up_source *s, retrieval *t) {
     int64_t n = t->inputs.count;
-    const char **texts = malloc(((size_t)n + 1) * sizeof *texts);
     t->groups = malloc(((size_t)n + 1) * sizeof *t->groups);
     t->there = malloc(((size_t)n + 1) * sizeof *t->there);
     t->back = malloc(((size_t)n + 1) * sizeof *t->back);
-    up_status status = UP_OK;
-    if (!texts || !t->groups || !t->there || !t->back)
-        UP_GO(up_fail(UP_ERR_MEMORY, s->settings->name, "%lld texts wanted", (long long)n));
-    for (int64_t i = 0; i < n; i++) texts[i] = up_table_cell(&s->table, t->inputs.row[i], s->target);
-    UP_GO(up_group_texts(texts, n, t->groups));
-done:
-    free(texts);
-    return status;
+    if (!t->groups || !t->there || !t->back)
+        return up_fail(UP_ERR_MEMORY, s->settings->name, "%lld texts wanted", (long long)n);
+    return up_group_targets(&t->texts, t->groups);
 }
 
 /* At 1 and at 5, both ways. */
@@ -200,10 +194,10 @@ static up_status measure_recall(up_evaluation *e, const up_source *s) {
     UP_GO(up_batch_begin(&t.texts, e->world.config));
     UP_GO(each_batch(e, s, &t.inputs, take_row_features));
     UP_GO(up_features_normalize(x));
+    UP_GO(group_rows(s, &t)); /* the set takes the texts */
     UP_GO(up_target_set_fill(s->set, &t.texts));
     UP_GO(up_target_set_encode(s->set, &(up_set_encoders){.scout = e->scout}));
     up_view texts = up_target_set_features(s->set)->unit;
-    UP_GO(group_rows(s, &t));
     UP_GO(up_ranks(e->cosines, x->unit, texts, t.groups, t.groups, t.there));
     UP_GO(up_ranks(e->cosines, texts, x->unit, t.groups, t.groups, t.back));
     UP_GO(add_recalls(e, s, &t));

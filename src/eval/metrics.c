@@ -3,7 +3,6 @@
 
 #include <math.h>
 #include <stdlib.h>
-#include <string.h>
 
 enum { TILE_ROWS = 256, TILE_COLUMNS = 4096 };
 
@@ -89,30 +88,6 @@ up_status up_ranks(up_cosines *c, up_view x, up_view y, const int32_t *group_x, 
 done:
     free(tile);
     return status;
-}
-
-typedef struct placed_text {
-    const char *text;
-    int64_t place;
-} placed_text;
-
-static int by_text(const void *a, const void *b) {
-    const placed_text *x = a, *y = b;
-    int order = strcmp(x->text, y->text);
-    return order ? order : (x->place > y->place) - (x->place < y->place);
-}
-
-up_status up_group_texts(const char *const *texts, int64_t n, int32_t *groups) {
-    placed_text *list = malloc(((size_t)n + 1) * sizeof *list);
-    if (!list) return up_fail(UP_ERR_MEMORY, "texts", "%lld wanted", (long long)n);
-    for (int64_t i = 0; i < n; i++) list[i] = (placed_text){texts[i], i};
-    qsort(list, (size_t)n, sizeof *list, by_text);
-    for (int64_t i = 0, first = 0; i < n; i++) {
-        if (strcmp(list[i].text, list[first].text)) first = i;
-        groups[list[i].place] = (int32_t)list[first].place;
-    }
-    free(list);
-    return UP_OK;
 }
 
 /* --- scores --- */

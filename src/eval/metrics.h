@@ -20,9 +20,6 @@ up_status up_nearest(up_cosines *cosines, up_view x, up_view y, int32_t *best);
 up_status up_ranks(up_cosines *cosines, up_view x, up_view y, const int32_t *group_x, const int32_t *group_y,
                    int64_t *rank);
 
-/* groups [n]: for each text the first one that equals it. */
-up_status up_group_texts(const char *const *texts, int64_t n, int32_t *groups);
-
 /* A share of hits: its error is that of a binomial share. */
 up_metric up_share(int64_t hits, int64_t n, double chance);
 /* How often the nearest target is the true one; labels of -1 are left out. Chance is 1 / targets. */

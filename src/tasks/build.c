@@ -226,43 +226,12 @@ static up_status put_target_text(up_builder *b, size_t row) {
     return up_batch_close_as(targets, key_of(b, PURPOSE_TARGET_KEY));
 }
 
-/* The tokens of a target behind its leading <SPE>: all are text, so that token i lies in row i. */
-static const int32_t *tokens_of(const up_batch *targets, int sequence, int *count) {
-    const int32_t *q = targets->sequence + (size_t)sequence * UP_SEQ_FIELDS;
-    *count = q[UP_SEQ_Q_COUNT] - 1;
-    return targets->text_id + q[UP_SEQ_Q_START] + 1;
-}
-
-static int equal_texts(const up_batch *targets, int a, int b) {
-    int m, n;
-    const int32_t *x = tokens_of(targets, a, &m), *y = tokens_of(targets, b, &n);
-    return m == n && !memcmp(x, y, (size_t)m * sizeof *x);
-}
-
-/* Equal texts are no negatives of each other: each gets the number of the first one. Open addressing by a
- * hash of the tokens; slots hold a sequence + 1. */
+/* Equal texts are no negatives of each other. */
 static up_status group_texts(up_work *w) {
-    const up_batch *targets = &w->targets;
-    size_t room = 16;
-    while (room < 2 * (size_t)targets->sequences) room *= 2;
-    int *slots = calloc(room, sizeof *slots);
-    if (!slots) return up_fail(UP_ERR_MEMORY, "target texts", "%zu slots wanted", room);
-    up_status status = UP_OK;
-    UP_GO(reserve(&w->groups, &w->group_capacity, targets->sequences));
-    for (int s = 0; s < targets->sequences; s++) {
-        int count;
-        const int32_t *ids = tokens_of(targets, s, &count);
-        uint64_t hash = 14695981039346656037u;
-        for (int i = 0; i < count; i++) hash = (hash ^ (uint32_t)ids[i]) * 1099511628211u;
-        size_t slot = (hash ^ hash >> 32) & (room - 1);
-        while (slots[slot] && !equal_texts(targets, slots[slot] - 1, s)) slot = (slot + 1) & (room - 1);
-        if (!slots[slot]) slots[slot] = s + 1;
-        w->groups[s] = slots[slot] - 1;
-    }
+    UP_TRY(reserve(&w->groups, &w->group_capacity, w->targets.sequences));
+    UP_TRY(up_group_targets(&w->targets, w->groups));
     w->loss.group_x = w->loss.group_y = w->groups;
-done:
-    free(slots);
-    return status;
+    return UP_OK;
 }
 
 static up_status put_texts(up_builder *b, const size_t *rows, int count) {

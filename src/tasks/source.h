@@ -74,6 +74,9 @@ typedef struct up_build_options {
                        Otherwise a sample's number is its row */
 } up_build_options;
 
+/* groups [targets->sequences]: of each text target the first one that equals it. */
+up_status up_group_targets(const up_batch *targets, int32_t *groups);
+
 /* Build the work for `count` rows. The memory of `work` is used again from call to call. */
 up_status up_source_build(const up_source *source, const up_build_options *options, const size_t *rows,
                           int count, up_work *work);
