@@ -91,7 +91,7 @@ static void splice(bytes *b, size_t at, size_t count, const void *more, size_t s
     if (count > b->size - at) count = b->size - at;
     if (b->size - count + size > b->room) return;
     memmove(b->data + at + size, b->data + at + count, b->size - at - count);
-    memcpy(b->data + at, more, size);
+    if (size) memcpy(b->data + at, more, size);
     b->size += size - count;
 }
 

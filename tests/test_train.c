@@ -481,6 +481,21 @@ static void test_false_counts(void) {
         json_decref(state);
         json_decref(whole);
     }
+    const struct {
+        const char *key;
+        json_t *value;
+    } beyond[] = {{"updates", json_integer(INT64_MAX)},    {"skipped", json_integer(-1)},
+                  {"iterations", json_integer(INT64_MAX)}, {"good_steps", json_integer(-1)},
+                  {"loss_scale", json_real(1e308)},        {"loss_scale", json_real(1e-320)}};
+    for (size_t i = 0; i < sizeof beyond / sizeof beyond[0]; i++) {
+        json_t *whole = json_load_file(path, 0, NULL), *changed = json_deep_copy(whole);
+        json_object_set_new(changed, beyond[i].key, beyond[i].value);
+        CU_ASSERT_EQUAL(json_dump_file(changed, path, 0), 0);
+        EXPECT_ERROR(train(&(launch){.run = run, .resume = 1}), UP_ERR_FORMAT, path, "no ");
+        CU_ASSERT_EQUAL(json_dump_file(whole, path, 0), 0);
+        json_decref(whole);
+        json_decref(changed);
+    }
     json_t *state = json_load_file(path, 0, NULL), *old = json_deep_copy(state);
     json_object_set_new(old, "format", json_string("uniperceiver checkpoint 1"));
     CU_ASSERT_EQUAL(json_dump_file(old, path, 0), 0);
