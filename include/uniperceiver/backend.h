@@ -328,6 +328,10 @@ typedef struct up_step_args {
  */
 enum { UP_SEGMENT_WEIGHT, UP_SEGMENT_STATE, UP_SEGMENT_COUNT, UP_SEGMENT_DECAY, UP_SEGMENT_FIELDS };
 enum { UP_SEGMENT_UNIT = 16 }; /* elements: the unit of the first three fields */
+/* Elements that n of them take where everything starts on a unit. */
+static inline int64_t up_whole_units(int64_t n) {
+    return (n + UP_SEGMENT_UNIT - 1) / UP_SEGMENT_UNIT * UP_SEGMENT_UNIT;
+}
 typedef struct up_adamw_args {
     up_view
         segments;       /* i32 [n, UP_SEGMENT_FIELDS]: a run of weights, where it lies in `weights` and in the

@@ -20,7 +20,7 @@ void up_features_free(up_features *f) {
 
 static up_view place(const up_features *f, int64_t *at, int64_t cols) {
     up_view v = up_view_at(f->buffer, UP_F32, *at, f->rows, cols);
-    *at += (f->capacity * cols + UP_SEGMENT_UNIT - 1) / UP_SEGMENT_UNIT * UP_SEGMENT_UNIT;
+    *at += up_whole_units(f->capacity * cols);
     return v;
 }
 

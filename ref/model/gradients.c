@@ -36,14 +36,14 @@ static int can_learn(const up_model *model, unsigned groups, int param) {
 
 static void lay_out(up_gradients *g, unsigned groups) {
     const up_params *p = up_model_params(g->model);
-    int64_t at = 0, unit = UP_SEGMENT_UNIT;
+    int64_t at = 0;
     for (int i = 0; i < p->count; i++) g->place[i] = -1;
     for (int bucket = 0; bucket < up_gradients_buckets(g); bucket++) {
         g->bounds[bucket] = at;
         for (int i = 0; i < p->count; i++) {
             if (bucket_of(g->model, i) != bucket || !can_learn(g->model, groups, i)) continue;
             g->place[i] = at;
-            at += (p->list[i].rows * p->list[i].cols + unit - 1) / unit * unit;
+            at += up_whole_units(p->list[i].rows * p->list[i].cols);
         }
     }
     g->bounds[up_gradients_buckets(g)] = at;

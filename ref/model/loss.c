@@ -69,13 +69,7 @@ static up_view alpha_of(const up_criterion *c, const direction *d) {
 
 static up_status grow(up_backend *b, room *r, size_t bytes) {
     if (bytes <= r->bytes) return UP_OK;
-    b->ops->release(b, r->buffer);
-    r->buffer = NULL;
-    r->bytes = 0;
-    bytes += bytes / 4; /* losses differ in size: do not grow for each */
-    UP_TRY(b->ops->alloc(b, bytes, &r->buffer));
-    r->bytes = bytes;
-    return UP_OK;
+    return up_grow_buffer(b, &r->buffer, &r->bytes, bytes + bytes / 4); /* losses differ: not for each */
 }
 
 /* Memory that no loss changes the size of: a tile, and what operations on tiles ask for. */
@@ -169,7 +163,7 @@ static up_status put_list(up_criterion *c, int64_t *at, up_dtype dtype, int64_t 
     *view = (up_view){0};
     if (!values) return UP_OK;
     *view = up_view_at(c->lists.buffer, dtype, *at, rows, cols);
-    *at += (rows * cols + UP_SEGMENT_UNIT - 1) / UP_SEGMENT_UNIT * UP_SEGMENT_UNIT;
+    *at += up_whole_units(rows * cols);
     return b->ops->upload(b, *view, values);
 }
 
@@ -200,7 +194,7 @@ static void count_rows(up_criterion *c) {
 static up_status make_room(up_criterion *c) {
     up_backend *b = backend_of(c);
     int64_t q = c->queries; /* as many as targets where both directions are compared */
-    int64_t state = (3 * q + UP_SEGMENT_UNIT - 1) / UP_SEGMENT_UNIT * UP_SEGMENT_UNIT;
+    int64_t state = up_whole_units(3 * q);
     UP_TRY(grow(b, &c->rows, (size_t)(state + q * (UP_XENT_FIELDS + 1)) * sizeof(float)));
     c->results = up_view_at(c->rows.buffer, UP_F32, 0, 1, 3 * q);
     c->state = up_view_at(c->rows.buffer, UP_F32, state, q, UP_XENT_FIELDS);

@@ -38,6 +38,16 @@ up_status up_backend_ask(up_backend *b, up_op op, const up_op_dims *dims, size_t
     return UP_OK;
 }
 
+up_status up_grow_buffer(up_backend *b, up_buffer **buffer, size_t *bytes, size_t wanted) {
+    if (wanted <= *bytes) return UP_OK;
+    b->ops->release(b, *buffer);
+    *buffer = NULL;
+    *bytes = 0;
+    UP_TRY(b->ops->alloc(b, wanted, buffer));
+    *bytes = wanted;
+    return UP_OK;
+}
+
 static up_status upload_initial(up_model *model, uint64_t seed) {
     up_backend *b = model->backend;
     size_t bytes = (size_t)model->params.total * sizeof(float);

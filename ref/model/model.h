@@ -37,6 +37,9 @@ struct up_model {
 /* Initial values of one tensor (params.c). */
 void up_param_init(const up_param *param, uint64_t seed, float *out);
 
+/* At least `wanted` bytes in *buffer; what was in it is gone where it had to grow (model.c). */
+up_status up_grow_buffer(up_backend *b, up_buffer **buffer, size_t *bytes, size_t wanted);
+
 /* Refuses a backend whose table is of another version or size (model.c). */
 up_status up_backend_check(const up_backend *backend);
 /* Refuses what the backend does not support, by its reason; *scratch becomes what the operation needs, where

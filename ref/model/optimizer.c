@@ -56,7 +56,7 @@ static int64_t list_segments(const up_optimizer *o, int32_t (*list)[UP_SEGMENT_F
         int32_t *s = list[found++];
         s[UP_SEGMENT_WEIGHT] = (int32_t)(p->list[i].offset / unit);
         s[UP_SEGMENT_STATE] = (int32_t)(place / unit);
-        s[UP_SEGMENT_COUNT] = (int32_t)((p->list[i].rows * p->list[i].cols + unit - 1) / unit);
+        s[UP_SEGMENT_COUNT] = (int32_t)(up_whole_units(p->list[i].rows * p->list[i].cols) / unit);
         s[UP_SEGMENT_DECAY] = p->list[i].decay;
     }
     qsort(list, (size_t)found, sizeof *list, by_state);

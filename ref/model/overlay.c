@@ -13,7 +13,6 @@ static int is_own(up_param_group group) {
 
 /* Own tensors move to the front of a buffer of their own; the others point at the base's. */
 static up_status divide(up_model *m) {
-    int64_t unit = UP_SEGMENT_UNIT;
     m->shared = malloc((size_t)m->params.count * sizeof *m->shared);
     if (!m->shared) return up_fail(UP_ERR_MEMORY, "overlay", "%d tensors wanted", m->params.count);
     for (int i = 0; i < m->params.count; i++) {
@@ -21,7 +20,7 @@ static up_status divide(up_model *m) {
         m->shared[i] = -1;
         if (is_own(p->group)) {
             p->offset = m->own;
-            m->own += (p->rows * p->cols + unit - 1) / unit * unit;
+            m->own += up_whole_units(p->rows * p->cols);
             continue;
         }
         m->shared[i] = up_params_find(&m->base->params, p->name);

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PARAM_ALIGN = 16 /* elements: every tensor starts on a 64-byte line */, PARAMS_PER_LAYER = 15 };
+enum { PARAMS_PER_LAYER = 15 };
 
 typedef struct builder {
     up_params *params;
@@ -30,7 +30,7 @@ static int add(builder *b, const char *name, up_param_group group, int64_t rows,
     t->init_blocks = 1;
     t->decay = init == UP_INIT_XAVIER; /* matrices of linear layers decay, nothing else */
     t->trainable = init != UP_INIT_SINCOS_SPACE;
-    p->total += (rows * cols + PARAM_ALIGN - 1) / PARAM_ALIGN * PARAM_ALIGN;
+    p->total += up_whole_units(rows * cols);
     return p->count++;
 }
 

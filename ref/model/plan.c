@@ -306,17 +306,12 @@ static size_t lay_out(up_encoder *e, size_t scratch) {
 }
 
 up_status up_plan_activations(up_encoder *e) {
-    up_backend *b = up_backend_of(e);
     use uses[USES];
     size_t scratch = 0;
     UP_TRY(check_uses(e, uses, list_uses(e, uses), &scratch));
     size_t bytes = lay_out(e, scratch);
     if (bytes <= e->arena_bytes) return UP_OK;
-    b->ops->release(b, e->arena);
-    e->arena = NULL;
-    e->arena_bytes = 0;
-    UP_TRY(b->ops->alloc(b, bytes, &e->arena));
-    e->arena_bytes = bytes;
+    UP_TRY(up_grow_buffer(up_backend_of(e), &e->arena, &e->arena_bytes, bytes));
     lay_out(e, scratch);
     return UP_OK;
 }

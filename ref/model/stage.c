@@ -140,16 +140,6 @@ static void put_lists(const up_encoder *e, const up_input_region *r, const up_ba
 
 /* ---- memory and upload ---- */
 
-static up_status grow(up_backend *b, up_buffer **buffer, size_t *bytes, size_t wanted) {
-    if (wanted <= *bytes) return UP_OK;
-    b->ops->release(b, *buffer);
-    *buffer = NULL;
-    *bytes = 0;
-    UP_TRY(b->ops->alloc(b, wanted, buffer));
-    *bytes = wanted;
-    return UP_OK;
-}
-
 static up_status grow_host(up_encoder *e, size_t wanted) {
     if (wanted <= e->host_bytes) return UP_OK;
     unsigned char *grown = realloc(e->host, wanted);
@@ -168,9 +158,11 @@ static up_status make_room(up_encoder *e, up_input_region *r) {
     up_backend *b = up_backend_of(e);
     size_t lists = up_plan_inputs(e, r);
     UP_TRY(grow_host(e, lists));
-    UP_TRY(grow(b, &r->buffer, &r->bytes, lists));
-    UP_TRY(grow(b, &r->pixels[0], &r->pixel_bytes[0], pixel_bytes(e, r->room.image, r->sizes.image_values)));
-    UP_TRY(grow(b, &r->pixels[1], &r->pixel_bytes[1], pixel_bytes(e, r->room.video, r->sizes.video_values)));
+    UP_TRY(up_grow_buffer(b, &r->buffer, &r->bytes, lists));
+    UP_TRY(up_grow_buffer(b, &r->pixels[0], &r->pixel_bytes[0],
+                          pixel_bytes(e, r->room.image, r->sizes.image_values)));
+    UP_TRY(up_grow_buffer(b, &r->pixels[1], &r->pixel_bytes[1],
+                          pixel_bytes(e, r->room.video, r->sizes.video_values)));
     up_plan_inputs(e, r);
     return UP_OK;
 }
@@ -198,8 +190,7 @@ static up_status stage(up_encoder *e, const up_batch *batch, const float *drop, 
     r->drops = drop != NULL;
     UP_TRY(make_room(e, r));
     put_lists(e, r, batch, drop, cached_rows);
-    size_t bytes =
-        drop ? up_plan_inputs(e, r) : (size_t)r->drop.offset * sizeof *drop; /* drop factors lie last */
+    size_t bytes = (size_t)(r->drop.offset + (drop ? r->drop.rows : 0)) * sizeof *drop; /* factors lie last */
     UP_TRY(b->ops->upload(b, up_view_at(r->buffer, UP_U8, 0, 1, (int64_t)bytes), e->host));
     UP_TRY(upload_pixels(e, r->image.pixels, &batch->image));
     UP_TRY(upload_pixels(e, r->video.pixels, &batch->video));
