@@ -267,3 +267,17 @@ void up_lab_upload_weights(up_lab *lab, const float *weights) {
                                                weights + p->list[i].offset));
     up_model_changed(lab->model);
 }
+
+void up_lab_encode(up_model *model, const up_batch *batch, float *unit) {
+    up_encoder *encoder;
+    up_features features;
+    UP_ASSERT_OK(up_encoder_create(model, NULL, &encoder));
+    UP_ASSERT_OK(up_features_create(model, 0, &features));
+    UP_ASSERT_OK(up_features_resize(&features, batch->readouts));
+    UP_ASSERT_OK(up_encoder_stage(encoder, batch, NULL));
+    UP_ASSERT_OK(up_encoder_forward(encoder, features.raw));
+    UP_ASSERT_OK(up_features_normalize(&features));
+    UP_ASSERT_OK(up_features_read(&features, unit));
+    up_features_free(&features);
+    up_encoder_free(encoder);
+}

@@ -21,6 +21,9 @@ void up_lab_remove(const char *path); /* a file, or a folder with all that is in
 const char *up_lab_config(void);
 int up_lab_clips(void); /* 0: built without FFmpeg, the task of clips is left out */
 
+/* Features [R, D] of length 1 of a batch, by an encoder of its own. */
+void up_lab_encode(up_model *model, const up_batch *batch, float *unit);
+
 /* src/train's parts in the hands of a test. */
 typedef struct up_lab {
     up_settings settings;

@@ -731,22 +731,6 @@ static void test_labels_left_out(void) {
 
 enum { WIDTH = 16, MOST_TARGETS = 8 };
 
-/* Features of the read-outs of a batch; `of` made on the reference backend, where equal work has equal bits.
- */
-static void encode_batch(up_model *of, const up_batch *batch, float *unit) {
-    up_encoder *encoder;
-    up_features features = {0};
-    UP_ASSERT_OK(up_encoder_create(of, NULL, &encoder));
-    UP_ASSERT_OK(up_features_create(of, 0, &features));
-    UP_ASSERT_OK(up_features_resize(&features, batch->readouts));
-    UP_ASSERT_OK(up_encoder_stage(encoder, batch, NULL));
-    UP_ASSERT_OK(up_encoder_forward(encoder, features.raw));
-    UP_ASSERT_OK(up_features_normalize(&features));
-    UP_ASSERT_OK(up_features_read(&features, unit));
-    up_features_free(&features);
-    up_encoder_free(encoder);
-}
-
 /* The set holds these texts, in this order: it has the features of a batch of them. */
 static void expect_texts(up_target_set *set, const char *const *texts, int count) {
     float want[MOST_TARGETS * WIDTH], found[MOST_TARGETS * WIDTH];
@@ -760,7 +744,7 @@ static void expect_texts(up_target_set *set, const char *const *texts, int count
         UP_ASSERT_OK(up_batch_text(&batch, ids, n, 0, NULL));
         UP_ASSERT_OK(up_batch_close(&batch));
     }
-    encode_batch(model, &batch, want);
+    up_lab_encode(model, &batch, want);
     CU_ASSERT_EQUAL_FATAL(up_target_set_count(set), count);
     UP_ASSERT_OK(up_encoder_create(model, NULL, &how.scout));
     UP_ASSERT_OK(up_target_set_encode(set, &how));
@@ -1115,8 +1099,8 @@ static void expect_pixels(const subject *t, int video, const uint8_t *bytes, con
     for (int i = 0; i < n; i++) other += levels[channel_of(i) * 256 + p->bytes[i]] != values[i];
     CU_ASSERT_EQUAL(other, 0);
     UP_ASSERT_OK(up_model_create(backend, &config, 2, &seer));
-    encode_batch(seer, b, found);
-    encode_batch(seer, same, want);
+    up_lab_encode(seer, b, found);
+    up_lab_encode(seer, same, want);
     CU_ASSERT(!memcmp(found, want, sizeof want));
     up_model_destroy(seer);
 }

@@ -2,6 +2,7 @@
  * random models. What must not matter does not: chunks, tiles, unused rows, the order of passes, what else
  * learns. */
 #include "ref/model/activations.h"
+#include "tests/lab.h"
 #include "tests/support.h"
 #include "uniperceiver/loss.h"
 #include "uniperceiver/optimizer.h"
@@ -621,18 +622,8 @@ static void batches_of_one_size_have_one_place(void) {
 }
 
 static float *encode(world *w, up_model *model, const up_batch *b) {
-    up_encoder *e = NULL;
-    up_features x;
     float *out = malloc((size_t)b->readouts * (size_t)w->config.width * sizeof *out);
-    UP_ASSERT_OK(up_encoder_create(model, NULL, &e));
-    UP_ASSERT_OK(up_features_create(model, 0, &x));
-    UP_ASSERT_OK(up_features_resize(&x, b->readouts));
-    UP_ASSERT_OK(up_encoder_stage(e, b, NULL));
-    UP_ASSERT_OK(up_encoder_forward(e, x.raw));
-    UP_ASSERT_OK(up_features_normalize(&x));
-    UP_ASSERT_OK(up_features_read(&x, out));
-    up_features_free(&x);
-    up_encoder_free(e);
+    up_lab_encode(model, b, out);
     return out;
 }
 

@@ -606,22 +606,6 @@ static void test_retrieval_of_equal_texts(void) {
     evaluated_free(&v);
 }
 
-/* Features of a batch by an encoder of the session's model. */
-static void encode_batch(evaluated *v, const up_batch *b, float *out) {
-    up_model *model = up_session_model(v->session);
-    up_encoder *encoder;
-    up_features features;
-    UP_ASSERT_OK(up_encoder_create(model, NULL, &encoder));
-    UP_ASSERT_OK(up_features_create(model, 0, &features));
-    UP_ASSERT_OK(up_encoder_stage(encoder, b, NULL));
-    UP_ASSERT_OK(up_features_resize(&features, b->readouts));
-    UP_ASSERT_OK(up_encoder_forward(encoder, features.raw));
-    UP_ASSERT_OK(up_features_normalize(&features));
-    UP_ASSERT_OK(up_features_read(&features, out));
-    up_features_free(&features);
-    up_encoder_free(encoder);
-}
-
 /* Words of the model, each encoded alone: features [count, 16], malloc'ed. */
 static float *encode_words(evaluated *v, const int32_t *words, int count) {
     float *y = malloc((size_t)count * 16 * sizeof *y);
@@ -678,7 +662,7 @@ static void test_words(void) {
         UP_ASSERT_OK(up_batch_open(&b, UP_SIDE_INPUT, 0));
         UP_ASSERT_OK(up_batch_words_and_slots(&b, ids, count));
         UP_ASSERT_OK(up_batch_close(&b));
-        encode_batch(&v, &b, x[0]);
+        up_lab_encode(up_session_model(v.session), &b, x[0]);
         count_words(&slots, x[0], ids, count, y, words, vocabulary);
         up_batch_free(&b);
     }
@@ -696,7 +680,7 @@ static void test_words(void) {
         if (!work.batch.readouts) continue;
         for (int i = 0; i < work.batch.readouts; i++)
             truth[i] = work.labels[i] < 0 ? -1 : words[work.labels[i]];
-        encode_batch(&v, &work.batch, x[0]);
+        up_lab_encode(up_session_model(v.session), &work.batch, x[0]);
         count_words(&masked, x[0], truth, work.batch.readouts, y, words, vocabulary);
     }
     CU_ASSERT(masked.n > 3);

@@ -3,6 +3,7 @@
  * written apart. */
 #include "files/file.h"
 #include "infer/session.h"
+#include "tests/lab.h"
 #include "tests/support.h"
 #include "uniperceiver/random.h"
 
@@ -87,22 +88,6 @@ static up_session *open_variant(const variant *v, const char *backend_name) {
     return session;
 }
 
-/* Features [R, D] of length 1 of a batch, by an encoder of its own. */
-static void encode_batch(up_session *s, const up_batch *b, float *out) {
-    up_model *model = up_session_model(s);
-    up_encoder *encoder;
-    up_features features;
-    UP_ASSERT_OK(up_encoder_create(model, NULL, &encoder));
-    UP_ASSERT_OK(up_features_create(model, 0, &features));
-    UP_ASSERT_OK(up_encoder_stage(encoder, b, NULL));
-    UP_ASSERT_OK(up_features_resize(&features, b->readouts));
-    UP_ASSERT_OK(up_encoder_forward(encoder, features.raw));
-    UP_ASSERT_OK(up_features_normalize(&features));
-    UP_ASSERT_OK(up_features_read(&features, out));
-    up_features_free(&features);
-    up_encoder_free(encoder);
-}
-
 enum { PIXELS = 3 * 16 * 16 };
 static void random_pixels(uint64_t key, int n, float *out) {
     up_rng rng = up_rng_make(up_test_seed(), key, 0, 0);
@@ -140,7 +125,7 @@ static void test_encode_is_the_batch(void) {
             UP_ASSERT_OK(up_batch_video_values(&b, patches, 2, 4, 0));
             if (slot) UP_ASSERT_OK(up_batch_text(&b, (int32_t[]){UP_ID_SPE}, 1, 0, (uint8_t[]){1}));
             UP_ASSERT_OK(up_batch_close(&b));
-            encode_batch(s, &b, want);
+            up_lab_encode(up_session_model(s), &b, want);
             UP_ASSERT_OK(up_encode(s, &(up_input){parts, 4, slot}, 1, (up_side)side, got));
             CU_ASSERT(!memcmp(got, want, sizeof want));
             up_batch_free(&b);
@@ -404,7 +389,7 @@ static void next_word(up_session *s, const float *pixels, const int32_t *words, 
         UP_ASSERT_OK(up_batch_text(&b, (int32_t[]){vocabulary[v], UP_TOKEN_END}, 2, 0, NULL));
         UP_ASSERT_OK(up_batch_close(&b));
     }
-    encode_batch(s, &b, features[0]);
+    up_lab_encode(up_session_model(s), &b, features[0]);
     for (int v = 0; v < WORDS; v++) {
         log_p[v] = 0;
         for (int k = 0; k < 16; k++)
