@@ -271,19 +271,20 @@ static void a_failed_step_ends_a_decoder(void) {
     up_batch prefix = {0};
     up_decoder *d = NULL;
     up_features x;
-    const int first[] = {0, 0}, crossed[] = {1, 0};
-    const int32_t words[] = {5, 6}, wrong[] = {7, 4000};
+    const int first[] = {0, 0, 0}, crossed[] = {1, 0}, one[] = {1, 1, 1};
+    const int32_t words[] = {5, 6, 7}, wrong[] = {7, 4000};
     open_world(&w, ref(), 0);
     put_texts(&prefix, &w.config, 1);
     prefix.readouts = 0;
     UP_ASSERT_OK(up_features_create(w.model, 0, &x));
     UP_ASSERT_OK(up_features_resize(&x, 2));
     UP_ASSERT_OK(up_decoder_create(w.encoder, &prefix, 2, 4, &d));
-    UP_ASSERT_OK(up_decoder_step(d, 2, first, words, 1, x.raw));
-    CU_ASSERT_EQUAL(up_decoder_step(d, 3, first, words, 1, x.raw), UP_ERR_ARGUMENT); /* refused: no harm */
-    UP_ASSERT_OK(up_decoder_step(d, 2, crossed, words, 1, x.raw));
-    CU_ASSERT_EQUAL(up_decoder_step(d, 2, crossed, wrong, 1, x.raw), UP_ERR_ARGUMENT); /* beams have moved */
-    CU_ASSERT_EQUAL(up_decoder_step(d, 2, crossed, words, 1, x.raw), UP_ERR_ARGUMENT);
+    UP_ASSERT_OK(up_decoder_step(d, 2, first, one, words, x.raw));
+    CU_ASSERT_EQUAL(up_decoder_step(d, 3, first, one, words, x.raw), UP_ERR_ARGUMENT); /* refused: no harm */
+    UP_ASSERT_OK(up_decoder_step(d, 2, crossed, one, words, x.raw));
+    CU_ASSERT_EQUAL(up_decoder_step(d, 2, crossed, one, wrong, x.raw),
+                    UP_ERR_ARGUMENT); /* beams have moved */
+    CU_ASSERT_EQUAL(up_decoder_step(d, 2, crossed, one, words, x.raw), UP_ERR_ARGUMENT);
     CU_ASSERT_PTR_NOT_NULL(strstr(up_last_error(), "failed"));
     up_decoder_free(d);
     up_features_free(&x);

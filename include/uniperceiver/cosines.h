@@ -20,6 +20,11 @@ UP_API void up_cosines_free(up_cosines *cosines); /* NULL is fine */
  * As much memory as `out` is taken on the device: give large sets in tiles of rows (up_view_rows). */
 UP_API up_status up_cosines_read(up_cosines *cosines, up_view x, up_view y, float *out);
 
+/* The same times `scale`, as logits of a softmax over the rows of y: log P(row j of y | row i of x) is
+ * logits[i, j] - lse[i]. logits [Q, V], lse [Q]. */
+UP_API up_status up_cosines_logits(up_cosines *cosines, up_view x, up_view y, double scale, float *logits,
+                                   float *lse);
+
 #ifdef __cplusplus
 }
 #endif

@@ -139,6 +139,9 @@ typedef struct up_caption_options {
     const char *task;          /* whose temperature, as above; NULL = "caption", or "ar" for text */
     const int32_t *vocabulary; /* candidate ids; NULL = the model's own target set */
     int vocabulary_count;
+    int min_words;         /* words at least before the end token, as far as max_words allows */
+    double length_penalty; /* p >= 0: of the hypotheses at the end, the one of the largest log-probability /
+                              (words + 1)^p is told. 0 = the most probable, as the released models have it */
 } up_caption_options;
 
 typedef struct up_caption {
@@ -148,10 +151,14 @@ typedef struct up_caption {
     int32_t *ids;           /* [words], malloc'ed */
 } up_caption;
 
-/* The most probable continuation of an input (picture, clip and/or text begun) by beam search. options: or
- * NULL. */
+/* The most probable continuation of an input (picture, clip and/or text begun) by beam search. Words may
+ * repeat. options: or NULL. */
 UP_API up_status up_caption_input(up_session *session, const up_input *input,
                                   const up_caption_options *options, up_caption *out);
+/* The same for n inputs, which go some at a time and so are done sooner than one by one: out [n], each to be
+ * freed with up_caption_free; after a failure there are none. What the inputs point to may go on return. */
+UP_API up_status up_caption_inputs(up_session *session, const up_input *inputs, int n,
+                                   const up_caption_options *options, up_caption *out);
 UP_API void up_caption_free(up_caption *caption); /* NULL is fine */
 
 #ifdef __cplusplus

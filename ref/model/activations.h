@@ -79,6 +79,8 @@ typedef struct up_grad_state {
 /* Where a pass puts keys and values that later passes will see (decoder.c). */
 typedef struct up_cache {
     up_view kept; /* [L * rows, 2 D]: keys in columns 0..D-1, values behind them */
+    int copies;   /* blocks of a layer's rows that each take the pass' keys: rows are counted in a block */
+    int behind;   /* 1: the pass' sequences stand behind keys of the cache */
 } up_cache;
 
 struct up_encoder {

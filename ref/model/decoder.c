@@ -1,29 +1,53 @@
 /* decoder.c - decoding with cached keys and values. A step is an ordinary forward pass of a batch whose
- * sequences are [new words | slot], each behind the cached keys of its beam under the causal mask: what
- * appendix B's doubled mask lets the last slot and the words see. A slot's own key is overwritten by the next
- * word's. */
+ * sequences are [new words | slot], each behind the cached keys of its continuation under the causal mask:
+ * what appendix B's doubled mask lets the last slot and the words see. A slot's own key is overwritten by the
+ * next word's.
+ *
+ * Of a layer the cache holds `beams` blocks of `block` rows. In each, every prefix has its own `room` rows:
+ * those of the prefix, of its words, and of a slot. So a prefix' keys lie at the same place of every block.
+ */
 #include "uniperceiver/decoder.h"
 #include "ref/model/activations.h"
 
 #include <stdlib.h>
 
+/* A prefix in every block. */
+typedef struct place {
+    int first, tokens, used; /* row of a block; tokens of the prefix; its continuations in the present step */
+} place;
+
+/* A continuation: the block that holds its words. */
+typedef struct branch {
+    int prefix, block, words;
+} branch;
+
 struct up_decoder {
     up_encoder *encoder; /* borrowed */
     up_batch batch;
     up_cache cache;
-    up_buffer *kept, *moved, *lists; /* the cache; words on their way to another beam; rows as i32 */
+    up_buffer *kept, *moved, *lists; /* the cache; words on their way to another block; rows as i32 */
     int32_t *rows;                   /* host list */
-    int prefix, beams, room, words;  /* tokens of the prefix; keys a beam has room for; words it has */
-    int broken;                      /* 1: a step failed; the cache may hold half of it */
+    int prefixes, beams, max_words;
+    place *places;        /* [prefixes] */
+    branch *now, *next;   /* [prefixes * beams] continuations of the step before, and of the present one */
+    int count;            /* of `now` */
+    int broken;           /* 1: a step failed; the cache may hold half of it */
+    int64_t longest_list; /* room in `rows` and `lists` */
 };
 
-/* A layer's keys and values go into the cache, and the attention looks there. */
+/* A layer's keys and values go into the cache. Those of a prefix into every block, and the attention looks at
+ * them where they are; behind a prefix it looks into the cache. */
 up_status up_cache_keys(up_encoder *e, int layer, up_attention_args *a) {
     up_backend *b = up_backend_of(e);
     int64_t width = a->k.cols, rows = e->cache->kept.rows / e->model->config.layers;
     up_view both = a->k, kept = up_view_rows(e->cache->kept, layer * rows, rows);
     both.cols = 2 * width; /* keys and values are neighbours in the projection too */
-    UP_TRY(b->ops->scatter(b, &(up_scatter_args){.x = both, .rows = e->in->cached_rows, .y = kept}));
+    int64_t copies = e->cache->copies, block = rows / copies;
+    for (int64_t i = 0; i < copies; i++) {
+        up_view to = up_view_rows(kept, i * block, block);
+        UP_TRY(b->ops->scatter(b, &(up_scatter_args){.x = both, .rows = e->in->cached_rows, .y = to}));
+    }
+    if (!e->cache->behind) return UP_OK;
     a->k = up_view_cols(kept, 0, width);
     a->v = up_view_cols(kept, width, width);
     return UP_OK;
@@ -39,63 +63,89 @@ static up_status pass(up_decoder *d, const up_batch *batch, up_view features) {
     return status;
 }
 
-static up_status encode_prefix(up_decoder *d, const up_batch *prefix) {
-    up_backend *b = up_backend_of(d->encoder);
-    const up_config *c = &d->encoder->model->config;
-    for (int i = 0; i < prefix->tokens; i++) d->rows[i] = i;
-    UP_TRY(pass(d, prefix, up_view_at(NULL, UP_F32, 0, 0, c->width)));
-    for (int layer = 0; layer < c->layers; layer++)
-        for (int beam = 1; beam < d->beams; beam++) {
-            int64_t first = (int64_t)layer * d->beams * d->room;
-            up_view to = up_view_rows(d->cache.kept, first + (int64_t)beam * d->room, d->prefix);
-            UP_TRY(b->ops->copy(b, to, up_view_rows(d->cache.kept, first, d->prefix)));
-        }
+static up_status encode_prefixes(up_decoder *d, const up_batch *prefixes) {
+    int at = 0;
+    for (int p = 0; p < d->prefixes; p++)
+        for (int i = 0; i < d->places[p].tokens; i++) d->rows[at++] = d->places[p].first + i;
+    d->cache.copies = d->beams;
+    d->cache.behind = 0;
+    UP_TRY(pass(d, prefixes, up_view_at(NULL, UP_F32, 0, 0, d->encoder->model->config.width)));
+    d->cache.copies = d->cache.behind = 1;
+    for (int p = 0; p < d->prefixes; p++) d->now[p] = (branch){.prefix = p};
+    d->count = d->prefixes;
     return UP_OK;
 }
 
-static up_status check_prefix(const up_batch *prefix, int beams, int max_words) {
-    if (prefix->sequences != 1 || prefix->readouts || prefix->cached || prefix->tokens < 1)
+/* --- making one --- */
+
+static up_status check_prefixes(const up_batch *prefixes, int beams, int max_words) {
+    if (prefixes->sequences < 1 || prefixes->readouts || prefixes->cached || prefixes->tokens < 1)
         return up_fail(UP_ERR_ARGUMENT, "decoder",
-                       "a prefix of %d sequences with %d read-outs%s; wanted 1 with none", prefix->sequences,
-                       prefix->readouts, prefix->cached ? ", behind cached keys" : "");
-    if (beams < 1 || max_words < 1 || max_words > INT32_MAX - 1 - prefix->tokens)
+                       "%d prefixes with %d read-outs%s; wanted at least 1 with none", prefixes->sequences,
+                       prefixes->readouts, prefixes->cached ? ", behind cached keys" : "");
+    if (beams < 1 || max_words < 1 || max_words > INT32_MAX - 1 - prefixes->tokens)
         return up_fail(UP_ERR_ARGUMENT, "decoder", "%d beams of %d words; wanted 1 at least", beams,
                        max_words);
     return UP_OK;
 }
 
-/* Memory for the cache, for words that change beams, and for lists of rows. */
-static up_status make_room(up_decoder *d, int max_words) {
+static up_status make_lists(up_decoder *d, int64_t tokens) {
+    int64_t branches = (int64_t)d->prefixes * d->beams, step = branches * (d->max_words + 1);
+    int64_t moves = 2 * d->encoder->model->config.layers * branches * d->max_words;
+    d->longest_list = moves > step ? moves : step;
+    if (d->longest_list < tokens) d->longest_list = tokens;
+    d->rows = malloc((size_t)d->longest_list * sizeof *d->rows);
+    d->places = calloc((size_t)d->prefixes, sizeof *d->places);
+    d->now = calloc((size_t)branches, sizeof *d->now);
+    d->next = calloc((size_t)branches, sizeof *d->next);
+    if (d->rows && d->places && d->now && d->next) return UP_OK;
+    return up_fail(UP_ERR_MEMORY, "decoder", "%lld row numbers wanted", (long long)d->longest_list);
+}
+
+/* Rows of a block: those of all prefixes. */
+static int64_t lay_out(up_decoder *d, const up_batch *prefixes) {
+    int64_t block = 0;
+    for (int p = 0; p < d->prefixes; p++) {
+        int tokens = prefixes->sequence[(size_t)p * UP_SEQ_FIELDS + UP_SEQ_Q_COUNT];
+        d->places[p] = (place){.first = (int)block, .tokens = tokens};
+        block += (int64_t)tokens + d->max_words + 1;
+        if (block > INT32_MAX) break;
+    }
+    return block;
+}
+
+static size_t row_bytes(const up_encoder *e) {
+    return 2 * (size_t)e->model->config.width * up_dtype_size(e->dtype);
+}
+
+/* Memory for the cache, for words that change blocks, and for lists of rows. */
+static up_status make_room(up_decoder *d, const up_batch *prefixes) {
     up_backend *b = up_backend_of(d->encoder);
     const up_config *c = &d->encoder->model->config;
-    int64_t rows = (int64_t)c->layers * d->beams * d->room, moved = (int64_t)c->layers * d->beams * max_words;
-    int64_t tokens = (int64_t)d->beams * (max_words + 1), list = 2 * moved; /* the longest of the lists */
+    UP_TRY(make_lists(d, prefixes->tokens));
+    int64_t rows = c->layers * (int64_t)d->beams * lay_out(d, prefixes);
+    int64_t moved = (int64_t)c->layers * d->prefixes * d->beams * d->max_words;
     if (rows > INT32_MAX) return up_fail(UP_ERR_ARGUMENT, "decoder", "%lld rows of keys", (long long)rows);
-    if (list < tokens) list = tokens;
-    if (list < d->prefix) list = d->prefix;
-    d->rows = malloc((size_t)list * sizeof *d->rows);
-    if (!d->rows) return up_fail(UP_ERR_MEMORY, "decoder", "%lld row numbers wanted", (long long)list);
-    size_t row = 2 * (size_t)c->width * up_dtype_size(d->encoder->dtype);
-    UP_TRY(b->ops->alloc(b, (size_t)rows * row, &d->kept));
-    UP_TRY(b->ops->alloc(b, (size_t)moved * row, &d->moved));
-    UP_TRY(b->ops->alloc(b, (size_t)list * sizeof(int32_t), &d->lists));
+    UP_TRY(b->ops->alloc(b, (size_t)rows * row_bytes(d->encoder), &d->kept));
+    UP_TRY(b->ops->alloc(b, (size_t)moved * row_bytes(d->encoder), &d->moved));
+    UP_TRY(b->ops->alloc(b, (size_t)d->longest_list * sizeof(int32_t), &d->lists));
     d->cache.kept = up_view_at(d->kept, d->encoder->dtype, 0, rows, 2 * (int64_t)c->width);
     return UP_OK;
 }
 
-up_status up_decoder_create(up_encoder *encoder, const up_batch *prefix, int beams, int max_words,
+up_status up_decoder_create(up_encoder *encoder, const up_batch *prefixes, int beams, int max_words,
                             up_decoder **out) {
     up_status status = UP_OK;
     *out = NULL;
-    UP_TRY(check_prefix(prefix, beams, max_words));
+    UP_TRY(check_prefixes(prefixes, beams, max_words));
     up_decoder *d = calloc(1, sizeof *d);
     if (!d) return up_fail(UP_ERR_MEMORY, "decoder", "%zu bytes wanted", sizeof *d);
     d->encoder = encoder;
-    d->prefix = prefix->tokens;
+    d->prefixes = prefixes->sequences;
     d->beams = beams;
-    d->room = d->prefix + max_words + 1;
-    UP_GO(make_room(d, max_words));
-    UP_GO(encode_prefix(d, prefix));
+    d->max_words = max_words;
+    UP_GO(make_room(d, prefixes));
+    UP_GO(encode_prefixes(d, prefixes));
     *out = d;
     d = NULL;
 done:
@@ -111,65 +161,112 @@ void up_decoder_free(up_decoder *d) {
     b->ops->release(b, d->lists);
     up_batch_free(&d->batch);
     free(d->rows);
+    free(d->places);
+    free(d->now);
+    free(d->next);
     free(d);
 }
 
-/* Beam i takes the words of beam parents[i], in all layers at once: gather, then scatter. */
+size_t up_decoder_bytes(const up_encoder *encoder, int prefix_tokens, int beams, int max_words) {
+    size_t rows = (size_t)prefix_tokens + (size_t)max_words + 1;
+    return (size_t)encoder->model->config.layers * (size_t)beams * rows * row_bytes(encoder);
+}
+
+/* --- a step --- */
+
+/* Row of the cache of a branch's key `index`, in layer 0. */
+static int row_of(const up_decoder *d, const branch *b, int index) {
+    int64_t block = d->cache.kept.rows / d->encoder->model->config.layers / d->beams;
+    return (int)(b->block * block) + d->places[b->prefix].first + index;
+}
+
+/* Rows of the words that change blocks: where they are, where they go. */
+static int64_t list_moves(const up_decoder *d, int count, const int *parents, int32_t *from, int32_t *to) {
+    int layers = d->encoder->model->config.layers;
+    int layer_rows = (int)(d->cache.kept.rows / layers);
+    int64_t n = 0;
+    for (int i = 0; i < count; i++) {
+        const branch *old = &d->now[parents[i]], *new = &d->next[i];
+        int prefix = d->places[old->prefix].tokens;
+        if (old->block == new->block) continue;
+        for (int k = 0; k < layers * old->words; k++, n++) {
+            int below = k / old->words * layer_rows, index = prefix + k % old->words;
+            from[n] = below + row_of(d, old, index);
+            to[n] = below + row_of(d, new, index);
+        }
+    }
+    return n;
+}
+
+/* Each continuation takes the words of its parent, in all layers at once: gather, then scatter. */
 static up_status reorder(up_decoder *d, int count, const int *parents) {
     up_backend *b = up_backend_of(d->encoder);
-    int layers = d->encoder->model->config.layers, same = 1;
-    for (int i = 0; i < count; i++) same &= parents[i] == i;
-    if (same || !d->words) return UP_OK;
-    int64_t n = (int64_t)layers * count * d->words, at = 0;
-    for (int layer = 0; layer < layers; layer++)
-        for (int i = 0; i < count; i++)
-            for (int word = 0; word < d->words; word++, at++) {
-                int first = layer * d->beams * d->room + d->prefix + word;
-                d->rows[at] = first + parents[i] * d->room;
-                d->rows[n + at] = first + i * d->room;
-            }
-    up_view lists = up_view_at(d->lists, UP_I32, 0, 2 * n, 1);
+    int32_t *from = d->rows, *to = d->rows + d->longest_list / 2;
+    int64_t n = list_moves(d, count, parents, from, to);
+    if (!n) return UP_OK;
+    up_view from_rows = up_view_at(d->lists, UP_I32, 0, n, 1);
+    up_view to_rows = up_view_at(d->lists, UP_I32, n, n, 1);
     up_view moved = up_view_at(d->moved, d->cache.kept.dtype, 0, n, d->cache.kept.cols);
-    up_view from = up_view_rows(lists, 0, n), to = up_view_rows(lists, n, n);
-    UP_TRY(b->ops->upload(b, lists, d->rows));
-    UP_TRY(b->ops->gather(b, &(up_gather_args){.x = d->cache.kept, .rows = from, .y = moved}));
-    return b->ops->scatter(b, &(up_scatter_args){.x = moved, .rows = to, .y = d->cache.kept});
+    UP_TRY(b->ops->upload(b, from_rows, from));
+    UP_TRY(b->ops->upload(b, to_rows, to));
+    UP_TRY(b->ops->gather(b, &(up_gather_args){.x = d->cache.kept, .rows = from_rows, .y = moved}));
+    return b->ops->scatter(b, &(up_scatter_args){.x = moved, .rows = to_rows, .y = d->cache.kept});
 }
 
-/* The sequence [words | slot] of one beam, behind its cached keys. */
-static up_status pack_beam(up_decoder *d, int beam, const int32_t *words, int more) {
+/* The sequence [words | slot] of a continuation, behind its cached keys. */
+static up_status pack(up_decoder *d, const branch *to, const int32_t *words, int more) {
     up_batch *b = &d->batch;
-    int cached = d->prefix + d->words;
-    UP_TRY(up_batch_continue(b, UP_SIDE_INPUT, beam * d->room, cached));
-    UP_TRY(up_batch_text(b, words, more, d->words, NULL));
-    UP_TRY(up_batch_text(b, (int32_t[]){UP_ID_SPE}, 1, d->words + more, (uint8_t[]){1}));
-    UP_TRY(up_batch_close(b));
-    for (int i = 0; i <= more; i++) d->rows[beam * (more + 1) + i] = beam * d->room + cached + i;
-    return UP_OK;
+    int cached = d->places[to->prefix].tokens + to->words;
+    for (int i = 0; i <= more; i++) d->rows[b->tokens + i] = row_of(d, to, cached + i);
+    UP_TRY(up_batch_continue(b, UP_SIDE_INPUT, row_of(d, to, 0), cached));
+    UP_TRY(up_batch_text(b, words, more, to->words, NULL));
+    UP_TRY(up_batch_text(b, (int32_t[]){UP_ID_SPE}, 1, to->words + more, (uint8_t[]){1}));
+    return up_batch_close(b);
 }
 
-static up_status step(up_decoder *d, int count, const int *parents, const int32_t *words, int more,
+static up_status step(up_decoder *d, int count, const int *parents, const int *counts, const int32_t *words,
                       up_view features) {
     UP_TRY(reorder(d, count, parents));
     UP_TRY(up_batch_begin(&d->batch, &d->encoder->model->config));
-    for (int i = 0; i < count; i++)
-        UP_TRY(pack_beam(d, i, more ? words + (size_t)i * (size_t)more : NULL, more));
+    for (int i = 0; i < count; i++) {
+        UP_TRY(pack(d, &d->next[i], words, counts[i]));
+        d->next[i].words += counts[i];
+        words += counts[i];
+    }
     return pass(d, &d->batch, features);
 }
 
-up_status up_decoder_step(up_decoder *d, int count, const int *parents, const int32_t *words, int more,
-                          up_view features) {
+/* d->next: each continuation in the next free block of its prefix. */
+static up_status take_blocks(up_decoder *d, int count, const int *parents, const int *counts) {
+    for (int p = 0; p < d->prefixes; p++) d->places[p].used = 0;
+    for (int i = 0; i < count; i++) {
+        if (parents[i] < 0 || parents[i] >= d->count)
+            return up_fail(UP_ERR_ARGUMENT, "decoder", "continuation %d goes on behind %d of %d", i,
+                           parents[i], d->count);
+        branch b = d->now[parents[i]];
+        b.block = d->places[b.prefix].used++;
+        if (b.block >= d->beams || counts[i] < 0 || counts[i] > d->max_words - b.words)
+            return up_fail(UP_ERR_ARGUMENT, "decoder",
+                           "continuation %d of prefix %d takes %d words more; wanted at most %d of %d words",
+                           b.block + 1, b.prefix, counts[i], d->beams, d->max_words);
+        d->next[i] = b;
+    }
+    return UP_OK;
+}
+
+up_status up_decoder_step(up_decoder *d, int count, const int *parents, const int *counts,
+                          const int32_t *words, up_view features) {
     if (d->broken) return up_fail(UP_ERR_ARGUMENT, "decoder", "a step has failed: it cannot go on");
-    if (count < 1 || count > d->beams || more < 0 || d->prefix + d->words + more >= d->room)
-        return up_fail(UP_ERR_ARGUMENT, "decoder", "%d words in %d beams; wanted at most %d in %d",
-                       d->words + more, count, d->room - d->prefix - 1, d->beams);
-    for (int i = 0; i < count; i++)
-        if (parents[i] < 0 || parents[i] >= d->beams)
-            return up_fail(UP_ERR_ARGUMENT, "decoder", "beam %d continues beam %d of %d", i, parents[i],
-                           d->beams);
+    if (count < 1 || count > d->prefixes * d->beams)
+        return up_fail(UP_ERR_ARGUMENT, "decoder", "%d continuations; wanted at most %d of %d prefixes",
+                       count, d->beams, d->prefixes);
+    UP_TRY(take_blocks(d, count, parents, counts));
     d->broken = 1;
-    UP_TRY(step(d, count, parents, words, more, features));
+    UP_TRY(step(d, count, parents, counts, words, features));
     d->broken = 0;
-    d->words += more;
+    branch *old = d->now;
+    d->now = d->next;
+    d->next = old;
+    d->count = count;
     return UP_OK;
 }
