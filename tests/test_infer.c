@@ -2,6 +2,7 @@
  * captions: cached keys and values against the definition, beam search against greedy and exhaustive search
  * written apart. */
 #include "files/file.h"
+#include "infer/beam.h"
 #include "infer/session.h"
 #include "tests/lab.h"
 #include "tests/support.h"
@@ -369,6 +370,63 @@ static void test_cached_is_uncached(void) {
         }
 }
 
+/* Many inputs at once, of all kinds and in a mixed order, against the definition one by one. */
+static void compare_groups(up_session *s, int beam) {
+    enum { N = 11 };
+    static float pixels[N][2 * PIXELS];
+    up_part parts[N][2];
+    up_input inputs[N];
+    up_caption made[N], one;
+    up_caption_options o = caption_options(beam, 0), u = caption_options(beam, 1);
+    for (int i = 0; i < N; i++) {
+        random_pixels((uint64_t)(50 + i), 2 * PIXELS, pixels[i]);
+        inputs[i] = (up_input){parts[i], caption_input(i % 5 % 4, pixels[i], parts[i]), 0};
+    }
+    UP_ASSERT_OK(up_caption_inputs(s, inputs, N, &o, made));
+    for (int i = 0; i < N; i++) {
+        UP_ASSERT_OK(up_caption_input(s, &inputs[i], &u, &one));
+        int same = one.words == made[i].words && !strcmp(one.text, made[i].text) &&
+                   !memcmp(one.ids, made[i].ids, (size_t)one.words * sizeof *one.ids) &&
+                   fabs(one.log_probability - made[i].log_probability) <= 1e-4;
+        if (!same)
+            fprintf(stderr, "input %d, beam %d: %g, %g\n", i, beam, one.log_probability,
+                    made[i].log_probability);
+        CU_ASSERT(same);
+        up_caption_free(&one);
+        up_caption_free(&made[i]);
+    }
+}
+
+static void test_several_at_once(void) {
+    static const char *const backends[] = {"ref", "cpu"};
+    static const int beams[] = {1, 2, 5};
+    for (int b = 0; b < 2; b++)
+        for (int v = 0; v < VARIANTS; v++) {
+            up_session *s = open_variant(&variants[v], backends[b]);
+            for (int i = 0; i < 3; i++) compare_groups(s, beams[i]);
+            up_session_close(s);
+        }
+}
+
+/* One input that is wrong: no caption at all, and the session goes on. */
+static void test_one_of_several_is_wrong(void) {
+    static const int32_t ids[] = {320, 500}, high[] = {49411};
+    const up_part parts[] = {{UP_PART_IDS, ids, 2, 0, NULL}, {UP_PART_IDS, high, 1, 0, "third"}};
+    const up_input inputs[] = {{&parts[0], 1, 0}, {&parts[0], 1, 0}, {&parts[1], 1, 0}};
+    const up_caption_options o = caption_options(2, 0);
+    up_session *s = open_variant(&variants[0], "ref");
+    up_caption made[3];
+    memset(made, 0xff, sizeof made);
+    CU_ASSERT_EQUAL(up_caption_inputs(s, inputs, 3, &o, made), UP_ERR_ARGUMENT);
+    CU_ASSERT_PTR_NOT_NULL(strstr(up_last_error(), "third"));
+    for (int i = 0; i < 3; i++) CU_ASSERT(!made[i].text && !made[i].ids);
+    UP_ASSERT_OK(up_caption_inputs(s, inputs, 0, &o, NULL));
+    UP_ASSERT_OK(up_caption_inputs(s, inputs, 2, &o, made));
+    CU_ASSERT_STRING_EQUAL(made[0].text, made[1].text);
+    for (int i = 0; i < 2; i++) up_caption_free(&made[i]);
+    up_session_close(s);
+}
+
 /* log P of each vocabulary entry behind a picture and `count` words, from batches built here. */
 static void next_word(up_session *s, const float *pixels, const int32_t *words, int count,
                       double log_p[WORDS]) {
@@ -454,6 +512,96 @@ static void test_wide_beam_is_exhaustive(void) {
     up_session_close(s);
 }
 
+/* The same with a minimum of words, and with the best of all by length: every text of at most two words is
+ * looked at here. Scores are divided by (words + 1)^p. */
+static void test_minimum_and_penalty(void) {
+    up_session *s = open_variant(&variants[0], "ref");
+    float pixels[PIXELS];
+    double first[WORDS], second[WORDS];
+    random_pixels(6, PIXELS, pixels);
+    next_word(s, pixels, NULL, 0, first);
+    const up_part part = {.kind = UP_PART_PIXELS, .data = pixels, .size = PIXELS};
+    static const double penalties[] = {0, 0.5, 1, 3};
+    for (int minimum = 0; minimum <= 2; minimum++)
+        for (int k = 0; k < 4; k++) {
+            double best = -INFINITY, found = 0, p = penalties[k];
+            for (int a = 0; a < WORDS; a++) {
+                int end = vocabulary[a] == UP_TOKEN_END;
+                if (end && minimum == 0) best = fmax(best, first[a]);
+                if (end) continue;
+                next_word(s, pixels, &vocabulary[a], 1, second);
+                for (int b = 0; b < WORDS; b++) {
+                    int words = 1 + (vocabulary[b] != UP_TOKEN_END);
+                    if (words < minimum) continue;
+                    best = fmax(best, (first[a] + second[b]) / pow(words + 1, p));
+                }
+            }
+            up_caption_options o = caption_options(WORDS * WORDS, 0);
+            o.max_words = 2;
+            o.min_words = minimum;
+            o.length_penalty = p;
+            up_caption c;
+            UP_ASSERT_OK(up_caption_input(s, &(up_input){&part, 1, 0}, &o, &c));
+            found = c.log_probability / pow(c.words + 1, p);
+            CU_ASSERT(c.words >= minimum);
+            CU_ASSERT(fabs(found - best) <= 1e-4);
+            up_caption_free(&c);
+        }
+    up_session_close(s);
+}
+
+/* The choice of extensions against sorting all of them; many are equal, and the earlier ones win. */
+typedef struct choice {
+    double log_probability;
+    int from, entry;
+} choice;
+static int better_first(const void *a, const void *b) {
+    const choice *x = a, *y = b;
+    if (x->log_probability != y->log_probability) return x->log_probability < y->log_probability ? 1 : -1;
+    if (x->from != y->from) return x->from < y->from ? -1 : 1;
+    return x->entry < y->entry ? -1 : 1;
+}
+
+static void test_extensions_are_the_best(void) {
+    enum { V = 700, BEAM = 7, ROUNDS = 12 };
+    static int32_t ids[V];
+    static float logits[BEAM * V], lse[BEAM];
+    static choice all[BEAM * V + BEAM];
+    up_rng rng = up_rng_make(up_test_seed(), 77, 0, 0);
+    up_beam b;
+    for (int v = 0; v < V; v++) ids[v] = v == 300 ? UP_TOKEN_END : v;
+    UP_ASSERT_OK(up_beam_start(&(up_beam_options){BEAM, ROUNDS + 1, 2, 0, ids, V}, &b));
+    for (int round = 0; round < ROUNDS; round++) {
+        int n = 0, live = 0;
+        for (int i = 0; i < BEAM * V; i++) /* few values: many are equal */
+            logits[i] = (float)floor(4 * up_rng_normal(&rng)) + (i % V == 300 ? 8 : 0);
+        for (int i = 0; i < BEAM; i++) lse[i] = 20;
+        for (int i = 0; i < b.count; i++) {
+            if (b.now[i].ended) {
+                all[n++] = (choice){b.now[i].log_probability, i, -1};
+                continue;
+            }
+            for (int v = 0; v < V; v++)
+                if (round >= 2 || v != 300)
+                    all[n++] = (choice){b.now[i].log_probability - 20 + (double)logits[live * V + v], i, v};
+            live++;
+        }
+        qsort(all, (size_t)n, sizeof *all, better_first);
+        UP_ASSERT_OK(up_beam_extend(&b, logits, lse));
+        CU_ASSERT_EQUAL(b.count, BEAM);
+        for (int k = 0; k < BEAM; k++) {
+            int word = b.now[k].count ? b.now[k].words[b.now[k].count - 1] : -1;
+            CU_ASSERT(b.now[k].log_probability == all[k].log_probability);
+            CU_ASSERT(all[k].entry < 0 ? b.now[k].ended : word == ids[all[k].entry]);
+        }
+    }
+    if (b.live) {
+        logits[b.live * V - 1] = NAN;
+        CU_ASSERT_EQUAL(up_beam_extend(&b, logits, lse), UP_ERR_NUMERIC);
+    }
+    up_beam_free(&b);
+}
+
 static void test_caption_limits(void) {
     static const int32_t full[12] = {0}, wrong[] = {49411};
     up_session *s = open_variant(&variants[0], "ref");
@@ -471,6 +619,17 @@ static void test_caption_limits(void) {
     o.vocabulary_count = 1;
     CU_ASSERT_EQUAL(up_caption_input(s, &(up_input){&eleven, 1, 0}, &o, &c), UP_ERR_ARGUMENT);
     o = caption_options(-1, 0);
+    CU_ASSERT_EQUAL(up_caption_input(s, &(up_input){&eleven, 1, 0}, &o, &c), UP_ERR_ARGUMENT);
+    o = caption_options(1, 0);
+    o.min_words = -1;
+    CU_ASSERT_EQUAL(up_caption_input(s, &(up_input){&eleven, 1, 0}, &o, &c), UP_ERR_ARGUMENT);
+    o = caption_options(1, 0);
+    o.length_penalty = NAN;
+    CU_ASSERT_EQUAL(up_caption_input(s, &(up_input){&eleven, 1, 0}, &o, &c), UP_ERR_ARGUMENT);
+    o = caption_options(1, 0);
+    o.min_words = 1; /* and no word but the end token */
+    o.vocabulary = &vocabulary[WORDS - 1];
+    o.vocabulary_count = 1;
     CU_ASSERT_EQUAL(up_caption_input(s, &(up_input){&eleven, 1, 0}, &o, &c), UP_ERR_ARGUMENT);
     o = caption_options(1, 0);
     o.task = "no_task";
@@ -760,8 +919,12 @@ const up_test up_tests[] = {{"encode_is_the_batch", test_encode_is_the_batch},
                             {"compare_is_the_formula", test_compare_is_the_formula},
                             {"default_tasks", test_default_tasks},
                             {"cached_is_uncached", test_cached_is_uncached},
+                            {"several_at_once", test_several_at_once},
+                            {"one_of_several_is_wrong", test_one_of_several_is_wrong},
                             {"greedy_is_beam_one", test_greedy_is_beam_one},
                             {"wide_beam_is_exhaustive", test_wide_beam_is_exhaustive},
+                            {"minimum_and_penalty", test_minimum_and_penalty},
+                            {"extensions_are_the_best", test_extensions_are_the_best},
                             {"caption_limits", test_caption_limits},
                             {"candidates", test_candidates},
                             {"candidates_of_features", test_candidates_of_features},
