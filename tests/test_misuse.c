@@ -198,11 +198,13 @@ static void cached_batches_belong_to_a_decoder(void) {
     UP_ASSERT_OK(up_encoder_stage(w.encoder, &w.batch, NULL));
     CU_ASSERT_EQUAL(up_encoder_stage(w.encoder, &b, NULL), UP_ERR_ARGUMENT);
     CU_ASSERT_EQUAL(up_encoder_forward(w.encoder, w.x.raw), UP_ERR_ARGUMENT); /* nor what was staged before */
-    CU_ASSERT_EQUAL(up_decoder_create(w.encoder, &b, 1, 4, &d), UP_ERR_ARGUMENT);
+    UP_ASSERT_OK(up_decoder_create(w.encoder, &d));
+    CU_ASSERT_EQUAL(up_decoder_begin(d, &b, 1, 4), UP_ERR_ARGUMENT);
     put_texts(&b, &w.config, 1);
     b.readouts = 0;
-    CU_ASSERT_EQUAL(up_decoder_create(w.encoder, &b, 1, INT32_MAX, &d), UP_ERR_ARGUMENT);
-    CU_ASSERT_PTR_NULL(d);
+    CU_ASSERT_EQUAL(up_decoder_begin(d, &b, 1, INT32_MAX), UP_ERR_ARGUMENT);
+    CU_ASSERT_EQUAL(up_decoder_step(d, 1, (int[]){0}, (int[]){1}, ids, w.x.raw), UP_ERR_ARGUMENT);
+    up_decoder_free(d);
     up_batch_free(&b);
     close_world(&w);
 }
@@ -278,7 +280,8 @@ static void a_failed_step_ends_a_decoder(void) {
     prefix.readouts = 0;
     UP_ASSERT_OK(up_features_create(w.model, 0, &x));
     UP_ASSERT_OK(up_features_resize(&x, 2));
-    UP_ASSERT_OK(up_decoder_create(w.encoder, &prefix, 2, 4, &d));
+    UP_ASSERT_OK(up_decoder_create(w.encoder, &d));
+    UP_ASSERT_OK(up_decoder_begin(d, &prefix, 2, 4));
     UP_ASSERT_OK(up_decoder_step(d, 2, first, one, words, x.raw));
     CU_ASSERT_EQUAL(up_decoder_step(d, 3, first, one, words, x.raw), UP_ERR_ARGUMENT); /* refused: no harm */
     UP_ASSERT_OK(up_decoder_step(d, 2, crossed, one, words, x.raw));
@@ -286,6 +289,8 @@ static void a_failed_step_ends_a_decoder(void) {
                     UP_ERR_ARGUMENT); /* beams have moved */
     CU_ASSERT_EQUAL(up_decoder_step(d, 2, crossed, one, words, x.raw), UP_ERR_ARGUMENT);
     CU_ASSERT_PTR_NOT_NULL(strstr(up_last_error(), "failed"));
+    UP_ASSERT_OK(up_decoder_begin(d, &prefix, 2, 4)); /* it can be begun anew */
+    UP_ASSERT_OK(up_decoder_step(d, 2, first, one, words, x.raw));
     up_decoder_free(d);
     up_features_free(&x);
     up_batch_free(&prefix);

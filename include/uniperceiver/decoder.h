@@ -14,12 +14,14 @@ extern "C" {
 
 typedef struct up_decoder up_decoder;
 
-/* Encode `prefixes`, a batch of sequences of any lengths of which nothing need be read out, for at most
- * `beams` continuations of each with at most `max_words` words. The encoder (made for inference) is borrowed,
- * and free for other use between the calls. */
-UP_API up_status up_decoder_create(up_encoder *encoder, const up_batch *prefixes, int beams, int max_words,
-                                   up_decoder **out);
+/* The encoder (made for inference) is borrowed, and free for other use between the calls. */
+UP_API up_status up_decoder_create(up_encoder *encoder, up_decoder **out);
 UP_API void up_decoder_free(up_decoder *decoder); /* NULL is fine */
+
+/* Encode `prefixes`, a batch of sequences of any lengths of which nothing need be read out, for at most
+ * `beams` continuations of each with at most `max_words` words. What was decoded before is gone; its memory
+ * is used again. */
+UP_API up_status up_decoder_begin(up_decoder *decoder, const up_batch *prefixes, int beams, int max_words);
 
 /* What a decoder takes of the device for one prefix: keys and values of all layers. */
 UP_API size_t up_decoder_bytes(const up_encoder *encoder, int prefix_tokens, int beams, int max_words);

@@ -26,12 +26,12 @@ struct up_decoder {
     up_batch batch;
     up_cache cache;
     up_buffer *kept, *moved, *lists; /* the cache; words on their way to another block; rows as i32 */
-    int32_t *rows;                   /* host list */
-    int prefixes, beams, max_words;
-    place *places;        /* [prefixes] */
-    branch *now, *next;   /* [prefixes * beams] continuations of the step before, and of the present one */
+    size_t kept_bytes, moved_bytes, lists_bytes;
+    int prefixes, beams, max_words; /* 0 prefixes: nothing was begun, or a step failed inside */
+    place *places;                  /* [prefixes] */
+    branch *now, *next;   /* [prefixes * beams] continuations of the step before, of the present one */
     int count;            /* of `now` */
-    int broken;           /* 1: a step failed; the cache may hold half of it */
+    int32_t *rows;        /* host list */
     int64_t longest_list; /* room in `rows` and `lists` */
 };
 
@@ -76,7 +76,7 @@ static up_status encode_prefixes(up_decoder *d, const up_batch *prefixes) {
     return UP_OK;
 }
 
-/* --- making one --- */
+/* --- beginning --- */
 
 static up_status check_prefixes(const up_batch *prefixes, int beams, int max_words) {
     if (prefixes->sequences < 1 || prefixes->readouts || prefixes->cached || prefixes->tokens < 1)
@@ -89,11 +89,22 @@ static up_status check_prefixes(const up_batch *prefixes, int beams, int max_wor
     return UP_OK;
 }
 
+static void free_lists(up_decoder *d) {
+    free(d->rows);
+    free(d->places);
+    free(d->now);
+    free(d->next);
+    d->rows = NULL;
+    d->places = NULL;
+    d->now = d->next = NULL;
+}
+
 static up_status make_lists(up_decoder *d, int64_t tokens) {
     int64_t branches = (int64_t)d->prefixes * d->beams, step = branches * (d->max_words + 1);
     int64_t moves = 2 * d->encoder->model->config.layers * branches * d->max_words;
     d->longest_list = moves > step ? moves : step;
     if (d->longest_list < tokens) d->longest_list = tokens;
+    free_lists(d);
     d->rows = malloc((size_t)d->longest_list * sizeof *d->rows);
     d->places = calloc((size_t)d->prefixes, sizeof *d->places);
     d->now = calloc((size_t)branches, sizeof *d->now);
@@ -126,31 +137,34 @@ static up_status make_room(up_decoder *d, const up_batch *prefixes) {
     int64_t rows = c->layers * (int64_t)d->beams * lay_out(d, prefixes);
     int64_t moved = (int64_t)c->layers * d->prefixes * d->beams * d->max_words;
     if (rows > INT32_MAX) return up_fail(UP_ERR_ARGUMENT, "decoder", "%lld rows of keys", (long long)rows);
-    UP_TRY(b->ops->alloc(b, (size_t)rows * row_bytes(d->encoder), &d->kept));
-    UP_TRY(b->ops->alloc(b, (size_t)moved * row_bytes(d->encoder), &d->moved));
-    UP_TRY(b->ops->alloc(b, (size_t)d->longest_list * sizeof(int32_t), &d->lists));
+    UP_TRY(up_grow_buffer(b, &d->kept, &d->kept_bytes, (size_t)rows * row_bytes(d->encoder)));
+    UP_TRY(up_grow_buffer(b, &d->moved, &d->moved_bytes, (size_t)moved * row_bytes(d->encoder)));
+    UP_TRY(up_grow_buffer(b, &d->lists, &d->lists_bytes, (size_t)d->longest_list * sizeof(int32_t)));
     d->cache.kept = up_view_at(d->kept, d->encoder->dtype, 0, rows, 2 * (int64_t)c->width);
     return UP_OK;
 }
 
-up_status up_decoder_create(up_encoder *encoder, const up_batch *prefixes, int beams, int max_words,
-                            up_decoder **out) {
-    up_status status = UP_OK;
-    *out = NULL;
-    UP_TRY(check_prefixes(prefixes, beams, max_words));
-    up_decoder *d = calloc(1, sizeof *d);
-    if (!d) return up_fail(UP_ERR_MEMORY, "decoder", "%zu bytes wanted", sizeof *d);
-    d->encoder = encoder;
+static up_status begin(up_decoder *d, const up_batch *prefixes, int beams, int max_words) {
     d->prefixes = prefixes->sequences;
     d->beams = beams;
     d->max_words = max_words;
-    UP_GO(make_room(d, prefixes));
-    UP_GO(encode_prefixes(d, prefixes));
-    *out = d;
-    d = NULL;
-done:
-    up_decoder_free(d);
+    UP_TRY(make_room(d, prefixes));
+    return encode_prefixes(d, prefixes);
+}
+
+up_status up_decoder_begin(up_decoder *d, const up_batch *prefixes, int beams, int max_words) {
+    d->prefixes = 0;
+    UP_TRY(check_prefixes(prefixes, beams, max_words));
+    up_status status = begin(d, prefixes, beams, max_words);
+    if (status != UP_OK) d->prefixes = 0;
     return status;
+}
+
+up_status up_decoder_create(up_encoder *encoder, up_decoder **out) {
+    *out = calloc(1, sizeof **out);
+    if (!*out) return up_fail(UP_ERR_MEMORY, "decoder", "%zu bytes wanted", sizeof **out);
+    (*out)->encoder = encoder;
+    return UP_OK;
 }
 
 void up_decoder_free(up_decoder *d) {
@@ -160,10 +174,7 @@ void up_decoder_free(up_decoder *d) {
     b->ops->release(b, d->moved);
     b->ops->release(b, d->lists);
     up_batch_free(&d->batch);
-    free(d->rows);
-    free(d->places);
-    free(d->now);
-    free(d->next);
+    free_lists(d);
     free(d);
 }
 
@@ -256,14 +267,16 @@ static up_status take_blocks(up_decoder *d, int count, const int *parents, const
 
 up_status up_decoder_step(up_decoder *d, int count, const int *parents, const int *counts,
                           const int32_t *words, up_view features) {
-    if (d->broken) return up_fail(UP_ERR_ARGUMENT, "decoder", "a step has failed: it cannot go on");
+    if (!d->prefixes) return up_fail(UP_ERR_ARGUMENT, "decoder", "nothing was begun, or a step has failed");
     if (count < 1 || count > d->prefixes * d->beams)
         return up_fail(UP_ERR_ARGUMENT, "decoder", "%d continuations; wanted at most %d of %d prefixes",
                        count, d->beams, d->prefixes);
     UP_TRY(take_blocks(d, count, parents, counts));
-    d->broken = 1;
-    UP_TRY(step(d, count, parents, counts, words, features));
-    d->broken = 0;
+    up_status status = step(d, count, parents, counts, words, features);
+    if (status != UP_OK) { /* the cache may hold half of it */
+        d->prefixes = 0;
+        return status;
+    }
     branch *old = d->now;
     d->now = d->next;
     d->next = old;

@@ -12,7 +12,7 @@
 enum { DEFAULT_BEAM = 5, DEFAULT_WORDS = 20, MAX_BEAM = 1024 };
 /* Inputs that go at once: as many as have their keys and values in so many bytes, but not more than make wide
  * products. */
-enum { GROUP = 32, GROUP_BYTES = 1 << 30 };
+enum { GROUP = 32, GROUP_BYTES = 512 << 20 };
 
 /* An input on the way to its caption. */
 typedef struct subject {
@@ -33,7 +33,6 @@ typedef struct search {
     subject list[GROUP];
     int count, live;       /* subjects; hypotheses that are to be extended, of all of them */
     int longest;           /* words of a sequence at most */
-    up_decoder *decoder;   /* NULL: uncached */
     up_features slots;     /* [live, D] features of the next slots */
     float *logits, *lse;   /* [live, vocabulary], [live] */
     int *parents, *counts; /* [live] what each goes on behind (decoder.h), and by how many words */
@@ -104,7 +103,7 @@ static up_status encode_by_cache(search *t, int step) {
         else
             list_next(t, &t->list[i], &said);
     }
-    return up_decoder_step(t->decoder, t->live, t->parents, t->counts, t->said, t->slots.raw);
+    return up_decoder_step(t->session->decoder, t->live, t->parents, t->counts, t->said, t->slots.raw);
 }
 
 /* --- the search --- */
@@ -125,7 +124,7 @@ static up_status search_words(search *t) {
     count_live(t);
     for (int step = 0; t->live; step++) {
         UP_TRY(up_features_resize(&t->slots, t->live));
-        UP_TRY(t->decoder ? encode_by_cache(t, step) : encode_by_definition(t));
+        UP_TRY(t->options->uncached ? encode_by_definition(t) : encode_by_cache(t, step));
         UP_TRY(up_features_normalize(&t->slots));
         UP_TRY(up_cosines_logits(s->cosines, t->slots.unit, up_target_set_features(t->words)->unit, t->scale,
                                  t->logits, t->lse));
@@ -261,14 +260,14 @@ static void search_free(search *t) {
     free(t->counts);
     free(t->said);
     up_features_free(&t->slots);
-    up_decoder_free(t->decoder);
     free(t);
 }
 
 static up_status begin_decoder(search *t) {
     up_session *s = t->session;
     int beams = t->list[0].beam.options.beam;
-    return up_decoder_create(s->encoder, &s->batch, beams, t->longest, &t->decoder);
+    if (!s->decoder) UP_TRY(up_decoder_create(s->encoder, &s->decoder));
+    return up_decoder_begin(s->decoder, &s->batch, beams, t->longest);
 }
 
 static up_status tell(const search *t, const subject *u, up_caption *out) {

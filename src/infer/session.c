@@ -67,6 +67,7 @@ void up_session_close(up_session *s) {
     up_target_set_free(s->words);
     up_cosines_free(s->cosines);
     up_features_free(&s->features);
+    up_decoder_free(s->decoder);
     up_encoder_free(s->scout);
     up_encoder_free(s->encoder);
     if (s->model != s->base) up_model_destroy(s->model);

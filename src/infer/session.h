@@ -12,6 +12,7 @@ struct up_session {
     up_model *model;      /* what answers: `base`, or the overlay on it */
     up_encoder *encoder;  /* of inputs */
     up_encoder *scout;    /* of target sets */
+    up_decoder *decoder;  /* of captions, made by the first */
     up_features features; /* of the inputs encoded last */
     up_cosines *cosines;
     up_tokenizer *tokenizer;
