@@ -54,6 +54,9 @@ typedef struct up_set_encoders {
 /* Make the features fresh: nothing happens where the weights (up_model_version), the sequences and the draws
  * of drop path (probability, seed, step) are those of the last time. Refused while the set owes gradients. */
 UP_API up_status up_target_set_encode(up_target_set *set, const up_set_encoders *how);
+/* Features `raw` [V, D] that an encoding of the same sequences with the present weights gave, and that were
+ * kept: they count as fresh, and none is encoded. Refused while the set owes gradients. */
+UP_API up_status up_target_set_restore(up_target_set *set, const float *raw);
 /* Its features: raw and unit [V, D]; valid until it is encoded again. */
 UP_API up_features *up_target_set_features(up_target_set *set);
 /* Whether a loss sent gradients that have not gone back yet. */

@@ -17,6 +17,7 @@ typedef struct up_train_options {
     int quiet;                   /* 1: no progress on stderr */
     volatile sig_atomic_t *stop; /* set by a signal handler, or by another thread with an atomic store: finish
                                     the step, write a checkpoint, return UP_ERR_INTERRUPTED. May be NULL */
+    const char *cache;           /* evaluation: as in up_load_options */
 } up_train_options;
 
 /* Train as `config_path` says; `overrides` are "key=value" (dotted keys). Writes checkpoints, metrics.jsonl

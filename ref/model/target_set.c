@@ -226,6 +226,20 @@ up_status up_target_set_encode(up_target_set *s, const up_set_encoders *how) {
     return UP_OK;
 }
 
+up_status up_target_set_restore(up_target_set *s, const float *raw) {
+    up_backend *b = up_model_backend(s->model);
+    if (!s->sequences.sequences || up_target_set_owes(s))
+        return up_fail(UP_ERR_ARGUMENT, "target set", "empty, or its gradients have not gone back yet");
+    forget(s);
+    UP_TRY(up_features_resize(&s->features, s->sequences.sequences));
+    UP_TRY(b->ops->upload(b, s->features.raw, raw));
+    UP_TRY(up_features_normalize(&s->features));
+    s->version = up_model_version(s->model);
+    s->drop_path = 0;
+    s->fresh = 1;
+    return UP_OK;
+}
+
 /* Every chunk again, with activations, and back. */
 static up_status chunks_backward(up_target_set *s, const up_set_encoders *how, up_bucket_done done,
                                  void *context) {

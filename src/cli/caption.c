@@ -23,6 +23,7 @@ int up_cmd_caption(int argc, char **argv) {
     const up_arg args[] = {
         UP_CLI_MODEL_ROWS(model),
         UP_CLI_PART_ROWS(items),
+        {"cache", UP_ARG_TEXT, &model.cache, "FOLDER", UP_CLI_CACHE_HELP, 0, 0, 0},
         {"beam", UP_ARG_WHOLE, &beam, "N", "hypotheses kept at a time (default 5; 1 is greedy)", 0, 1, 1024},
         {"max-words", UP_ARG_WHOLE, &words, "N", "tokens, the end included (default 20)", 0, 1, INT32_MAX},
         {"uncached", UP_ARG_SWITCH, &uncached, NULL, "encode everything anew for every word (slow)", 0, 0, 0},

@@ -24,7 +24,7 @@ static int override_precision(up_cli_job *job, const char *precision) {
 int up_cmd_eval(int argc, char **argv) {
     up_arg_list rest = {0};
     up_cli_job job = {0};
-    const char *backend = NULL, *model = NULL, *json = NULL, *precision = NULL;
+    const char *backend = NULL, *model = NULL, *json = NULL, *precision = NULL, *cache = NULL;
     int64_t threads = 0;
     int quiet = 0;
     const up_arg args[] = {
@@ -36,6 +36,7 @@ int up_cmd_eval(int argc, char **argv) {
         {"threads", UP_ARG_WHOLE, &threads, "N", "threads; 0, the default, is all cores", 0, 0, 4096},
         {"precision", UP_ARG_TEXT, &precision, "TYPE",
          "of the activations: f32, bf16 or f16 (default: the configuration's)", 0, 0, 0},
+        {"cache", UP_ARG_TEXT, &cache, "FOLDER", UP_CLI_CACHE_HELP, 0, 0, 0},
         {"quiet", UP_ARG_SWITCH, &quiet, NULL, "no progress on stderr", 0, 0, 0},
         {0}};
     const up_usage usage = {"eval", "CONFIG [key=value...]", "evaluate a model without tuning, as a table",
@@ -44,7 +45,11 @@ int up_cmd_eval(int argc, char **argv) {
     if (code == UP_ARGS_GO) code = up_cli_job_read(&usage, &rest, &job);
     if (code == UP_ARGS_GO && precision) code = override_precision(&job, precision);
     if (code == UP_ARGS_GO) {
-        const up_train_options options = {backend, (int)threads, 0, quiet, up_cli_stop_on_signal()};
+        const up_train_options options = {.backend = backend,
+                                          .threads = (int)threads,
+                                          .quiet = quiet,
+                                          .stop = up_cli_stop_on_signal(),
+                                          .cache = cache};
         code = up_cli_end(up_evaluate(job.config, job.overrides, job.count, &options, model, json));
     }
     free(job.overrides);

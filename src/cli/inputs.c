@@ -26,7 +26,8 @@ up_status up_cli_open(const up_cli_model *m, up_session **out) {
                                .threads = (int)m->threads,
                                .vocabulary = m->vocabulary,
                                .max_pixels = m->max_pixels,
-                               .overlay = m->overlay};
+                               .overlay = m->overlay,
+                               .cache = m->cache};
     UP_TRY(up_cli_precision(m->precision, &options.precision));
     return up_model_load(m->path, &options, out);
 }

@@ -8,6 +8,7 @@
 
 typedef struct up_cli_model {
     const char *path, *overlay, *backend, *vocabulary, *precision;
+    const char *cache; /* of commands that choose words */
     int64_t threads, max_pixels;
 } up_cli_model;
 
@@ -22,6 +23,7 @@ typedef struct up_cli_model {
         "max-pixels", UP_ARG_WHOLE, &(m).max_pixels, "N", "refuse larger pictures", 0, 1, INT64_MAX          \
     }
 #define UP_CLI_PRECISION_HELP "of the activations: f32 (default), bf16 or f16"
+#define UP_CLI_CACHE_HELP     "where the vocabulary's features are kept (default: beside the model); or none"
 #define UP_CLI_PART_ROWS(list)                                                                               \
     {"text", UP_ARG_EACH, &(list), "TEXT", "a text", 0, 0, 0},                                               \
         {"image", UP_ARG_EACH, &(list), "FILE", "a picture, or pixels [3, S, S] as .npy", 0, 0, 0}, {        \

@@ -22,7 +22,11 @@ int up_cmd_train(int argc, char **argv) {
     int code = up_args_read(&usage, argc, argv, &rest);
     if (code == UP_ARGS_GO) code = up_cli_job_read(&usage, &rest, &job);
     if (code == UP_ARGS_GO) {
-        const up_train_options options = {backend, (int)threads, resume, quiet, up_cli_stop_on_signal()};
+        const up_train_options options = {.backend = backend,
+                                          .threads = (int)threads,
+                                          .resume = resume,
+                                          .quiet = quiet,
+                                          .stop = up_cli_stop_on_signal()};
         code = up_cli_end(up_train(job.config, job.overrides, job.count, &options));
     }
     free(job.overrides);

@@ -10,7 +10,8 @@ up_status up_evaluation_open(up_evaluation *e, const char *model_path) {
     const up_load_options options = {.backend = e->options.backend,
                                      .threads = e->options.threads,
                                      .max_pixels = e->settings.max_pixels,
-                                     .precision = up_settings_dtype(&e->settings)};
+                                     .precision = up_settings_dtype(&e->settings),
+                                     .cache = e->options.cache};
     UP_TRY(up_model_load(model_path ? model_path : path, &options, &e->session));
     up_model *model = up_session_model(e->session);
     const up_encoder_options inference = {.dtype = options.precision};

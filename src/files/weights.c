@@ -2,6 +2,7 @@
  * (ref/model/params.c), the configuration and the target set as JSON in the metadata. An overlay's file has
  * its own tensors alone, and the fingerprint of the base's, which it cannot do without. */
 #include "files/weights.h"
+#include "files/digest.h"
 #include "files/json.h"
 #include "files/safetensors.h"
 
@@ -369,6 +370,43 @@ up_status up_weights_base(const char *path, const up_safetensors *file, const ch
     *out = NULL;
     return up_fail(UP_ERR_FORMAT, path, "\"%s\" in its metadata: wanted %d hexadecimal digits", base_key,
                    DIGITS);
+}
+
+static up_status digest_tensor(up_model *model, int param, float *room, int64_t room_rows, uint64_t *digest) {
+    up_backend *b = up_model_backend(model);
+    const up_param *p = &up_model_params(model)->list[param];
+    up_view weight = up_model_weight(model, param);
+    *digest = up_digest(*digest, p->name, strlen(p->name));
+    *digest = up_digest(*digest, (int64_t[]){p->rows, p->cols}, 2 * sizeof(int64_t));
+    for (int64_t row = 0; row < p->rows; row += room_rows) {
+        int64_t rows = p->rows - row < room_rows ? p->rows - row : room_rows;
+        UP_TRY(b->ops->download(b, room, up_view_rows(weight, row, rows)));
+        *digest = up_digest(*digest, room, (size_t)(rows * p->cols) * sizeof *room);
+    }
+    return UP_OK;
+}
+
+/* A piece of a tensor at a time, small enough to be hashed in the cache that it was copied to. */
+up_status up_weights_digest(up_model *model, uint64_t *out) {
+    enum { AT_ONCE = 1 << 16 };
+    const up_params *params = up_model_params(model);
+    up_status status = UP_OK;
+    char *config = NULL;
+    float *room = NULL;
+    int64_t widest = 1;
+    for (int i = 0; i < params->count; i++)
+        if (params->list[i].cols > widest) widest = params->list[i].cols;
+    int64_t values = widest > AT_ONCE ? widest : AT_ONCE;
+    UP_GO(up_config_to_json(up_model_config(model), &config));
+    room = malloc((size_t)values * sizeof *room);
+    if (!room) UP_GO(up_fail(UP_ERR_MEMORY, "model", "%lld values wanted", (long long)values));
+    *out = up_digest(0, config, strlen(config));
+    for (int i = 0; i < params->count; i++)
+        UP_GO(digest_tensor(model, i, room, values / params->list[i].cols, out));
+done:
+    free(room);
+    free(config);
+    return status;
 }
 
 /* The overlay's configuration must be the base's but for what a tuned task has of its own. */

@@ -43,6 +43,16 @@ static up_status open_work(up_session *s, const up_load_options *o) {
     return up_tokenizer_create(o->vocabulary, &s->tokenizer);
 }
 
+static up_status remember(up_session *s, const char *path, const up_load_options *o) {
+    s->limits.max_pixels = o->max_pixels;
+    s->precision = o->precision;
+    s->keeps_words = !o->cache || strcmp(o->cache, "none");
+    s->path = strdup(o->overlay ? o->overlay : path);
+    s->cache = o->cache ? strdup(o->cache) : NULL;
+    return s->path && (!o->cache || s->cache) ? UP_OK
+                                              : up_fail(UP_ERR_MEMORY, path, "no memory for its name");
+}
+
 up_status up_model_load(const char *path, const up_load_options *options, up_session **out) {
     static const up_load_options defaults = {0};
     const up_load_options *o = options ? options : &defaults;
@@ -52,9 +62,10 @@ up_status up_model_load(const char *path, const up_load_options *options, up_ses
     UP_TRY(up_given(path, "model"));
     up_session *s = calloc(1, sizeof *s);
     if (!s) return up_fail(UP_ERR_MEMORY, path, "no memory for a session");
-    s->limits.max_pixels = o->max_pixels;
+    UP_GO(remember(s, path, o));
     UP_GO(open_model(s, path, o));
     UP_GO(open_work(s, o));
+    s->loaded_version = up_model_version(s->model);
     *out = s;
     s = NULL;
 done:
@@ -76,6 +87,8 @@ void up_session_close(up_session *s) {
     up_tokenizer_free(s->tokenizer);
     up_batch_free(&s->batch);
     free(s->word_ids);
+    free(s->path);
+    free(s->cache);
     free(s);
 }
 
@@ -108,6 +121,7 @@ static void forget_words(up_session *s) {
     s->words = NULL;
     s->word_ids = NULL;
     s->word_count = 0;
+    s->words_version = 0;
 }
 
 static up_status check_words(const up_session *s, const int32_t *ids, int count) {
@@ -134,6 +148,19 @@ static up_status choose_words(const up_session *s, const int32_t *given, int cou
     return from ? UP_OK : check_words(s, *ids, *n);
 }
 
+/* Features that are of other weights or of none: from their file, else encoded and put into it. */
+static up_status freshen_words(up_session *s) {
+    uint64_t version = up_model_version(s->model);
+    if (s->words_version == version) return UP_OK;
+    s->words_version = 0;
+    if (!up_words_file_read(s)) {
+        UP_TRY(up_session_encode_set(s, s->words));
+        up_words_file_write(s);
+    }
+    s->words_version = version;
+    return UP_OK;
+}
+
 up_status up_session_words(up_session *s, const int32_t *ids, int count, up_target_set **out) {
     up_status status = UP_OK;
     int32_t *chosen = NULL;
@@ -150,7 +177,7 @@ up_status up_session_words(up_session *s, const int32_t *ids, int count, up_targ
         s->word_count = n;
         chosen = NULL;
     }
-    UP_GO(up_session_encode_set(s, s->words));
+    UP_GO(freshen_words(s));
     *out = s->words;
 done:
     if (status != UP_OK && s->words && !s->word_count) forget_words(s);

@@ -22,6 +22,13 @@ struct up_session {
     up_target_set *words; /* the vocabulary that captions choose from, made by the first that asks for it */
     int32_t *word_ids;    /* [word_count] */
     int word_count;
+    uint64_t words_version; /* of the weights that their features are of; 0: of none */
+
+    /* where their features are kept (words_file.c) */
+    char *path, *cache; /* the file that was loaded, the overlay's if there is one; folder, NULL: beside it */
+    int keeps_words;
+    up_dtype precision;
+    uint64_t loaded_version; /* of the weights in that file */
 };
 
 /* A pointer that is needed; NULL is the caller's mistake. */
@@ -66,6 +73,11 @@ typedef up_status (*up_take_features)(void *context, int first, int rows);
 up_status up_encode_each(up_session *session, const up_input *inputs, int n, up_side side,
                          up_take_features take, void *context);
 enum { UP_ENCODE_TOKENS = 2048 };
+
+/* words_file.c: the features of session->words from the file that keeps them (1: it was done), and into it.
+ */
+int up_words_file_read(up_session *session);
+void up_words_file_write(up_session *session);
 
 /* Make the features of a target set fresh. */
 up_status up_session_encode_set(up_session *session, up_target_set *set);
