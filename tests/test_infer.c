@@ -8,6 +8,7 @@
 #include "tests/support.h"
 #include "uniperceiver/random.h"
 
+#include <dirent.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -654,13 +655,178 @@ static void test_load_errors(void) {
     CU_ASSERT(strlen(up_version()) >= 5);
 }
 
-/* --- candidates that are kept --- */
-
 static int64_t target_tokens(const up_session *s) {
     int64_t inputs, targets;
     up_session_tokens(s, &inputs, &targets);
     return targets;
 }
+
+/* --- features of the vocabulary in a file --- */
+
+enum { MANY = 1200 };
+
+typedef struct kept {
+    char folder[64];
+    const char *overlay;
+    up_dtype precision;
+    int32_t ids[MANY];
+    float features[MANY][16];
+    int64_t encoded; /* tokens of targets */
+} kept;
+
+/* Features of 1,200 words by a session of its own. */
+static void ask_for_words(kept *k, const char *cache) {
+    up_session *s;
+    up_target_set *set;
+    const up_load_options o = {
+        .backend = "ref", .cache = cache, .overlay = k->overlay, .precision = k->precision};
+    UP_ASSERT_OK(up_model_load(model_path, &o, &s));
+    UP_ASSERT_OK(up_session_words(s, k->ids, MANY, &set));
+    UP_ASSERT_OK(up_features_read(up_target_set_features(set), k->features[0]));
+    k->encoded = target_tokens(s);
+    up_session_close(s);
+}
+
+/* The one file of features in a folder; 0: there is none. */
+static int find_kept(const char *folder, char path[512]) {
+    int found = 0;
+    struct dirent *entry;
+    DIR *list = opendir(folder);
+    while (list && (entry = readdir(list))) {
+        size_t length = strlen(entry->d_name);
+        if (length < 9 || strcmp(entry->d_name + length - 9, ".features")) continue;
+        snprintf(path, 512, "%s/%s", folder, entry->d_name);
+        found++;
+    }
+    if (list) closedir(list);
+    return found;
+}
+
+/* Whether the next session encodes them (1) or takes them from the file; they are those of `want` each time.
+ */
+static int encodes(kept *k, const kept *want, const char *cache) {
+    memset(k->features, 0xff, sizeof k->features);
+    ask_for_words(k, cache);
+    CU_ASSERT(!memcmp(k->features, want->features, sizeof k->features));
+    return k->encoded > 0;
+}
+
+static void begin_kept(kept *k) {
+    memset(k, 0, sizeof *k);
+    strcpy(k->folder, "test_infer_XXXXXX");
+    CU_ASSERT_PTR_NOT_NULL_FATAL(mkdtemp(k->folder));
+    for (int i = 0; i < MANY; i++) k->ids[i] = 40 * i;
+    write_variant(&variants[0], model_path);
+}
+
+static void test_words_are_kept(void) {
+    static kept k, want;
+    char path[512];
+    begin_kept(&k);
+    want = k;
+    ask_for_words(&want, "none");
+    CU_ASSERT_EQUAL(find_kept(k.folder, path), 0);
+    CU_ASSERT_EQUAL(want.encoded, 3 * MANY);
+    CU_ASSERT(encodes(&k, &want, k.folder));
+    CU_ASSERT_EQUAL(find_kept(k.folder, path), 1);
+    CU_ASSERT(!encodes(&k, &want, k.folder));
+    CU_ASSERT(encodes(&k, &want, "none"));
+
+    k.ids[7]++; /* another word: another file */
+    want = k;
+    ask_for_words(&want, "none");
+    CU_ASSERT(encodes(&k, &want, k.folder));
+    CU_ASSERT_EQUAL(find_kept(k.folder, path), 2);
+    CU_ASSERT(!encodes(&k, &want, k.folder));
+    k.precision = want.precision = UP_BF16;
+    ask_for_words(&want, "none");
+    CU_ASSERT(encodes(&k, &want, k.folder));
+    CU_ASSERT(!encodes(&k, &want, k.folder));
+    k.precision = want.precision = UP_F32;
+
+    write_variant(&variants[1], model_path); /* other weights in the file of the same name: stale */
+    ask_for_words(&want, "none");
+    CU_ASSERT(encodes(&k, &want, k.folder));
+    CU_ASSERT(!encodes(&k, &want, k.folder));
+    CU_ASSERT_EQUAL(find_kept(k.folder, path), 3);
+    unlink(model_path);
+    up_lab_remove(k.folder);
+}
+
+/* A bit anywhere, and every length: no error, and made anew. */
+static void test_kept_words_are_checked(void) {
+    static kept k, want;
+    char path[512];
+    void *bytes;
+    size_t size;
+    begin_kept(&k);
+    want = k;
+    ask_for_words(&want, k.folder);
+    CU_ASSERT_EQUAL_FATAL(find_kept(k.folder, path), 1);
+    UP_ASSERT_OK(up_file_read(path, &bytes, &size));
+    up_rng rng = up_rng_make(up_test_seed(), 21, 0, 0);
+    for (int round = 0; round < 24; round++) {
+        size_t at = up_rng_below(&rng, round < 12 ? 600 : (uint32_t)size);
+        unsigned char *byte = (unsigned char *)bytes + at;
+        unsigned char before = *byte;
+        *byte ^= (unsigned char)(1 << round % 8);
+        UP_ASSERT_OK(up_file_write(path, bytes, size));
+        CU_ASSERT(encodes(&k, &want, k.folder));
+        CU_ASSERT(!encodes(&k, &want, k.folder));
+        *byte = before;
+    }
+    for (size_t length = 0; length < size; length += size / 5) {
+        UP_ASSERT_OK(up_file_write(path, bytes, length));
+        CU_ASSERT(encodes(&k, &want, k.folder));
+    }
+    free(bytes);
+    unlink(model_path);
+    up_lab_remove(k.folder);
+}
+
+/* A folder that cannot be made, features of weights that no file has, and a tuned task's own. */
+static void test_words_that_are_not_kept(void) {
+    static const char *const overlay_path = "test_infer_overlay.safetensors";
+    static kept k, want;
+    char path[512], below[600];
+    up_session *s;
+    up_target_set *set;
+    up_model *overlay;
+    begin_kept(&k);
+    want = k;
+    ask_for_words(&want, "none");
+    snprintf(below, sizeof below, "%s/folder", model_path); /* the model is a file, not a folder */
+    CU_ASSERT(encodes(&k, &want, below));
+    const up_load_options o = {.backend = "ref", .cache = k.folder};
+    UP_ASSERT_OK(up_model_load(model_path, &o, &s));
+    shake(up_session_model(s), 3);
+    UP_ASSERT_OK(up_session_words(s, k.ids, MANY, &set));
+    CU_ASSERT_EQUAL(target_tokens(s), 3 * MANY);
+    CU_ASSERT_EQUAL(find_kept(k.folder, path), 0);
+    UP_ASSERT_OK(up_session_words(s, k.ids, MANY, &set)); /* fresh */
+    CU_ASSERT_EQUAL(target_tokens(s), 3 * MANY);
+    UP_ASSERT_OK(up_session_words(s, k.ids, 10, &set)); /* too few to be worth a file */
+    CU_ASSERT_EQUAL(find_kept(k.folder, path), 0);
+    up_session_close(s);
+
+    CU_ASSERT(encodes(&k, &want, k.folder));
+    UP_ASSERT_OK(up_model_load(model_path, &o, &s));
+    UP_ASSERT_OK(up_overlay_create(up_session_model(s), 3, 2, 0, up_test_seed(), &overlay));
+    shake(overlay, 5);
+    UP_ASSERT_OK(up_model_write(overlay, overlay_path));
+    up_model_destroy(overlay);
+    up_session_close(s);
+    k.overlay = want.overlay = overlay_path;
+    ask_for_words(&want, "none");
+    CU_ASSERT(encodes(&k, &want, k.folder));
+    CU_ASSERT_EQUAL(find_kept(k.folder, path), 2);
+    CU_ASSERT(!encodes(&k, &want, k.folder));
+    unlink(model_path);
+    unlink(overlay_path);
+    up_lab_remove(k.folder);
+}
+
+/* --- candidates that are kept --- */
 
 /* Picture, clip, text and joined parts as classes: what up_encode says of them, compared by hand; encoded
  * once until the weights change. */
@@ -926,6 +1092,9 @@ const up_test up_tests[] = {{"encode_is_the_batch", test_encode_is_the_batch},
                             {"minimum_and_penalty", test_minimum_and_penalty},
                             {"extensions_are_the_best", test_extensions_are_the_best},
                             {"caption_limits", test_caption_limits},
+                            {"words_are_kept", test_words_are_kept},
+                            {"kept_words_are_checked", test_kept_words_are_checked},
+                            {"words_that_are_not_kept", test_words_that_are_not_kept},
                             {"candidates", test_candidates},
                             {"candidates_of_features", test_candidates_of_features},
                             {"candidates_with_head", test_candidates_with_head},
