@@ -180,6 +180,16 @@ for input in "--image $cat" "--video $clip" '--text hello' "--image $cat --text 
 done
 ok caption --model words.safetensors --image "$cat" --max-words 2 && count "caption: '$out'" grep -qE '^(a|a a)?$' <<<"$out"
 fails 2 'not a whole number from 1' caption --model words.safetensors --image "$cat" --beam 0
+ok caption --model words.safetensors --image "$cat" --max-words 3 && one=$out
+ok caption --model words.safetensors --image "$cat" --video "$clip" --image "$cat" --max-words 3
+is 'a caption of each file' "$(cut -f 1 <<<"$out")" "$(printf '%s\n' "$cat" "$clip" "$cat")"
+is 'each as it is alone' "$(cut -f 2 <<<"$out" | sed -n '1p;3p')" "$(printf '%s\n' "$one" "$one")"
+ok caption --model words.safetensors --image "$cat" --image "$cat" --text a --max-words 3 --json && has '"input"'
+ok caption --model words.safetensors --image "$cat" --image "$cat" --max-words 3 --join && is 'one of both' "$(wc -l <<<"$out")" 1
+ok caption --model words.safetensors --image "$cat" --max-words 3 --min-words 2 && has '^a a\( a\)*$'
+# the features of the whole vocabulary are kept, in the folder that is named
+ok caption --model tiny.safetensors --text hi --max-words 2 --cache kept && count "kept" compgen -G "kept/tiny.safetensors.*.features" >/dev/null
+ok caption --model tiny.safetensors --text hi --max-words 2 --cache none
 
 # --- bad files: each one line that names the file, exit 1 ---
 : >empty.jpg

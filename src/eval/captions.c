@@ -3,11 +3,12 @@
  * rows. */
 #include "eval/eval.h"
 #include "files/file.h"
+#include "files/progress.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-enum { BEAM = 3 };
+enum { BEAM = 3, AT_ONCE = 16 /* rows that are read and captioned before the next */ };
 
 /* A text as tokens. */
 typedef struct tokens {
@@ -22,23 +23,36 @@ typedef struct captions {
     tokens *true_texts;
 } captions;
 
-/* Caption the picture or clip of a row. */
-static up_status caption_row(up_evaluation *e, const up_source *s, size_t row, up_caption *out) {
-    char *path = NULL;
-    void *bytes = NULL;
+/* The picture or clip of a row; *path and *bytes are malloc'ed. */
+static up_status open_row(const up_source *s, size_t row, char **path, void **bytes, up_part *part) {
     size_t size;
+    UP_TRY(up_table_file(&s->table, row, s->task->video ? s->video : s->image, path));
+    UP_TRY(up_file_read(*path, bytes, &size));
+    *part = (up_part){
+        .kind = s->task->video ? UP_PART_VIDEO : UP_PART_IMAGE, .data = *bytes, .size = size, .name = *path};
+    return UP_OK;
+}
+
+static up_status caption_rows(up_evaluation *e, const up_source *s, size_t first, size_t count,
+                              up_caption *out) {
+    char *path[AT_ONCE] = {0};
+    void *bytes[AT_ONCE] = {0};
+    up_part parts[AT_ONCE];
+    up_input inputs[AT_ONCE];
     up_status status = UP_OK;
     const up_caption_options options = {.beam = BEAM,
                                         .max_words = (int)s->settings->text_limit,
                                         .task = e->world.config->task_names[s->temperature]};
-    UP_GO(up_table_file(&s->table, row, s->task->video ? s->video : s->image, &path));
-    UP_GO(up_file_read(path, &bytes, &size));
-    const up_part part = {
-        .kind = s->task->video ? UP_PART_VIDEO : UP_PART_IMAGE, .data = bytes, .size = size, .name = path};
-    UP_GO(up_caption_input(e->session, &(up_input){&part, 1, 0}, &options, out));
+    for (size_t i = 0; i < count; i++) {
+        UP_GO(open_row(s, first + i, &path[i], &bytes[i], &parts[i]));
+        inputs[i] = (up_input){&parts[i], 1, 0};
+    }
+    UP_GO(up_caption_inputs(e->session, inputs, (int)count, &options, out));
 done:
-    free(bytes);
-    free(path);
+    for (size_t i = 0; i < count; i++) {
+        free(path[i]);
+        free(bytes[i]);
+    }
     return status;
 }
 
@@ -48,12 +62,17 @@ static up_status make_captions(up_evaluation *e, const up_source *s, captions *c
     c->true_texts = calloc(c->n + 1, sizeof *c->true_texts);
     if (!c->made || !c->true_texts)
         return up_fail(UP_ERR_MEMORY, s->settings->name, "%zu captions wanted", c->n);
+    up_counter counter = up_counter_start("  captions", (int64_t)c->n, e->options.quiet);
+    for (size_t first = 0, count; first < c->n; first += count) {
+        count = c->n - first < AT_ONCE ? c->n - first : AT_ONCE;
+        UP_TRY(caption_rows(e, s, first, count, c->made + first));
+        up_counter_show(&counter, (int64_t)(first + count));
+        UP_TRY(up_evaluation_goes_on(e, s));
+    }
     for (size_t i = 0; i < c->n; i++) {
         const char *text = up_table_cell(&s->table, i, s->text);
         tokens *own = &c->true_texts[i];
-        UP_TRY(caption_row(e, s, i, &c->made[i]));
         UP_TRY(up_tokenize(e->world.tokenizer, text, strlen(text), &own->ids, &own->count));
-        UP_TRY(up_evaluation_goes_on(e, s));
     }
     return UP_OK;
 }

@@ -1,0 +1,51 @@
+/* progress.c - lines of progress on stderr. */
+#include "files/progress.h"
+#include "files/clock.h"
+
+#include <stdio.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+static const double between_rows = 0.2, between_lines = 15; /* seconds */
+
+int up_progress_on_terminal(void) {
+    return isatty(STDERR_FILENO);
+}
+
+int up_progress_due(double *shown) {
+    double now = up_now();
+    if (now - *shown < (up_progress_on_terminal() ? between_rows : between_lines)) return 0;
+    *shown = now;
+    return 1;
+}
+
+static int terminal_width(void) {
+    struct winsize size;
+    return ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
+}
+
+/* One row: a line that wraps could not be renewed. */
+void up_progress_row(const char *line, int last) {
+    fprintf(stderr, "\r\033[K%.*s%s", terminal_width() - 1, line, last ? "\n" : "");
+    fflush(stderr);
+}
+
+up_counter up_counter_start(const char *what, int64_t total, int quiet) {
+    double now = up_now();
+    return (up_counter){.what = what, .total = total, .quiet = quiet, .started = now, .shown = now};
+}
+
+/* Work that is over before a line was due shows none. */
+void up_counter_show(up_counter *c, int64_t done) {
+    char line[160];
+    double elapsed = up_now() - c->started;
+    int last = done == c->total, begun = c->shown > c->started;
+    if (c->quiet || done < 1 || !(up_progress_due(&c->shown) || (last && begun))) return;
+    int left = (int)(elapsed / (double)done * (double)(c->total - done));
+    snprintf(line, sizeof line, "%s %lld/%lld  %d:%02d left", c->what, (long long)done, (long long)c->total,
+             left / 60, left % 60);
+    if (up_progress_on_terminal())
+        up_progress_row(line, last);
+    else
+        fprintf(stderr, "%s\n", line);
+}

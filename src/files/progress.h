@@ -1,0 +1,27 @@
+/* progress.h - how work is doing, on stderr: a line that renews itself on a terminal, now and then a line
+ * elsewhere. */
+#ifndef UP_FILES_PROGRESS_H
+#define UP_FILES_PROGRESS_H
+
+#include <stdint.h>
+
+/* Whether stderr is a terminal. */
+int up_progress_on_terminal(void);
+
+/* Whether it is time for another line; *shown is when the last one was, or when the work began. */
+int up_progress_due(double *shown);
+
+/* Show a line of a terminal's renewed row; `last`: the next output begins a new one. */
+void up_progress_row(const char *line, int last);
+
+/* So many of so many, with the time that is left by what those before took. */
+typedef struct up_counter {
+    const char *what; /* e.g. "captions" */
+    int64_t total;
+    int quiet; /* 1: nothing is shown */
+    double started, shown;
+} up_counter;
+up_counter up_counter_start(const char *what, int64_t total, int quiet);
+void up_counter_show(up_counter *counter, int64_t done);
+
+#endif
