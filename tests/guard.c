@@ -214,6 +214,8 @@ GUARDED(cast, up_cast_args)
 
 static void fill_table(up_backend_ops *t) {
     *t = *up_ref_ops();
+    t->wrap = NULL; /* memory that others see is not guarded */
+    t->unwrap = NULL;
     t->name = "guard";
     t->destroy = destroy_guarded;
     t->alloc = alloc_guarded;

@@ -35,7 +35,7 @@
 extern "C" {
 #endif
 
-enum { UP_BACKEND_VERSION = 2 };
+enum { UP_BACKEND_VERSION = 3 };
 
 typedef struct up_backend up_backend;
 
@@ -411,6 +411,11 @@ typedef struct up_backend_ops {
      * lies. */
     size_t (*prepared_size)(up_backend *b, const up_op_dims *dims, int backward);
     up_status (*prepare)(up_backend *b, const up_prepare_args *a);
+    /* (optional, both or none) A buffer over host memory that stays the caller's, for a backend whose
+     * operations can work on it in place; tensors in it may stand at any multiple of their elements. `unwrap`
+     * ends the buffer and leaves the memory (NULL is fine). */
+    up_status (*wrap)(up_backend *b, void *memory, size_t bytes, up_buffer **out);
+    void (*unwrap)(up_backend *b, up_buffer *buffer);
 
     up_status (*embed)(up_backend *b, const up_embed_args *a);
     up_status (*embed_bwd)(up_backend *b, const up_embed_grad *a);

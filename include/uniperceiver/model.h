@@ -172,8 +172,18 @@ typedef struct up_model up_model;
 UP_API up_status up_model_create(up_backend *backend, const up_config *config, uint64_t seed, up_model **out);
 /* The same with every weight 0, for who brings them. */
 UP_API up_status up_model_create_bare(up_backend *backend, const up_config *config, up_model **out);
+/* The same with the weights in memory of the caller's, used in place: tensor i of up_params_build's list at
+ * byte offsets[i], a multiple of 4. UP_ERR_UNSUPPORTED where the backend cannot (`wrap`). No optimiser works
+ * on such a model. When it is destroyed, let_go(memory_owner) is called; after a failure it is not. */
+UP_API up_status up_model_create_over(up_backend *backend, const up_config *config, void *memory,
+                                      size_t bytes, const int64_t *offsets, void (*let_go)(void *),
+                                      void *memory_owner, up_model **out);
 /* From safetensors; a tensor that is missing, unknown or of another shape is an error that names it. */
 UP_API up_status up_model_read(up_backend *backend, const char *path, up_model **out);
+/* The same for a short life: where the backend can, weights stay in the file's mapping, so that they cost no
+ * memory, and time only as they are used. The file must keep its bytes until the model is destroyed (one that
+ * is replaced, as up_model_write does it, keeps them). */
+UP_API up_status up_model_map(up_backend *backend, const char *path, up_model **out);
 /* To safetensors, with the configuration in the metadata. Written aside and renamed. Of an overlay: its own
  * tensors, and which model it belongs to. */
 UP_API up_status up_model_write(up_model *model, const char *path);

@@ -46,6 +46,7 @@ typedef struct up_load_options {
     int64_t max_pixels;     /* of one picture or frame; 0 = default */
     const char *overlay;    /* a tuned task to lay over the model (model.h); NULL = none */
     up_dtype precision;     /* of the activations: UP_F32 (0), UP_BF16 or UP_F16 */
+    int map;                /* 1: for short lives: weights stay in the file's mapping (up_model_map) */
     const char *cache; /* folder for the features of vocabularies of 1,000 words and more, so that they are
                           encoded once and not by every process (docs/file-formats.md); NULL = beside the
                           model, "none" = they are not kept */

@@ -61,7 +61,7 @@ static up_status upload_initial(up_model *model, uint64_t seed) {
     return status;
 }
 
-/* Everything but values in the weights. */
+/* Everything but the weights. */
 static up_status create(up_backend *backend, const up_config *config, up_model **out) {
     up_status status = UP_OK;
     *out = NULL;
@@ -73,7 +73,6 @@ static up_status create(up_backend *backend, const up_config *config, up_model *
     model->version = 1;
     UP_GO(up_params_build(config, &model->params));
     model->own = model->params.total;
-    UP_GO(backend->ops->alloc(backend, (size_t)model->own * sizeof(float), &model->weights));
     *out = model;
     model = NULL;
 done:
@@ -81,9 +80,14 @@ done:
     return status;
 }
 
+static up_status take_memory(up_model *model) {
+    return model->backend->ops->alloc(model->backend, (size_t)model->own * sizeof(float), &model->weights);
+}
+
 up_status up_model_create(up_backend *backend, const up_config *config, uint64_t seed, up_model **out) {
     UP_TRY(create(backend, config, out));
-    up_status status = upload_initial(*out, seed);
+    up_status status = take_memory(*out);
+    if (status == UP_OK) status = upload_initial(*out, seed);
     if (status == UP_OK) return UP_OK;
     up_model_destroy(*out);
     *out = NULL;
@@ -92,19 +96,55 @@ up_status up_model_create(up_backend *backend, const up_config *config, uint64_t
 
 up_status up_model_create_bare(up_backend *backend, const up_config *config, up_model **out) {
     UP_TRY(create(backend, config, out));
-    up_view all = up_view_at((*out)->weights, UP_F32, 0, 1, (*out)->own);
-    up_status status = backend->ops->fill(backend, all, 0);
+    up_status status = take_memory(*out);
+    if (status == UP_OK)
+        status = backend->ops->fill(backend, up_view_at((*out)->weights, UP_F32, 0, 1, (*out)->own), 0);
     if (status == UP_OK) return UP_OK;
     up_model_destroy(*out);
     *out = NULL;
     return status;
 }
 
+up_status up_model_create_over(up_backend *backend, const up_config *config, void *memory, size_t bytes,
+                               const int64_t *offsets, void (*let_go)(void *), void *memory_owner,
+                               up_model **out) {
+    up_status status = UP_OK;
+    up_model *model = NULL;
+    *out = NULL;
+    if (!backend->ops->wrap)
+        return up_fail(UP_ERR_UNSUPPORTED, backend->ops->name, "cannot use weights in the host's memory");
+    UP_TRY(create(backend, config, &model));
+    for (int i = 0; i < model->params.count; i++) {
+        up_param *p = &model->params.list[i];
+        size_t end = (size_t)offsets[i] + (size_t)(p->rows * p->cols) * sizeof(float);
+        if (offsets[i] < 0 || offsets[i] % (int64_t)sizeof(float) || end > bytes)
+            UP_GO(up_fail(UP_ERR_ARGUMENT, p->name, "at byte %lld of %zu", (long long)offsets[i], bytes));
+        p->offset = offsets[i] / (int64_t)sizeof(float);
+    }
+    UP_GO(backend->ops->wrap(backend, memory, bytes, &model->weights));
+    model->let_go = let_go;
+    model->memory_owner = memory_owner;
+    *out = model;
+    model = NULL;
+done:
+    up_model_destroy(model);
+    return status;
+}
+
+static void release_weights(up_model *model) {
+    if (!model->let_go) {
+        model->backend->ops->release(model->backend, model->weights);
+        return;
+    }
+    model->backend->ops->unwrap(model->backend, model->weights);
+    model->let_go(model->memory_owner);
+}
+
 void up_model_destroy(up_model *model) {
     if (!model) return;
     for (int i = 0; i < model->prepared_count; i++)
         model->backend->ops->release(model->backend, model->prepared[i].buffer);
-    model->backend->ops->release(model->backend, model->weights);
+    release_weights(model);
     up_params_free(&model->params);
     free(model->prepared);
     free(model->shared);

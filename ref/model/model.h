@@ -23,7 +23,10 @@ struct up_model {
     up_params params;   /* of an overlay: offsets of its own tensors are in its own buffer */
     int *shared;        /* [params.count] an overlay's tensor -> the base's, -1: its own; NULL without base */
     up_buffer *weights; /* f32: own tensors, each padded to UP_SEGMENT_UNIT */
-    int64_t own;        /* elements of `weights` */
+    void (*let_go)(
+        void *); /* not NULL: `weights` is memory of memory_owner's, tensors lie as they are there */
+    void *memory_owner;
+    int64_t own; /* elements of `weights` */
     uint64_t version;
     uint64_t fingerprint; /* of the weights at this version; 0: nobody has taken it */
     int32_t *targets;     /* vocabulary entries of language tasks; NULL: all */

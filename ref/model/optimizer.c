@@ -115,6 +115,8 @@ up_status up_optimizer_create(up_gradients *gradients, const up_adamw *adamw, up
     o->gradients = gradients;
     o->model = up_gradients_model(gradients);
     o->adamw = *adamw;
+    if (o->model->let_go)
+        UP_GO(up_fail(UP_ERR_ARGUMENT, "optimizer", "the model's weights lie in memory that is not its own"));
     UP_GO(make_state(o));
     UP_GO(up_optimizer_set(
         o, &(up_optimizer_state){.loss_scale = adamw->loss_scale > 0 ? adamw->loss_scale : 1}));

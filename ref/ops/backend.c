@@ -30,6 +30,19 @@ static void release(up_backend *b, up_buffer *buffer) {
     free(buffer);
 }
 
+static up_status wrap(up_backend *b, void *memory, size_t bytes, up_buffer **out) {
+    (void)b;
+    *out = malloc(sizeof **out);
+    if (!*out) return up_fail(UP_ERR_MEMORY, "backend ref", "out of memory: %zu bytes wanted", sizeof **out);
+    **out = (up_buffer){memory, bytes};
+    return UP_OK;
+}
+
+static void unwrap(up_backend *b, up_buffer *buffer) {
+    (void)b;
+    free(buffer);
+}
+
 /* Row n of a view of any type, as bytes. */
 static unsigned char *row_bytes(up_view v, int64_t n) {
     return v.buffer->bytes + (v.offset + n * v.stride) * (int64_t)up_dtype_size(v.dtype);
@@ -168,6 +181,8 @@ static const up_backend_ops table = {
     .fetch_end = fetch_end,
     .supports = supports,
     .scratch = scratch,
+    .wrap = wrap,
+    .unwrap = unwrap,
     .embed = up_ref_embed,
     .embed_bwd = up_ref_embed_bwd,
     .patch_embed = up_ref_patch_embed,

@@ -27,6 +27,7 @@ up_status up_cli_open(const up_cli_model *m, up_session **out) {
                                .vocabulary = m->vocabulary,
                                .max_pixels = m->max_pixels,
                                .overlay = m->overlay,
+                               .map = 1,
                                .cache = m->cache};
     UP_TRY(up_cli_precision(m->precision, &options.precision));
     return up_model_load(m->path, &options, out);

@@ -179,7 +179,7 @@ static up_status map_file(const char *path, up_safetensors *st) {
     int64_t size;
     UP_TRY(up_file_open(path, &file, &size));
     if (size == 0) UP_GO(up_fail(UP_ERR_FORMAT, path, "is empty"));
-    void *map = mmap(NULL, (size_t)size, PROT_READ, MAP_PRIVATE, file, 0);
+    void *map = mmap(NULL, (size_t)size, PROT_READ | PROT_WRITE, MAP_PRIVATE, file, 0);
     if (map == MAP_FAILED)
         UP_GO(up_fail(errno == ENOMEM ? UP_ERR_MEMORY : UP_ERR_IO, path, "cannot map: %s", strerror(errno)));
     st->map = map;
@@ -209,6 +209,11 @@ void up_safetensors_close(up_safetensors *st) {
     free(st->tensors);
     free(st->by_name);
     free(st);
+}
+
+void *up_safetensors_map(const up_safetensors *st, size_t *bytes) {
+    *bytes = st->size;
+    return st->map;
 }
 
 size_t up_safetensors_count(const up_safetensors *st) {
@@ -313,15 +318,17 @@ static up_status add_metadata(const char *path, json_t *header, const char *cons
     return UP_OK;
 }
 
-/* The length, the JSON text and spaces up to a multiple of 8. */
+/* The length, the JSON text and spaces, so that data begin at a cache line of the mapped file. */
 static up_status put_header(const char *path, const json_t *header, up_file_writer *file) {
-    static const char spaces[8] = "        ";
+    enum { LINE = 64 };
+    char spaces[LINE];
     char *text;
     size_t length;
     up_status status = UP_OK;
     UP_TRY(up_json_write(path, header, JSON_COMPACT, &text, &length));
-    size_t padded = (length + 7) / 8 * 8;
     unsigned char head[8];
+    size_t padded = (length + sizeof head + LINE - 1) / LINE * LINE - sizeof head;
+    memset(spaces, ' ', sizeof spaces);
     for (int i = 0; i < 8; i++) head[i] = (unsigned char)((uint64_t)padded >> 8 * i);
     if (padded > UP_SAFETENSORS_MAX_HEADER)
         UP_GO(up_fail(UP_ERR_ARGUMENT, path, "its header would be too large"));

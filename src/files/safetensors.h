@@ -44,6 +44,9 @@ typedef struct up_safetensors up_safetensors;
 up_status up_safetensors_open(const char *path, up_safetensors **out);
 void up_safetensors_close(up_safetensors *st); /* NULL is fine */
 
+/* The whole file: memory whose changes the file does not see. */
+void *up_safetensors_map(const up_safetensors *st, size_t *bytes);
+
 size_t up_safetensors_count(const up_safetensors *st);
 const up_safetensor *up_safetensors_at(const up_safetensors *st, size_t i); /* in the order of the data */
 const up_safetensor *up_safetensors_find(const up_safetensors *st, const char *name); /* or NULL */

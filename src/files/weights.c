@@ -290,17 +290,26 @@ static up_status upload_rows(up_model *model, int param, const up_safetensor *t,
     return b->ops->upload(b, up_model_weight(model, param), *room);
 }
 
+static up_status check_temperatures(const char *path, const up_model *model, const up_safetensors *file) {
+    const up_params *params = up_model_params(model);
+    for (int i = 0; i < params->count; i++) {
+        const up_param *p = &params->list[i];
+        if (p->group != UP_GROUP_TEMPERATURE || !up_model_owns(model, i)) continue;
+        UP_TRY(check_temperature(path, p, up_safetensors_find(file, p->name)));
+    }
+    return UP_OK;
+}
+
 static up_status upload_tensors(const char *path, up_model *model, const up_safetensors *file) {
     const up_params *params = up_model_params(model);
     int old = !up_model_base(model) && spe_in_table(file, params);
     up_status status = UP_OK;
     float *room = NULL;
+    UP_GO(check_temperatures(path, model, file));
     for (int i = 0; i < params->count; i++) {
         int from = old && i == params->spe ? params->token : i;
         int64_t first = from == i ? 0 : params->list[from].rows;
         if (!up_model_owns(model, i)) continue;
-        if (params->list[i].group == UP_GROUP_TEMPERATURE)
-            UP_GO(check_temperature(path, &params->list[i], up_safetensors_find(file, params->list[i].name)));
         UP_GO(upload_rows(model, i, up_safetensors_find(file, params->list[from].name), first, &room));
     }
 done:
@@ -444,25 +453,69 @@ static up_status check_given(const char *what, const void *pointer, const char *
     return pointer ? UP_OK : up_fail(UP_ERR_ARGUMENT, what, "%s is NULL", name);
 }
 
-static up_status read_whole(const char *path, const up_safetensors *file, const up_config *given,
+/* Bytes of the file before each parameter's tensor; 0: not all of them can be used as they lie there. */
+static int find_in_place(const up_safetensors *file, const up_params *params, int64_t *offsets) {
+    size_t size;
+    const unsigned char *map = up_safetensors_map(file, &size);
+    for (int i = 0; i < params->count; i++) {
+        const up_safetensor *t = up_safetensors_find(file, params->list[i].name);
+        if (!t || t->type != UP_ST_F32 || (uintptr_t)t->data % sizeof(float)) return 0;
+        offsets[i] = (const unsigned char *)t->data - map;
+    }
+    return 1;
+}
+
+static void close_file(void *file) {
+    up_safetensors_close(file);
+}
+
+/* A model over the file's mapping, which is the model's then: *file becomes NULL. *model stays NULL where
+ * that cannot be. */
+static up_status map_tensors(const char *path, up_safetensors **file, const up_config *config,
+                             const up_params *params, up_backend *backend, up_model **model) {
+    size_t size;
+    void *map = up_safetensors_map(*file, &size);
+    int64_t *offsets = malloc(((size_t)params->count + 1) * sizeof *offsets);
+    if (!offsets) return up_fail(UP_ERR_MEMORY, path, "no memory for %d offsets", params->count);
+    up_status status = UP_OK;
+    if (backend->ops->wrap && !spe_in_table(*file, params) && find_in_place(*file, params, offsets))
+        status = up_model_create_over(backend, config, map, size, offsets, close_file, *file, model);
+    free(offsets);
+    if (status != UP_OK || !*model) return status;
+    status = check_temperatures(path, *model, *file);
+    *file = NULL;
+    return status;
+}
+
+static up_status read_whole(const char *path, up_safetensors **file, const up_config *given, int in_place,
                             up_backend *backend, up_model **model) {
+    up_status status = UP_OK;
     up_config config;
     up_params params = {0};
     const char *base;
-    UP_TRY(choose_config(path, file, given, &config));
-    UP_TRY(up_weights_base(path, file, &base));
+    char *targets = NULL;
+    UP_TRY(choose_config(path, *file, given, &config));
+    UP_TRY(up_weights_base(path, *file, &base));
     if (base) return up_fail(UP_ERR_FORMAT, path, "is an overlay: it wants the model that it belongs to");
-    UP_TRY(up_params_build(&config, &params));
-    up_status status = check_tensors(path, file, &params, NULL);
+    const char *listed = up_safetensors_metadata(*file, "targets");
+    UP_GO(up_params_build(&config, &params));
+    UP_GO(check_tensors(path, *file, &params, NULL));
+    targets = listed ? strdup(listed) : NULL;
+    if (listed && !targets) UP_GO(up_fail(UP_ERR_MEMORY, path, "no memory for its target set"));
+    if (in_place) UP_GO(map_tensors(path, file, &config, &params, backend, model));
+    if (!*model) {
+        UP_GO(up_model_create_bare(backend, &config, model));
+        UP_GO(upload_tensors(path, *model, *file));
+    }
+    if (targets) UP_GO(read_targets(path, targets, *model));
+done:
+    free(targets);
     up_params_free(&params);
-    UP_TRY(status);
-    UP_TRY(up_model_create_bare(backend, &config, model));
-    UP_TRY(upload_tensors(path, *model, file));
-    const char *targets = up_safetensors_metadata(file, "targets");
-    return targets ? read_targets(path, targets, *model) : UP_OK;
+    return status;
 }
 
-up_status up_model_read_with(up_backend *backend, const char *path, const up_config *config, up_model **out) {
+static up_status read_model(up_backend *backend, const char *path, const up_config *config, int in_place,
+                            up_model **out) {
     up_safetensors *file = NULL;
     up_model *model = NULL;
     UP_TRY(check_given("model", out, "the place for it"));
@@ -470,7 +523,7 @@ up_status up_model_read_with(up_backend *backend, const char *path, const up_con
     UP_TRY(check_given("model", path, "its path"));
     UP_TRY(check_given(path, backend, "the backend"));
     UP_TRY(up_safetensors_open(path, &file));
-    up_status status = read_whole(path, file, config, backend, &model);
+    up_status status = read_whole(path, &file, config, in_place, backend, &model);
     up_safetensors_close(file);
     if (status == UP_OK)
         *out = model;
@@ -479,8 +532,16 @@ up_status up_model_read_with(up_backend *backend, const char *path, const up_con
     return status;
 }
 
+up_status up_model_read_with(up_backend *backend, const char *path, const up_config *config, up_model **out) {
+    return read_model(backend, path, config, 0, out);
+}
+
 up_status up_model_read(up_backend *backend, const char *path, up_model **out) {
-    return up_model_read_with(backend, path, NULL, out);
+    return read_model(backend, path, NULL, 0, out);
+}
+
+up_status up_model_map(up_backend *backend, const char *path, up_model **out) {
+    return read_model(backend, path, NULL, 1, out);
 }
 
 /* --- writing --- */

@@ -22,7 +22,7 @@ up_status up_given_list(const void *list, int n, const char *what) {
 
 static up_status open_model(up_session *s, const char *path, const up_load_options *o) {
     UP_TRY(up_backend_create(o->backend ? o->backend : "cpu", o->threads, &s->backend));
-    UP_TRY(up_model_read(s->backend, path, &s->base));
+    UP_TRY((o->map ? up_model_map : up_model_read)(s->backend, path, &s->base));
     s->model = s->base;
     if (!o->overlay) return UP_OK;
     up_model *overlay = NULL;
