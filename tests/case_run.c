@@ -398,7 +398,9 @@ void up_case_report(const up_case *c, const char *program, const char *backend, 
 static int is_optional(size_t at) {
     static const size_t optional[] = {offsetof(up_backend_ops, begin), offsetof(up_backend_ops, end),
                                       offsetof(up_backend_ops, prepared_size),
-                                      offsetof(up_backend_ops, prepare)};
+                                      offsetof(up_backend_ops, prepare),
+                                      offsetof(up_backend_ops, wrap),
+                                      offsetof(up_backend_ops, unwrap)};
     for (size_t i = 0; i < sizeof optional / sizeof *optional; i++)
         if (optional[i] == at) return 1;
     return 0;
@@ -414,5 +416,6 @@ const char *up_table_fault(const up_backend_ops *ops) {
         if (!slot && !is_optional(at)) return "a slot that is not optional is empty";
     }
     if (!ops->prepared_size != !ops->prepare) return "prepared_size and prepare come both or not at all";
+    if (!ops->wrap != !ops->unwrap) return "wrap and unwrap come both or not at all";
     return NULL;
 }

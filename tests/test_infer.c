@@ -982,6 +982,91 @@ static void test_overlay_session(void) {
     unlink(overlay_path);
 }
 
+/* Weights in the file's mapping: the same bits as a copy of them; what is written into them stays in this
+ * process; nothing steps on them. */
+static void test_mapped_weights(void) {
+    static const char *const backends[] = {"ref", "cpu"};
+    float pixels[PIXELS], want[16], got[16];
+    void *before, *after;
+    size_t size, again;
+    random_pixels(10, PIXELS, pixels);
+    const up_part picture = {.kind = UP_PART_PIXELS, .data = pixels, .size = PIXELS};
+    const up_input input = {&picture, 1, 0};
+    for (int v = 0; v < VARIANTS; v++)
+        for (int b = 0; b < 2; b++) {
+            up_session *s;
+            const up_load_options copied = {.backend = backends[b], .threads = 1};
+            const up_load_options mapped = {.backend = backends[b], .threads = 1, .map = 1};
+            write_variant(&variants[v], model_path);
+            UP_ASSERT_OK(up_file_read(model_path, &before, &size));
+            UP_ASSERT_OK(up_model_load(model_path, &copied, &s));
+            UP_ASSERT_OK(up_encode(s, &input, 1, UP_SIDE_INPUT, want));
+            up_session_close(s);
+            UP_ASSERT_OK(up_model_load(model_path, &mapped, &s));
+            UP_ASSERT_OK(up_encode(s, &input, 1, UP_SIDE_INPUT, got));
+            CU_ASSERT(!memcmp(got, want, sizeof want));
+            shake(up_session_model(s), 5);
+            UP_ASSERT_OK(up_encode(s, &input, 1, UP_SIDE_INPUT, got));
+            CU_ASSERT(memcmp(got, want, sizeof want));
+            up_gradients *g;
+            up_optimizer *o;
+            const up_adamw adamw = {.beta1 = 0.9, .beta2 = 0.99, .eps = 1e-8};
+            UP_ASSERT_OK(up_gradients_create(up_session_model(s), 0, &g));
+            CU_ASSERT_EQUAL(up_optimizer_create(g, &adamw, &o), UP_ERR_ARGUMENT);
+            up_gradients_free(g);
+            up_session_close(s);
+            UP_ASSERT_OK(up_file_read(model_path, &after, &again));
+            CU_ASSERT(size == again && !memcmp(before, after, size));
+            free(before);
+            free(after);
+        }
+    unlink(model_path);
+}
+
+static void count_let_go(void *calls) {
+    ++*(int *)calls;
+}
+
+/* Memory that a model does not fit into, and a backend that cannot use any. */
+static void test_memory_for_weights(void) {
+    up_config c = variant_config(&variants[0]);
+    up_params params;
+    up_backend *b;
+    up_model *model;
+    int let_go_calls = 0;
+    UP_ASSERT_OK(up_backend_create("ref", 1, &b));
+    UP_ASSERT_OK(up_params_build(&c, &params));
+    size_t bytes = (size_t)params.total * sizeof(float);
+    float *memory = malloc(bytes);
+    int64_t *offsets = malloc((size_t)params.count * sizeof *offsets);
+    UP_ASSERT_OK(up_params_init(&c, &params, 3, memory));
+    for (int i = 0; i < params.count; i++) offsets[i] = params.list[i].offset * (int64_t)sizeof(float);
+    UP_ASSERT_OK(up_model_create_over(b, &c, memory, bytes, offsets, count_let_go, &let_go_calls, &model));
+    float first;
+    UP_ASSERT_OK(b->ops->download(b, &first, up_view_at(up_model_weight(model, 0).buffer, UP_F32, 0, 1, 1)));
+    CU_ASSERT(first == memory[0]);
+    up_model_destroy(model);
+    CU_ASSERT_EQUAL(let_go_calls, 1);
+    CU_ASSERT_EQUAL(
+        up_model_create_over(b, &c, memory, bytes - 4 * 64, offsets, count_let_go, &let_go_calls, &model),
+        UP_ERR_ARGUMENT);
+    CU_ASSERT_PTR_NULL(model);
+    offsets[1] += 2;
+    CU_ASSERT_EQUAL(up_model_create_over(b, &c, memory, bytes, offsets, count_let_go, &let_go_calls, &model),
+                    UP_ERR_ARGUMENT);
+    up_backend_ops table = *b->ops;
+    table.wrap = NULL;
+    up_backend cannot = {&table, NULL};
+    CU_ASSERT_EQUAL(
+        up_model_create_over(&cannot, &c, memory, bytes, offsets, count_let_go, &let_go_calls, &model),
+        UP_ERR_UNSUPPORTED);
+    CU_ASSERT_EQUAL(let_go_calls, 1); /* not after a failure */
+    free(offsets);
+    free(memory);
+    up_params_free(&params);
+    up_backend_free(b);
+}
+
 /* Activations of 16 bits: the same answer but for their rounding, and not the same bits. */
 static void test_precision(void) {
     static const struct {
@@ -1099,6 +1184,8 @@ const up_test up_tests[] = {{"encode_is_the_batch", test_encode_is_the_batch},
                             {"candidates_of_features", test_candidates_of_features},
                             {"candidates_with_head", test_candidates_with_head},
                             {"overlay_session", test_overlay_session},
+                            {"mapped_weights", test_mapped_weights},
+                            {"memory_for_weights", test_memory_for_weights},
                             {"precision", test_precision},
                             {"null_and_negative", test_null_and_negative},
                             {"load_errors", test_load_errors},
