@@ -396,11 +396,10 @@ void up_case_report(const up_case *c, const char *program, const char *backend, 
 
 /* A slot that may be NULL, by the place where it lies in the table. */
 static int is_optional(size_t at) {
-    static const size_t optional[] = {offsetof(up_backend_ops, begin), offsetof(up_backend_ops, end),
-                                      offsetof(up_backend_ops, prepared_size),
-                                      offsetof(up_backend_ops, prepare),
-                                      offsetof(up_backend_ops, wrap),
-                                      offsetof(up_backend_ops, unwrap)};
+    static const size_t optional[] = {
+        offsetof(up_backend_ops, begin),         offsetof(up_backend_ops, end),
+        offsetof(up_backend_ops, prepared_size), offsetof(up_backend_ops, prepare),
+        offsetof(up_backend_ops, wrap),          offsetof(up_backend_ops, unwrap)};
     for (size_t i = 0; i < sizeof optional / sizeof *optional; i++)
         if (optional[i] == at) return 1;
     return 0;

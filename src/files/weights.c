@@ -465,6 +465,15 @@ static int find_in_place(const up_safetensors *file, const up_params *params, in
     return 1;
 }
 
+/* Whether there is room for a copy, which is not made: a model that just fits would leave none for what is
+ * computed with it, and libraries of products end the program where they find none. */
+static up_status check_space(const char *path, size_t bytes) {
+    void *volatile room = malloc(bytes); /* volatile: a compiler may leave out what nobody looks at */
+    int there = room != NULL;
+    free(room);
+    return there ? UP_OK : up_fail(UP_ERR_MEMORY, path, "%zu bytes wanted", bytes);
+}
+
 static void close_file(void *file) {
     up_safetensors_close(file);
 }
@@ -477,8 +486,9 @@ static up_status map_tensors(const char *path, up_safetensors **file, const up_c
     void *map = up_safetensors_map(*file, &size);
     int64_t *offsets = malloc(((size_t)params->count + 1) * sizeof *offsets);
     if (!offsets) return up_fail(UP_ERR_MEMORY, path, "no memory for %d offsets", params->count);
-    up_status status = UP_OK;
-    if (backend->ops->wrap && !spe_in_table(*file, params) && find_in_place(*file, params, offsets))
+    up_status status = check_space(path, size);
+    if (status == UP_OK && backend->ops->wrap && !spe_in_table(*file, params) &&
+        find_in_place(*file, params, offsets))
         status = up_model_create_over(backend, config, map, size, offsets, close_file, *file, model);
     free(offsets);
     if (status != UP_OK || !*model) return status;
