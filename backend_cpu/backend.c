@@ -36,7 +36,8 @@ static up_status alloc_buffer(up_backend *b, size_t bytes, up_buffer **out) {
 /* What the reference refuses, and rows that do not fit where an operation without scratch converts. */
 static int supports(up_backend *b, up_op op, const up_op_dims *dims, const char **why) {
     enum { MOST = UP_CPU_SPARE / 3 - 16 };
-    int by_rows = op == UP_OP_EMBED || op == UP_OP_LAYERNORM || op == UP_OP_RESIDUAL || op == UP_OP_GATHER;
+    int by_rows = op == UP_OP_EMBED || op == UP_OP_LAYERNORM || op == UP_OP_RESIDUAL || op == UP_OP_GATHER ||
+                  op == UP_OP_GELU;
     if (by_rows && dims->dtype != UP_F32 && up_least(dims->in, dims->out) > MOST) {
         if (why) *why = "rows of 16-bit activations are too long";
         return 0;

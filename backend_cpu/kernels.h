@@ -70,6 +70,7 @@ typedef struct up_cpu_kernels {
 
     /* y = act(x + bias); bias and pre may be NULL, pre receives x + bias; x may be y or pre. */
     void (*bias_act)(int64_t n, int64_t d, int gelu, up_rows x, const float *bias, up_rows pre, up_rows y);
+    void (*gelu)(int64_t n, int64_t d, up_rows x, up_rows y);
     void (*gelu_bwd)(int64_t n, int64_t d, up_rows pre, up_rows dy); /* dy *= gelu'(pre) */
 
     /* y = token[ids] + position[positions] + type; a position of -1 leaves the last two out, an id of -1 is

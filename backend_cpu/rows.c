@@ -151,6 +151,19 @@ up_status up_cpu_residual_bwd(up_cpu *cpu, const void *args) {
     return UP_OK;
 }
 
+/* ---- gelu ---- */
+static void gelu_piece(const void *context, int64_t piece, int thread) {
+    const work *w = context;
+    const up_gelu_args *a = w->args;
+    (void)thread;
+    int64_t n, i = part_of(w, piece, &n);
+    w->cpu->kernels.gelu(n, a->x.cols, up_rows_from(a->x, i), up_rows_from(a->y, i));
+}
+
+up_status up_cpu_gelu(up_cpu *cpu, const void *args) {
+    return by_rows(cpu, args, ((const up_gelu_args *)args)->x.rows, gelu_piece);
+}
+
 /* ---- l2 norm ---- */
 static void l2norm_piece(const void *context, int64_t piece, int thread) {
     const work *w = context;

@@ -41,6 +41,7 @@ typedef union arguments {
     up_attention_grad attention_bwd;
     up_residual_args residual;
     up_residual_grad residual_bwd;
+    up_gelu_args gelu;
 } arguments;
 
 static up_view *view_at(const void *args, size_t at) {
@@ -319,6 +320,15 @@ static up_status residual_bwd(up_backend *b, const up_residual_grad *a) {
     return run(b, &residual_bwd_slot, a);
 }
 
+static const slot gelu_slot = {
+    .run = up_cpu_gelu,
+    .size = sizeof(up_gelu_args),
+    .fields = {{offsetof(up_gelu_args, y), OUT}, {offsetof(up_gelu_args, x), IN}},
+};
+static up_status gelu(up_backend *b, const up_gelu_args *a) {
+    return run(b, &gelu_slot, a);
+}
+
 /* What follows reads every element type itself, or is f32 always. */
 static up_status run_f32(up_backend *b, up_cpu_op op, const void *args) {
     return run(b, &(slot){.run = op}, args);
@@ -411,4 +421,5 @@ void up_cpu_fill_slots(up_backend_ops *ops) {
     ops->sqnorm = sqnorm;
     ops->adamw = adamw;
     ops->step = step;
+    ops->gelu = gelu;
 }

@@ -422,6 +422,37 @@ static void linear_oracle(up_case *c, int backward) {
         if (has(c, t)) store_all(c, t);
 }
 
+/* ---- gelu ---- */
+enum { V_X, V_Y };
+
+static void gelu_make(up_case *c) {
+    int64_t N = up_case_dim(c, 0), D = up_case_dim(c, 1);
+    int in_place = up_case_chance(c, 3);
+    snprintf(c->shape, sizeof c->shape, "N=%ld D=%ld in place=%d", (long)N, (long)D, in_place);
+    c->dims = (up_op_dims){.rows = N, .in = D, .out = D};
+    up_case_in(c, V_X, "x", N, D);
+    if (up_case_chance(c, 2)) /* far into both tails */
+        for (int64_t i = 0; i < N * D; i++) up_case_floats(c, V_X)[i] *= 4;
+    up_case_out(c, V_Y, "y", N, D);
+    if (in_place) lay(c, V_Y, V_X, 0);
+    activations(c, V_X, V_Y);
+}
+
+static up_status gelu_launch(const up_case *c, up_backend *b, const up_view *v, up_view scratch) {
+    (void)c;
+    (void)scratch;
+    return b->ops->gelu(b, &(up_gelu_args){v[V_X], v[V_Y]});
+}
+
+static void gelu_oracle(up_case *c, int backward) {
+    (void)backward;
+    for (int64_t n = 0; n < c->t[V_X].rows; n++)
+        for (int64_t d = 0; d < c->t[V_X].cols; d++) {
+            up_num v = *at(c, V_X, n, d);
+            set(c, V_Y, n, d, up_mul(v, normal_cdf(v)));
+        }
+}
+
 /* ---- layernorm ---- */
 enum { N_X, N_WEIGHT, N_BIAS, N_Y, N_STATS, N_DY, N_PAST, N_DX, N_DWEIGHT, N_DBIAS };
 
@@ -1562,6 +1593,7 @@ const up_case_kind up_case_kinds[] = {
     {"embed", UP_OP_EMBED, 40, embed_make, embed_launch, embed_oracle},
     {"patch_embed", UP_OP_PATCH_EMBED, 40, patch_embed_make, patch_embed_launch, patch_embed_oracle},
     {"linear", UP_OP_LINEAR, 110, linear_make, linear_launch, linear_oracle},
+    {"gelu", UP_OP_GELU, 150, gelu_make, gelu_launch, gelu_oracle},
     {"layernorm", UP_OP_LAYERNORM, 150, layernorm_make, layernorm_launch, layernorm_oracle},
     {"attention", UP_OP_ATTENTION, 34, attention_make, attention_launch, attention_oracle},
     {"residual", UP_OP_RESIDUAL, 100, residual_make, residual_launch, residual_oracle},

@@ -148,6 +148,9 @@ static void test_xent(void) {
 static void test_sqnorm(void) {
     all_of("sqnorm");
 }
+static void test_gelu(void) {
+    all_of("gelu");
+}
 static void test_step(void) {
     all_of("step");
 }
@@ -529,10 +532,10 @@ static void table_is_full(void) {
     ops.version = 1;
     CU_ASSERT_STRING_EQUAL(up_table_fault(&ops), "the version is another one");
     ops = *up_ref_ops();
-    ops.size -= (uint32_t)sizeof ops.cast;
+    ops.size -= (uint32_t)sizeof ops.gelu;
     CU_ASSERT_STRING_EQUAL(up_table_fault(&ops), "the size is not that of the header's table");
     ops = *up_ref_ops();
-    ops.cast = NULL; /* the last one */
+    ops.gelu = NULL; /* the last one */
     CU_ASSERT_STRING_EQUAL(up_table_fault(&ops), "a slot that is not optional is empty");
     ops = *up_ref_ops();
     ops.destroy = NULL; /* the first one */
@@ -593,6 +596,7 @@ const up_test up_tests[] = {
     {"sums_are_rounded_once", sums_are_rounded_once},
     {"cast", test_cast},
     {"linear", test_linear},
+    {"gelu", test_gelu},
     {"embed", test_embed},
     {"patch_embed", test_patch_embed},
     {"layernorm", test_layernorm},

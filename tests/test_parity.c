@@ -170,6 +170,9 @@ static void test_step(void) {
 static void test_adamw(void) {
     parity("adamw");
 }
+static void test_gelu(void) {
+    parity("gelu");
+}
 static void test_cast(void) {
     parity("cast");
 }
@@ -411,6 +414,7 @@ const up_test up_tests[] = {
     {"guard_waits", guard_forbids_waits},
     {"guard_regions", guard_checks_regions},
     {"linear", test_linear},
+    {"gelu", test_gelu},
     {"embed", test_embed},
     {"patch_embed", test_patch_embed},
     {"layernorm", test_layernorm},

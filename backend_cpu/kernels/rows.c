@@ -45,6 +45,18 @@ static void bias_act(int64_t n, int64_t d, int gelu, up_rows x, const float *bia
     }
 }
 
+static void gelu(int64_t n, int64_t d, up_rows x, up_rows y) {
+    for (int64_t i = 0; i < n; i++) {
+        const float *from = row(x, i);
+        float *to = row(y, i);
+#pragma omp simd
+        for (int64_t j = 0; j < d; j++) {
+            float density, v = from[j];
+            to[j] = v * up_phi(v, &density);
+        }
+    }
+}
+
 /* y = v Phi(v): dv = dy (Phi(v) + v phi(v)) */
 static void gelu_bwd(int64_t n, int64_t d, up_rows pre, up_rows dy) {
     for (int64_t i = 0; i < n; i++) {
@@ -296,6 +308,7 @@ static void l2norm_bwd(int64_t n, int64_t d, up_rows y, up_rows rnorm, up_rows d
 
 void UP_K(fill_rows)(up_cpu_kernels *k) {
     k->bias_act = bias_act;
+    k->gelu = gelu;
     k->gelu_bwd = gelu_bwd;
     k->embed = embed;
     k->embed_bwd = embed_bwd;

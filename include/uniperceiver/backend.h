@@ -35,7 +35,7 @@
 extern "C" {
 #endif
 
-enum { UP_BACKEND_VERSION = 2 };
+enum { UP_BACKEND_VERSION = 3 };
 
 typedef struct up_backend up_backend;
 
@@ -348,6 +348,14 @@ typedef struct up_cast_args {
     up_view x, y;
 } up_cast_args;
 
+/* y = gelu(x), element by element, as in `linear`: a backward pass makes again what it needs of a layer from
+ * the value before its GELU. That value was rounded when it was stored; in bf16 and f16 y is therefore the
+ * GELU of the rounded one, and differs from the forward pass's, made of the unrounded one, by a rounding. */
+typedef struct up_gelu_args {
+    up_view x; /* act [N, O] */
+    up_view y; /* act [N, O], may alias x */
+} up_gelu_args;
+
 typedef enum up_op {
     UP_OP_EMBED,
     UP_OP_PATCH_EMBED,
@@ -364,6 +372,7 @@ typedef enum up_op {
     UP_OP_STEP,
     UP_OP_ADAMW,
     UP_OP_CAST,
+    UP_OP_GELU,
     UP_OP_COUNT
 } up_op;
 
@@ -438,6 +447,7 @@ typedef struct up_backend_ops {
     up_status (*step)(up_backend *b, const up_step_args *a);
     up_status (*adamw)(up_backend *b, const up_adamw_args *a);
     up_status (*cast)(up_backend *b, const up_cast_args *a);
+    up_status (*gelu)(up_backend *b, const up_gelu_args *a);
 } up_backend_ops;
 
 struct up_backend {

@@ -49,7 +49,7 @@ typedef struct up_input_region {
     up_view cached_rows;                       /* i32 [N, 1] rows of a cache; absent but in decoding */
 } up_input_region;
 
-/* One layer. Tensors that only the pass itself reads share one place among all layers; plan.c says which. */
+/* One layer. Tensors that only the forward pass reads share one place among all layers; plan.c says which. */
 typedef struct up_layer_state {
     int narrow;
     up_view x;               /* [N, D] input */
@@ -65,15 +65,16 @@ typedef struct up_layer_state {
 
 /* Gradients of activations: of one layer at a time. */
 typedef struct up_grad_state {
-    up_view stream;          /* [N, D] dL/d(residual stream), from layer to layer; its first M rows count */
-    up_view branch;          /* [N, D] of what a branch gave, then of what its norm gave */
-    up_view attended, wide;  /* [N, D], [N, F] */
-    up_view qkv, kv;         /* [N, 3 D]; in a narrow layer [N, 2 D], in the same place */
-    up_view q, read_normed1; /* [R, D] of a narrow layer */
-    up_view spread;          /* [N, D] rows that were read out, back in their places */
-    up_view prompt_kv, prompts; /* [sides P, 2 D], [sides P, D] */
-    up_view text, image, video; /* [Nt, D], [Ni, D], [Nv, D] */
-    up_view head;               /* f32 [R, D] before the output head */
+    up_view stream; /* [N, D] dL/d(residual stream), from layer to layer; its first M rows count */
+    up_view branch; /* [N, D] of what a branch gave, then of what its norm gave */
+    up_view hidden, normed, read_normed; /* [N, F], [N, D], [R, D] inputs of maps, made again */
+    up_view attended, wide;              /* [N, D], [N, F] */
+    up_view qkv, kv;                     /* [N, 3 D]; in a narrow layer [N, 2 D], in the same place */
+    up_view q, read_normed1;             /* [R, D] of a narrow layer */
+    up_view spread;                      /* [N, D] rows that were read out, back in their places */
+    up_view prompt_kv, prompts;          /* [sides P, 2 D], [sides P, D] */
+    up_view text, image, video;          /* [Nt, D], [Ni, D], [Nv, D] */
+    up_view head;                        /* f32 [R, D] before the output head */
 } up_grad_state;
 
 /* Where a pass puts keys and values that later passes will see (decoder.c). */

@@ -171,12 +171,25 @@ static up_status put_read_rows(up_encoder *e, up_view dy) {
     return b->ops->gather_bwd(b, &(up_gather_grad){.dy = dy, .rows = e->in->readout, .dx = e->grad.spread});
 }
 
+/* The inputs of a layer's maps are made again right before the products that read them, where the weight
+ * learns: a norm of the same input by the same operation gives the same bits; pre was rounded once. */
+static up_status make_normed(up_encoder *e, int map, up_view x, int weight, int bias, up_view stats) {
+    if (!up_learns(e->gradients, map)) return UP_OK;
+    return up_block_norm(e, x, weight, bias, up_view_rows(e->grad.normed, 0, x.rows), stats);
+}
+static up_status make_hidden(up_encoder *e, int map, up_view pre) {
+    up_backend *b = up_backend_of(e);
+    if (!up_learns(e->gradients, map)) return UP_OK;
+    return b->ops->gelu(b, &(up_gelu_args){.x = pre, .y = up_view_rows(e->grad.hidden, 0, pre.rows)});
+}
+
 /* Undoes queries_keys_values of a narrow layer: dL/d(normed1) in g->branch. */
-static up_status narrow_bwd(up_encoder *e, const up_layer_index *p, const up_layer_state *s) {
+static up_status narrow_bwd(up_encoder *e, const up_layer_index *p) {
     up_backend *b = up_backend_of(e);
     up_grad_state *g = &e->grad;
-    UP_TRY(up_block_linear_bwd(e, to_queries(e, p), s->read_normed1, absent, g->q, g->read_normed1));
-    UP_TRY(up_block_linear_bwd(e, to_keys_values(e, p), s->normed1, absent, g->kv, g->branch));
+    if (up_learns(e->gradients, p->qkv_weight)) UP_TRY(take_read_rows(e, g->normed, g->read_normed));
+    UP_TRY(up_block_linear_bwd(e, to_queries(e, p), g->read_normed, absent, g->q, g->read_normed1));
+    UP_TRY(up_block_linear_bwd(e, to_keys_values(e, p), g->normed, absent, g->kv, g->branch));
     UP_TRY(put_read_rows(e, g->read_normed1));
     return b->ops->residual(b, &(up_residual_args){.x = g->branch, .branch = g->spread, .y = g->branch});
 }
@@ -185,12 +198,13 @@ static up_status narrow_bwd(up_encoder *e, const up_layer_index *p, const up_lay
  * g->stream. */
 static up_status input_bwd(up_encoder *e, const up_layer_index *p, const up_layer_state *s, up_view dmid) {
     up_grad_state *g = &e->grad;
+    UP_TRY(make_normed(e, p->qkv_weight, s->x, p->norm1_weight, p->norm1_bias, s->stats1));
     if (!s->narrow) {
-        UP_TRY(up_block_linear_bwd(e, stacked(e, p), s->normed1, absent, g->qkv, g->branch));
+        UP_TRY(up_block_linear_bwd(e, stacked(e, p), g->normed, absent, g->qkv, g->branch));
         return up_block_norm_bwd(e, s->x, p->norm1_weight, p->norm1_bias, s->stats1, g->branch, dmid,
                                  g->stream);
     }
-    UP_TRY(narrow_bwd(e, p, s));
+    UP_TRY(narrow_bwd(e, p));
     UP_TRY(put_read_rows(e, dmid));
     return up_block_norm_bwd(e, s->x, p->norm1_weight, p->norm1_bias, s->stats1, g->branch, g->spread,
                              g->stream);
@@ -203,9 +217,12 @@ static up_status layer_backward(up_encoder *e, int layer) {
     int64_t rows = s->y.rows;
     up_view stream = up_view_rows(g->stream, 0, rows), branch = up_view_rows(g->branch, 0, rows);
     up_view wide = up_view_rows(g->wide, 0, rows), attended = up_view_rows(g->attended, 0, rows);
+    up_view hidden = up_view_rows(g->hidden, 0, rows), normed = up_view_rows(g->normed, 0, rows);
     UP_TRY(branch_bwd(e, layer, 1, s->branch2, p->scale2, stream, branch));
-    UP_TRY(up_block_linear_bwd(e, downwards(e, p), s->hidden, absent, branch, wide));
-    UP_TRY(up_block_linear_bwd(e, upwards(e, p), s->normed2, s->pre, wide, branch));
+    UP_TRY(make_hidden(e, p->down_weight, s->pre));
+    UP_TRY(up_block_linear_bwd(e, downwards(e, p), hidden, absent, branch, wide));
+    UP_TRY(make_normed(e, p->up_weight, s->mid, p->norm2_weight, p->norm2_bias, s->stats2));
+    UP_TRY(up_block_linear_bwd(e, upwards(e, p), normed, s->pre, wide, branch));
     UP_TRY(up_block_norm_bwd(e, s->mid, p->norm2_weight, p->norm2_bias, s->stats2, branch, stream, stream));
 
     UP_TRY(branch_bwd(e, layer, 0, s->branch1, p->scale1, stream, branch));

@@ -1,9 +1,10 @@
 /* plan.c - where every tensor of an encoder lies. Activations share one arena. A batch is laid out for the
  * next larger sizes of a small ladder, so batches of about one size have their tensors in the same places.
  *
- * Memory is reused in three ways, all of them here: tensors that no backward pass reads have one place for
- * all layers (place_shared); without a backward pass the residual stream is updated in place; a narrow
- * layer's dkv lies where dqkv does. */
+ * Memory is reused in four ways, all of them here. What a layer's backward pass cannot cheaply make again is
+ * kept (place_kept); what passes by (tokens, the other tensors of a layer, gradients of activations) lies in
+ * one place, one after the other (`overlay`); without a backward pass the residual stream is updated in
+ * place; a narrow layer's dkv lies where dqkv does. */
 #include "ref/model/activations.h"
 
 enum { LINE = 64 /* bytes: tensors start on cache lines */ };
@@ -120,6 +121,23 @@ static up_view prompt_act(planner *p, int64_t cols) {
     return place(&p->at, p->e->dtype, p->prompts, p->prompts, cols);
 }
 
+/* Tensors that are never needed at the same time lie in one place: place one group, `or_else`, the next. */
+typedef struct overlay {
+    size_t first, most;
+} overlay;
+
+static overlay begin_overlay(const planner *p) {
+    return (overlay){p->at.bytes, p->at.bytes};
+}
+static void or_else(planner *p, overlay *o) {
+    if (p->at.bytes > o->most) o->most = p->at.bytes;
+    p->at.bytes = o->first;
+}
+static void end_overlay(planner *p, overlay *o) {
+    or_else(p, o);
+    p->at.bytes = o->most;
+}
+
 /* T tokens: each modality dense, with room behind it. */
 static void place_tokens(planner *p) {
     up_encoder *e = p->e;
@@ -130,6 +148,13 @@ static void place_tokens(planner *p) {
     e->text = up_view_rows(e->tokens, 0, text);
     e->image = up_view_rows(e->tokens, room->text, image);
     e->video = up_view_rows(e->tokens, room->text + room->image, video);
+}
+
+/* The same before the tokenizers' norms. */
+static void place_summed(planner *p) {
+    up_encoder *e = p->e;
+    const up_sizes *room = &e->in->room;
+    int text = e->in->text_rows.rows, image = e->in->image_rows.rows, video = e->in->video_rows.rows;
     e->text_summed = place(&p->at, e->dtype, text, room->text, p->width);
     e->image_summed = place(&p->at, e->dtype, image, room->image, p->width);
     e->video_summed = place(&p->at, e->dtype, video, room->video, p->width);
@@ -138,11 +163,8 @@ static void place_tokens(planner *p) {
     e->video_stats = place(&p->at, UP_F32, video, room->video, 2);
 }
 
-static int reads(const planner *p, int param) {
-    return up_learns(p->e->gradients, param);
-}
-
-/* Tensors of a layer that its backward pass reads; the others come later, from `place_shared`. */
+/* Tensors of a layer that its backward pass reads; the others come later, from `place_passing`. Inputs of
+ * maps are made again from these: normed1 and normed2 by the norm, hidden by the GELU of pre. */
 static void place_kept(planner *p, up_layer_state *s, const up_layer_index *i) {
     s->stats1 = place(&p->at, UP_F32, p->tokens, p->tokens_room, 2);
     s->qkv = rows_act(p, (s->narrow ? 2 : 3) * p->width);
@@ -156,17 +178,14 @@ static void place_kept(planner *p, up_layer_state *s, const up_layer_index *i) {
     s->stats2 = layer_f32(p, s, 2);
     s->pre = layer_act(p, s, p->ffn);
     s->y = layer_act(p, s, p->width);
-    if (reads(p, i->qkv_weight)) s->normed1 = rows_act(p, p->width);
-    if (reads(p, i->qkv_weight) && s->narrow) s->read_normed1 = read_act(p, p->width);
-    if (reads(p, i->scale1)) s->branch1 = layer_act(p, s, p->width);
-    if (reads(p, i->up_weight)) s->normed2 = layer_act(p, s, p->width);
-    if (reads(p, i->down_weight)) s->hidden = layer_act(p, s, p->ffn);
-    if (reads(p, i->scale2)) s->branch2 = layer_act(p, s, p->width);
+    if (up_learns(p->e->gradients, i->scale1)) s->branch1 = layer_act(p, s, p->width);
+    if (up_learns(p->e->gradients, i->scale2)) s->branch2 = layer_act(p, s, p->width);
 }
 
 /* Everything of a layer that is not placed yet: where all layers have it. */
-static void place_shared(planner *p, up_layer_state *s, int kept) {
+static void place_passing(planner *p, up_layer_state *s, int kept) {
     up_layer_state own = *s;
+    own.normed1 = rows_act(p, p->width);
     if (!kept) {
         own.stats1 = place(&p->at, UP_F32, p->tokens, p->tokens_room, 2);
         own.qkv = rows_act(p, (s->narrow ? 2 : 3) * p->width);
@@ -179,11 +198,10 @@ static void place_shared(planner *p, up_layer_state *s, int kept) {
         own.stats2 = layer_f32(p, s, 2);
     }
     if (s->narrow) own.read_x = read_act(p, p->width);
-    if (!up_view_present(s->normed1)) own.normed1 = rows_act(p, p->width);
-    if (s->narrow && !up_view_present(s->read_normed1)) own.read_normed1 = read_act(p, p->width);
+    if (s->narrow) own.read_normed1 = read_act(p, p->width);
     if (!up_view_present(s->branch1)) own.branch1 = layer_act(p, s, p->width);
-    if (!up_view_present(s->normed2)) own.normed2 = layer_act(p, s, p->width);
-    if (!up_view_present(s->hidden)) own.hidden = layer_act(p, s, p->ffn);
+    own.normed2 = layer_act(p, s, p->width);
+    own.hidden = layer_act(p, s, p->ffn);
     if (!up_view_present(s->branch2)) own.branch2 = layer_act(p, s, p->width);
     if (!kept) own.mid = own.y = s->narrow ? own.read_x : s->x; /* in place */
     *s = own;
@@ -195,7 +213,7 @@ static void name_parts(up_layer_state *s, int64_t width) {
     s->v = up_view_cols(s->qkv, s->narrow ? width : 2 * width, width);
 }
 
-static void place_layers(planner *p) {
+static void place_kept_layers(planner *p) {
     up_encoder *e = p->e;
     int layers = e->model->config.layers;
     up_view x = rows_act(p, p->width);
@@ -205,15 +223,6 @@ static void place_layers(planner *p) {
         if (l >= e->lowest) place_kept(p, s, &e->model->params.layers[l]);
         x = l >= e->lowest ? s->y : x;
     }
-    layout first = p->at;
-    size_t most = p->at.bytes;
-    for (int l = 0; l < layers; l++) {
-        p->at = first;
-        place_shared(p, &e->layers[l], l >= e->lowest);
-        name_parts(&e->layers[l], p->width);
-        if (p->at.bytes > most) most = p->at.bytes;
-    }
-    p->at.bytes = most;
 }
 
 /* Features are as many as there are, whatever shapes the layers have. */
@@ -227,24 +236,47 @@ static void place_head(planner *p) {
     if (e->gradients) e->grad.head = place(&p->at, UP_F32, rows, room, p->width);
 }
 
+/* Inputs of maps that are made again: first the second map's of the FFN, then the first one's, then those of
+ * the stacked map. */
+static void place_made_again(planner *p, up_grad_state *g) {
+    overlay o = begin_overlay(p);
+    g->hidden = rows_act(p, p->ffn);
+    or_else(p, &o);
+    g->normed = rows_act(p, p->width);
+    g->read_normed = read_act(p, p->width);
+    end_overlay(p, &o);
+}
+
+/* Of the attention and its maps. */
+static void place_attention_gradients(planner *p, up_grad_state *g) {
+    up_dtype t = p->e->dtype;
+    g->attended = rows_act(p, p->width);
+    g->qkv = rows_act(p, 3 * p->width);
+    g->kv = up_view_at(g->qkv.buffer, t, g->qkv.offset, p->tokens, 2 * p->width);
+    int64_t behind = g->kv.offset + 2 * p->width * p->tokens_room;
+    g->spread = up_view_at(g->qkv.buffer, t, behind, p->tokens, p->width);
+    g->q = read_act(p, p->width);
+    g->read_normed1 = read_act(p, p->width);
+    g->prompt_kv = prompt_act(p, 2 * p->width);
+    g->prompts = prompt_act(p, p->width);
+}
+
 static void place_gradients(planner *p) {
     up_encoder *e = p->e;
     up_grad_state *g = &e->grad;
     const up_sizes *room = &e->in->room;
     g->stream = rows_act(p, p->width);
     g->branch = rows_act(p, p->width);
-    g->attended = rows_act(p, p->width);
+    place_made_again(p, g);
+    overlay o = begin_overlay(p);
     g->wide = rows_act(p, p->ffn);
-    g->qkv = rows_act(p, 3 * p->width);
-    g->kv = up_view_at(g->qkv.buffer, e->dtype, g->qkv.offset, p->tokens, 2 * p->width);
-    g->q = read_act(p, p->width);
-    g->read_normed1 = read_act(p, p->width);
-    g->spread = rows_act(p, p->width);
-    g->prompt_kv = prompt_act(p, 2 * p->width);
-    g->prompts = prompt_act(p, p->width);
+    or_else(p, &o);
+    place_attention_gradients(p, g);
+    or_else(p, &o);
     g->text = place(&p->at, e->dtype, e->text.rows, room->text, p->width);
     g->image = place(&p->at, e->dtype, e->image.rows, room->image, p->width);
     g->video = place(&p->at, e->dtype, e->video.rows, room->video, p->width);
+    end_overlay(p, &o);
 }
 
 /* Every operation of a pass at its largest: what the backend is asked for support and scratch with. */
@@ -269,6 +301,7 @@ static int list_uses(const up_encoder *e, use uses[USES]) {
         {UP_OP_LINEAR, {.dtype = t, .rows = n, .in = d, .out = 3 * d}},
         {UP_OP_LINEAR, {.dtype = t, .rows = n, .in = d, .out = c->ffn}},
         {UP_OP_LINEAR, {.dtype = t, .rows = n, .in = c->ffn, .out = d}},
+        {UP_OP_GELU, {.dtype = t, .rows = n, .in = c->ffn, .out = c->ffn}},
         {UP_OP_LINEAR, {.dtype = UP_F32, .rows = room->readouts, .in = d, .out = d}},
         {UP_OP_LAYERNORM, {.dtype = t, .rows = n, .in = d, .out = d}},
         {UP_OP_LAYERNORM, {.dtype = UP_F32, .rows = room->readouts, .in = d, .out = d}},
@@ -297,10 +330,21 @@ static up_status check_uses(const up_encoder *e, const use *uses, int count, siz
 
 static size_t lay_out(up_encoder *e, size_t scratch) {
     planner p = begin(e);
-    place_tokens(&p);
-    place_layers(&p);
+    int embeddings = e->gradients && up_gradients_lowest(e->gradients) < 0; /* go back, too */
+    if (embeddings) place_summed(&p);
+    place_kept_layers(&p);
     place_head(&p);
+    overlay o = begin_overlay(&p);
+    place_tokens(&p);
+    if (!embeddings) place_summed(&p);
+    for (int l = 0; l < e->model->config.layers; l++) {
+        or_else(&p, &o);
+        place_passing(&p, &e->layers[l], l >= e->lowest);
+        name_parts(&e->layers[l], p.width);
+    }
+    or_else(&p, &o);
     if (e->gradients) place_gradients(&p);
+    end_overlay(&p, &o);
     e->scratch = place(&p.at, UP_U8, 1, 1, (int64_t)scratch);
     return p.at.bytes;
 }
