@@ -396,9 +396,10 @@ void up_case_report(const up_case *c, const char *program, const char *backend, 
 
 /* A slot that may be NULL, by the place where it lies in the table. */
 static int is_optional(size_t at) {
-    static const size_t optional[] = {offsetof(up_backend_ops, begin), offsetof(up_backend_ops, end),
-                                      offsetof(up_backend_ops, prepared_size),
-                                      offsetof(up_backend_ops, prepare)};
+    static const size_t optional[] = {
+        offsetof(up_backend_ops, begin),         offsetof(up_backend_ops, end),
+        offsetof(up_backend_ops, prepared_size), offsetof(up_backend_ops, prepare),
+        offsetof(up_backend_ops, add_layernorm), offsetof(up_backend_ops, add_layernorm_bwd)};
     for (size_t i = 0; i < sizeof optional / sizeof *optional; i++)
         if (optional[i] == at) return 1;
     return 0;
@@ -414,5 +415,7 @@ const char *up_table_fault(const up_backend_ops *ops) {
         if (!slot && !is_optional(at)) return "a slot that is not optional is empty";
     }
     if (!ops->prepared_size != !ops->prepare) return "prepared_size and prepare come both or not at all";
+    if (!ops->add_layernorm != !ops->add_layernorm_bwd)
+        return "add_layernorm and add_layernorm_bwd come both or not at all";
     return NULL;
 }

@@ -187,6 +187,19 @@ typedef struct up_residual_grad { /* the gradient towards x is dy itself */
     up_view scratch;
 } up_residual_grad;
 
+/* A residual connection and the layer norm of what it gave, as it is stored: one pass over memory for two.
+ * norm.x is add.y; everything else as in the two slots, one after the other. */
+typedef struct up_add_layernorm_args {
+    up_residual_args add;
+    up_layernorm_args norm;
+} up_add_layernorm_args;
+/* The way back, through the norm first: add.dy is norm.dx, which is present; add.dbranch may alias norm.dy
+ * too. Both scratch views are one, of what `layernorm` and `residual` ask for, whichever is more. */
+typedef struct up_add_layernorm_grad {
+    up_layernorm_grad norm;
+    up_residual_grad add;
+} up_add_layernorm_grad;
+
 /* y[i] = x[rows[i]], 0 where that is -1; backward: dx = 0, then dx[rows[i]] += dy[i] (rows may repeat). x and
  * y may have different float types. */
 typedef struct up_gather_args {
@@ -448,6 +461,9 @@ typedef struct up_backend_ops {
     up_status (*adamw)(up_backend *b, const up_adamw_args *a);
     up_status (*cast)(up_backend *b, const up_cast_args *a);
     up_status (*gelu)(up_backend *b, const up_gelu_args *a);
+    /* (optional, both or none) */
+    up_status (*add_layernorm)(up_backend *b, const up_add_layernorm_args *a);
+    up_status (*add_layernorm_bwd)(up_backend *b, const up_add_layernorm_grad *a);
 } up_backend_ops;
 
 struct up_backend {

@@ -153,6 +153,15 @@ up_status up_block_linear_bwd(up_encoder *encoder, up_linear_use use, up_view x,
 up_status up_block_norm(up_encoder *encoder, up_view x, int weight, int bias, up_view y, up_view stats);
 up_status up_block_norm_bwd(up_encoder *encoder, up_view x, int weight, int bias, up_view stats, up_view dy,
                             up_view residual, up_view dx);
+/* A residual connection with the norm of its y, and both undone, the norm first: in one pass where the
+ * backend has one. norm: a norm's parameters; `add` as its slot wants it. */
+typedef struct up_norm_use {
+    int weight, bias; /* parameters */
+    up_view stats;
+} up_norm_use;
+up_status up_block_add_norm(up_encoder *encoder, const up_residual_args *add, up_norm_use norm, up_view y);
+up_status up_block_add_norm_bwd(up_encoder *encoder, up_norm_use norm, up_view x, up_view dy,
+                                up_view residual, const up_residual_grad *add);
 
 /* What the files of an encoder call operations with: a weight, its gradient (absent where it does not learn).
  */
