@@ -115,7 +115,8 @@ typedef struct up_linear_args {
     up_view scratch;
 } up_linear_args;
 typedef struct up_linear_grad {
-    up_view x, weight, prepared;
+    up_view x; /* read for dweight alone: without it, dx may lie there */
+    up_view weight, prepared;
     up_activation activation;
     up_view pre;
     up_view dy; /* act [N, O]; with GELU it is overwritten by the gradient before the activation */

@@ -67,14 +67,15 @@ typedef struct up_layer_state {
 typedef struct up_grad_state {
     up_view stream; /* [N, D] dL/d(residual stream), from layer to layer; its first M rows count */
     up_view branch; /* [N, D] of what a branch gave, then of what its norm gave */
-    up_view hidden, normed, read_normed; /* [N, F], [N, D], [R, D] inputs of maps, made again */
-    up_view attended, wide;              /* [N, D], [N, F] */
-    up_view qkv, kv;                     /* [N, 3 D]; in a narrow layer [N, 2 D], in the same place */
-    up_view q, read_normed1;             /* [R, D] of a narrow layer */
-    up_view spread;                      /* [N, D] rows that were read out, back in their places */
-    up_view prompt_kv, prompts;          /* [sides P, 2 D], [sides P, D] */
-    up_view text, image, video;          /* [Nt, D], [Ni, D], [Nv, D] */
-    up_view head;                        /* f32 [R, D] before the output head */
+    up_view normed, read_normed; /* [N, D], [R, D] inputs of maps, made again */
+    up_view wide;                /* [N, F] the hidden layer, made again, then its gradient */
+    up_view attended;            /* [N, D] */
+    up_view qkv, kv;             /* [N, 3 D]; in a narrow layer [N, 2 D], in the same place */
+    up_view q, read_normed1;     /* [R, D] of a narrow layer */
+    up_view spread;              /* [N, D] rows that were read out, back in their places */
+    up_view prompt_kv, prompts;  /* [sides P, 2 D], [sides P, D] */
+    up_view text, image, video;  /* [Nt, D], [Ni, D], [Nv, D] */
+    up_view head;                /* f32 [R, D] before the output head */
 } up_grad_state;
 
 /* Where a pass puts keys and values that later passes will see (decoder.c). */
@@ -149,6 +150,9 @@ up_linear_use up_whole_linear(const up_encoder *encoder, int weight, int bias);
 up_status up_block_linear(up_encoder *encoder, up_linear_use use, up_view x, up_view pre, up_view y);
 up_status up_block_linear_bwd(up_encoder *encoder, up_linear_use use, up_view x, up_view pre, up_view dy,
                               up_view dx);
+/* The same in two calls, for a dx that takes the place of x: first this one, for the parameters alone. */
+up_status up_block_linear_bwd_params(up_encoder *encoder, up_linear_use use, up_view x, up_view dy);
+up_status up_block_linear_bwd_input(up_encoder *encoder, up_linear_use use, up_view dy, up_view dx);
 /* y = LN(x);  dx = residual + the gradient through it. */
 up_status up_block_norm(up_encoder *encoder, up_view x, int weight, int bias, up_view y, up_view stats);
 up_status up_block_norm_bwd(up_encoder *encoder, up_view x, int weight, int bias, up_view stats, up_view dy,

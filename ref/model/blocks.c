@@ -75,22 +75,43 @@ up_status up_block_linear(up_encoder *e, up_linear_use use, up_view x, up_view p
                           .scratch = e->scratch});
 }
 
+static up_linear_grad linear_grad(const up_encoder *e, up_linear_use use, up_view dy) {
+    return (up_linear_grad){.weight = up_view_rows(up_weight_of(e, use.weight), use.first, use.count),
+                            .prepared =
+                                up_model_prepared(e->model, use.weight, use.first, use.count, dy.dtype),
+                            .activation = use.activation,
+                            .dy = dy,
+                            .scratch = e->scratch};
+}
+
+static void add_params(const up_encoder *e, up_linear_use use, up_linear_grad *a) {
+    up_view dweight = up_grad_of(e, use.weight), dbias = up_grad_of(e, use.bias);
+    if (up_view_present(dweight)) a->dweight = up_view_rows(dweight, use.first, use.count);
+    if (up_view_present(dbias)) a->dbias = up_view_cols(dbias, use.first, use.count);
+}
+
 up_status up_block_linear_bwd(up_encoder *e, up_linear_use use, up_view x, up_view pre, up_view dy,
                               up_view dx) {
     up_backend *b = up_backend_of(e);
-    up_view dweight = up_grad_of(e, use.weight), dbias = up_grad_of(e, use.bias);
-    if (up_view_present(dweight)) dweight = up_view_rows(dweight, use.first, use.count);
-    if (up_view_present(dbias)) dbias = up_view_cols(dbias, use.first, use.count);
-    return b->ops->linear_bwd(
-        b,
-        &(up_linear_grad){.x = x,
-                          .weight = up_view_rows(up_weight_of(e, use.weight), use.first, use.count),
-                          .prepared = up_model_prepared(e->model, use.weight, use.first, use.count, dy.dtype),
-                          .activation = use.activation,
-                          .pre = pre,
-                          .dy = dy,
-                          .dx = dx,
-                          .dweight = dweight,
-                          .dbias = dbias,
-                          .scratch = e->scratch});
+    up_linear_grad a = linear_grad(e, use, dy);
+    add_params(e, use, &a);
+    a.x = x;
+    a.pre = pre;
+    a.dx = dx;
+    return b->ops->linear_bwd(b, &a);
+}
+
+up_status up_block_linear_bwd_params(up_encoder *e, up_linear_use use, up_view x, up_view dy) {
+    up_backend *b = up_backend_of(e);
+    up_linear_grad a = linear_grad(e, use, dy);
+    add_params(e, use, &a);
+    a.x = x;
+    return up_view_present(a.dweight) || up_view_present(a.dbias) ? b->ops->linear_bwd(b, &a) : UP_OK;
+}
+
+up_status up_block_linear_bwd_input(up_encoder *e, up_linear_use use, up_view dy, up_view dx) {
+    up_backend *b = up_backend_of(e);
+    up_linear_grad a = linear_grad(e, use, dy);
+    a.x = a.dx = dx; /* x is read for the parameters' sake alone */
+    return b->ops->linear_bwd(b, &a);
 }

@@ -224,12 +224,6 @@ static up_status make_normed(up_encoder *e, int map, up_view x, up_norm_use norm
     if (!up_learns(e->gradients, map)) return UP_OK;
     return up_block_norm(e, x, norm.weight, norm.bias, up_view_rows(e->grad.normed, 0, x.rows), norm.stats);
 }
-static up_status make_hidden(up_encoder *e, int map, up_view pre) {
-    up_backend *b = up_backend_of(e);
-    if (!up_learns(e->gradients, map)) return UP_OK;
-    return b->ops->gelu(b, &(up_gelu_args){.x = pre, .y = up_view_rows(e->grad.hidden, 0, pre.rows)});
-}
-
 /* Undoes queries_keys_values of a narrow layer: dL/d(normed1) in g->branch. */
 static up_status narrow_bwd(up_encoder *e, const up_layer_index *p) {
     up_backend *b = up_backend_of(e);
@@ -258,6 +252,17 @@ static up_status input_bwd(up_encoder *e, int layer) {
     return norm_and_branch_bwd(e, norm1(p, s), s->x, g->branch, past, layer - 1, 1);
 }
 
+/* Undoes the second map of the FFN: its input, and then the gradient of that in the same place. */
+static up_status downwards_bwd(up_encoder *e, const up_layer_index *p, const up_layer_state *s,
+                               up_view wide) {
+    up_backend *b = up_backend_of(e);
+    up_view dy = branch_gradient(e, s, p->scale2);
+    if (up_learns(e->gradients, p->down_weight))
+        UP_TRY(b->ops->gelu(b, &(up_gelu_args){.x = s->pre, .y = wide}));
+    UP_TRY(up_block_linear_bwd_params(e, downwards(e, p), wide, dy));
+    return up_block_linear_bwd_input(e, downwards(e, p), dy, wide);
+}
+
 /* From the gradients of the stream behind the layer and of its second branch on. */
 static up_status layer_backward(up_encoder *e, int layer) {
     const up_layer_index *p = &e->model->params.layers[layer];
@@ -266,9 +271,8 @@ static up_status layer_backward(up_encoder *e, int layer) {
     int64_t rows = s->y.rows;
     up_view stream = up_view_rows(g->stream, 0, rows), branch = up_view_rows(g->branch, 0, rows);
     up_view wide = up_view_rows(g->wide, 0, rows), attended = up_view_rows(g->attended, 0, rows);
-    up_view hidden = up_view_rows(g->hidden, 0, rows), normed = up_view_rows(g->normed, 0, rows);
-    UP_TRY(make_hidden(e, p->down_weight, s->pre));
-    UP_TRY(up_block_linear_bwd(e, downwards(e, p), hidden, absent, branch_gradient(e, s, p->scale2), wide));
+    up_view normed = up_view_rows(g->normed, 0, rows);
+    UP_TRY(downwards_bwd(e, p, s, wide));
     UP_TRY(make_normed(e, p->up_weight, s->mid, norm2(p, s)));
     UP_TRY(up_block_linear_bwd(e, upwards(e, p), normed, s->pre, wide, branch));
     UP_TRY(norm_and_branch_bwd(e, norm2(p, s), s->mid, branch, stream, layer, 0));

@@ -1,5 +1,7 @@
-/* plan.c - where every tensor of an encoder lies. Activations share one arena. A batch is laid out for the
- * next larger sizes of a small ladder, so batches of about one size have their tensors in the same places.
+/* plan.c - where every tensor of an encoder lies. Activations share one arena, which is taken for the next
+ * larger sizes of a small ladder, so that it seldom grows. With static shapes these are also the sizes that
+ * tensors have, so batches of about one size have theirs in the same places; otherwise tensors lie close, and
+ * what is not used of the arena is never touched.
  *
  * Memory is reused in four ways, all of them here. What a layer's backward pass cannot cheaply make again is
  * kept (place_kept); what passes by (tokens, the other tensors of a layer, gradients of activations) lies in
@@ -12,11 +14,13 @@ enum { LINE = 64 /* bytes: tensors start on cache lines */ };
 typedef struct layout {
     up_buffer *buffer;
     size_t bytes;
+    int dense; /* 1: no more space than rows */
 } layout;
 
 /* A tensor of `rows` rows with space for `room`. */
 static up_view place(layout *l, up_dtype dtype, int64_t rows, int64_t room, int64_t cols) {
     size_t size = up_dtype_size(dtype);
+    if (l->dense) room = rows;
     up_view v = up_view_at(l->buffer, dtype, (int64_t)(l->bytes / size), rows, cols);
     l->bytes += ((size_t)(room * cols) * size + LINE - 1) / LINE * LINE;
     return v;
@@ -53,7 +57,7 @@ static void place_patches(input_layout *l, up_patch_input *p, up_input_region *r
 }
 
 size_t up_plan_inputs(const up_encoder *e, up_input_region *r) {
-    input_layout l = {{r->buffer, 0}, e};
+    input_layout l = {{r->buffer, 0, 0}, e};
     const up_sizes *n = &r->sizes, *room = &r->room;
     r->sequence = list(&l, n->sequences, room->sequences, UP_SEQ_FIELDS);
     r->narrow_sequence = list(&l, n->sequences, room->sequences, UP_SEQ_FIELDS);
@@ -84,10 +88,10 @@ typedef struct planner {
     int64_t width, ffn, heads, prompts;               /* D, F, H, sides P */
 } planner;
 
-static planner begin(up_encoder *e) {
+static planner begin(up_encoder *e, int dense) {
     const up_config *c = &e->model->config;
     const up_input_region *in = e->in;
-    return (planner){.at = {e->arena, 0},
+    return (planner){.at = {e->arena, 0, dense},
                      .e = e,
                      .tokens = up_rows_used(e, in->sizes.tokens, in->room.tokens),
                      .tokens_room = in->room.tokens,
@@ -236,25 +240,15 @@ static void place_head(planner *p) {
     if (e->gradients) e->grad.head = place(&p->at, UP_F32, rows, room, p->width);
 }
 
-/* Inputs of maps that are made again: first the second map's of the FFN, then the first one's, then those of
- * the stacked map. */
-static void place_made_again(planner *p, up_grad_state *g) {
-    overlay o = begin_overlay(p);
-    g->hidden = rows_act(p, p->ffn);
-    or_else(p, &o);
-    g->normed = rows_act(p, p->width);
-    g->read_normed = read_act(p, p->width);
-    end_overlay(p, &o);
-}
-
 /* Of the attention and its maps. */
 static void place_attention_gradients(planner *p, up_grad_state *g) {
     up_dtype t = p->e->dtype;
     g->attended = rows_act(p, p->width);
     g->qkv = rows_act(p, 3 * p->width);
     g->kv = up_view_at(g->qkv.buffer, t, g->qkv.offset, p->tokens, 2 * p->width);
-    int64_t behind = g->kv.offset + 2 * p->width * p->tokens_room;
-    g->spread = up_view_at(g->qkv.buffer, t, behind, p->tokens, p->width);
+    g->spread = g->kv; /* of the three widths there the third */
+    g->spread.offset += 2 * p->width * p->tokens;
+    g->spread.cols = g->spread.stride = p->width;
     g->q = read_act(p, p->width);
     g->read_normed1 = read_act(p, p->width);
     g->prompt_kv = prompt_act(p, 2 * p->width);
@@ -267,7 +261,8 @@ static void place_gradients(planner *p) {
     const up_sizes *room = &e->in->room;
     g->stream = rows_act(p, p->width);
     g->branch = rows_act(p, p->width);
-    place_made_again(p, g);
+    g->normed = rows_act(p, p->width);
+    g->read_normed = read_act(p, p->width);
     overlay o = begin_overlay(p);
     g->wide = rows_act(p, p->ffn);
     or_else(p, &o);
@@ -328,8 +323,9 @@ static up_status check_uses(const up_encoder *e, const use *uses, int count, siz
     return UP_OK;
 }
 
-static size_t lay_out(up_encoder *e, size_t scratch) {
-    planner p = begin(e);
+/* Lays everything out for the rows there are or, where not dense, for the room. */
+static size_t lay_out(up_encoder *e, size_t scratch, int dense) {
+    planner p = begin(e, dense);
     int embeddings = e->gradients && up_gradients_lowest(e->gradients) < 0; /* go back, too */
     if (embeddings) place_summed(&p);
     place_kept_layers(&p);
@@ -353,9 +349,8 @@ up_status up_plan_activations(up_encoder *e) {
     use uses[USES];
     size_t scratch = 0;
     UP_TRY(check_uses(e, uses, list_uses(e, uses), &scratch));
-    size_t bytes = lay_out(e, scratch);
-    if (bytes <= e->arena_bytes) return UP_OK;
+    size_t bytes = lay_out(e, scratch, 0);
     UP_TRY(up_grow_buffer(up_backend_of(e), &e->arena, &e->arena_bytes, bytes));
-    lay_out(e, scratch);
+    lay_out(e, scratch, 1);
     return UP_OK;
 }
