@@ -121,6 +121,8 @@ struct up_encoder {
 
 /* plan.c: lay out the activations of region `in`. */
 up_status up_plan_activations(up_encoder *encoder);
+/* 1: the backward pass makes what attention gave again, it is not kept. */
+int up_attends_again(const up_encoder *encoder);
 /* Views of an input region for its sizes; NULL buffer: only its bytes count. */
 size_t up_plan_inputs(const up_encoder *encoder, up_input_region *region);
 /* Smallest capacity of the ladder (4, 5, 6 or 7 times a power of two) that holds n. */

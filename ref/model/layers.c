@@ -60,7 +60,7 @@ static up_residual_args branch_args(const up_encoder *e, int layer, int branch, 
                               .y = y};
 }
 
-static up_attention_args attention_args(const up_encoder *e, const up_layer_state *s) {
+static up_attention_args attention_args(const up_encoder *e, const up_layer_state *s, up_view out) {
     const up_config *c = &e->model->config;
     int64_t d = c->width;
     up_attention_args a = {.sequences = s->narrow ? e->in->narrow_sequence : e->in->sequence,
@@ -71,7 +71,7 @@ static up_attention_args attention_args(const up_encoder *e, const up_layer_stat
                            .q = s->q,
                            .k = s->k,
                            .v = s->v,
-                           .out = s->attended,
+                           .out = out,
                            .lse = s->lse,
                            .scratch = e->scratch};
     if (c->prompts) {
@@ -121,7 +121,7 @@ static up_status layer_forward(up_encoder *e, int layer) {
     const up_layer_state *s = &e->layers[layer];
     UP_TRY(queries_keys_values(e, p, s));
     UP_TRY(prompt_keys_values(e, p, s));
-    up_attention_args attention = attention_args(e, s);
+    up_attention_args attention = attention_args(e, s, s->attended);
     if (e->cache) UP_TRY(up_cache_keys(e, layer, &attention));
     UP_TRY(b->ops->attention(b, &attention));
     UP_TRY(up_block_linear(e, outwards(e, p), s->attended, absent, s->branch1));
@@ -185,12 +185,12 @@ static up_status norm_and_branch_bwd(up_encoder *e, up_norm_use norm, up_view x,
     return up_block_add_norm_bwd(e, norm, x, dy, past, &add);
 }
 
-static up_status attention_bwd(up_encoder *e, const up_layer_state *s) {
+static up_status attention_bwd(up_encoder *e, const up_layer_state *s, up_view out) {
     up_backend *b = up_backend_of(e);
     up_grad_state *g = &e->grad;
     int64_t d = e->model->config.width;
-    up_attention_grad a = {.forward = attention_args(e, s),
-                           .dout = up_view_rows(g->attended, 0, s->attended.rows),
+    up_attention_grad a = {.forward = attention_args(e, s, out),
+                           .dout = up_view_rows(g->attended, 0, out.rows),
                            .dq = s->narrow ? g->q : up_view_cols(g->qkv, 0, d),
                            .dk = s->narrow ? up_view_cols(g->kv, 0, d) : up_view_cols(g->qkv, d, d),
                            .dv = s->narrow ? up_view_cols(g->kv, d, d) : up_view_cols(g->qkv, 2 * d, d),
@@ -252,6 +252,19 @@ static up_status input_bwd(up_encoder *e, int layer) {
     return norm_and_branch_bwd(e, norm1(p, s), s->x, g->branch, past, layer - 1, 1);
 }
 
+/* Undoes attention and the map behind it. What attention gave is made again where it was not kept, in the
+ * place of the norm that comes next. */
+static up_status attention_branch_bwd(up_encoder *e, const up_layer_index *p, const up_layer_state *s) {
+    up_backend *b = up_backend_of(e);
+    int again = up_attends_again(e);
+    up_view out = again ? up_view_rows(e->grad.normed, 0, s->y.rows) : s->attended;
+    up_attention_args forward = attention_args(e, s, out);
+    if (again) UP_TRY(b->ops->attention(b, &forward));
+    UP_TRY(up_block_linear_bwd(e, outwards(e, p), out, absent, branch_gradient(e, s, p->scale1),
+                               up_view_rows(e->grad.attended, 0, out.rows)));
+    return attention_bwd(e, s, out);
+}
+
 /* Undoes the second map of the FFN: its input, and then the gradient of that in the same place. */
 static up_status downwards_bwd(up_encoder *e, const up_layer_index *p, const up_layer_state *s,
                                up_view wide) {
@@ -270,16 +283,13 @@ static up_status layer_backward(up_encoder *e, int layer) {
     up_grad_state *g = &e->grad;
     int64_t rows = s->y.rows;
     up_view stream = up_view_rows(g->stream, 0, rows), branch = up_view_rows(g->branch, 0, rows);
-    up_view wide = up_view_rows(g->wide, 0, rows), attended = up_view_rows(g->attended, 0, rows);
-    up_view normed = up_view_rows(g->normed, 0, rows);
+    up_view wide = up_view_rows(g->wide, 0, rows), normed = up_view_rows(g->normed, 0, rows);
     UP_TRY(downwards_bwd(e, p, s, wide));
     UP_TRY(make_normed(e, p->up_weight, s->mid, norm2(p, s)));
     UP_TRY(up_block_linear_bwd(e, upwards(e, p), normed, s->pre, wide, branch));
     UP_TRY(norm_and_branch_bwd(e, norm2(p, s), s->mid, branch, stream, layer, 0));
 
-    UP_TRY(up_block_linear_bwd(e, outwards(e, p), s->attended, absent, branch_gradient(e, s, p->scale1),
-                               attended));
-    UP_TRY(attention_bwd(e, s));
+    UP_TRY(attention_branch_bwd(e, p, s));
     UP_TRY(prompts_bwd(e, p, s));
     return input_bwd(e, layer);
 }
