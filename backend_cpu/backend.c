@@ -33,9 +33,10 @@ static up_status alloc_buffer(up_backend *b, size_t bytes, up_buffer **out) {
     return UP_OK;
 }
 
-/* What the reference refuses, and rows that do not fit where an operation without scratch converts. */
+/* What the reference refuses, and rows that do not fit where an operation widens some at a time: of six
+ * tensors at most. */
 static int supports(up_backend *b, up_op op, const up_op_dims *dims, const char **why) {
-    enum { MOST = UP_CPU_SPARE / 3 - 16 };
+    enum { MOST = UP_CPU_SPARE / 6 };
     int by_rows = op == UP_OP_EMBED || op == UP_OP_LAYERNORM || op == UP_OP_RESIDUAL || op == UP_OP_GATHER ||
                   op == UP_OP_GELU;
     if (by_rows && dims->dtype != UP_F32 && up_least(dims->in, dims->out) > MOST) {
@@ -56,7 +57,7 @@ static size_t scratch_f32(const up_cpu *cpu, up_op op, const up_op_dims *dims) {
         return parts * (size_t)dims->out;
     case UP_OP_LAYERNORM:
     case UP_OP_RESIDUAL:
-        return 2 * parts * (size_t)up_most(dims->in, dims->out);
+        return 3 * parts * (size_t)up_most(dims->in, dims->out); /* of weight, bias and LayerScale */
     default:
         return 0;
     }

@@ -128,6 +128,8 @@ up_status up_cpu_attention(up_cpu *cpu, const void *args);
 up_status up_cpu_attention_bwd(up_cpu *cpu, const void *args);
 up_status up_cpu_residual(up_cpu *cpu, const void *args);
 up_status up_cpu_residual_bwd(up_cpu *cpu, const void *args);
+up_status up_cpu_add_layernorm(up_cpu *cpu, const void *args);
+up_status up_cpu_add_layernorm_bwd(up_cpu *cpu, const void *args);
 up_status up_cpu_gelu(up_cpu *cpu, const void *args);
 up_status up_cpu_gather(up_cpu *cpu, const void *args);
 up_status up_cpu_gather_bwd(up_cpu *cpu, const void *args);

@@ -55,6 +55,8 @@ typedef struct up_cpu_truth {
 
 /* Columns that one piece owns where rows are added by index. */
 enum { UP_CPU_COLUMNS = 32 };
+/* Rows whose sums are taken together there. */
+enum { UP_CPU_EMBED_ROWS = 64 };
 
 /* The most queries and keys of a block of attention. */
 enum { UP_ATT_QUERIES = 64, UP_ATT_KEYS = 256 };

@@ -1,7 +1,7 @@
 /* slots.c - the table of operations: what each slot calls, and which of its arguments are activations. The
- * operations compute in f32; where activations are f16 or bf16 they are widened before and rounded after, all
- * of them in the operation's scratch, or, where it asks for none, some rows at a time in the backend's own
- * space. */
+ * operations here that take a list of fields compute in f32; where activations are f16 or bf16 they are
+ * widened before and rounded after, all of them in the operation's scratch, or, where it asks for none, some
+ * rows at a time in the backend's own space. */
 #include "backend_cpu/cpu.h"
 
 #include <string.h>
@@ -29,19 +29,12 @@ typedef struct slot {
 } slot;
 
 typedef union arguments {
-    up_embed_args embed;
-    up_embed_grad embed_bwd;
     up_patch_embed_args patch_embed;
     up_patch_embed_grad patch_embed_bwd;
     up_linear_args linear;
     up_linear_grad linear_bwd;
-    up_layernorm_args layernorm;
-    up_layernorm_grad layernorm_bwd;
     up_attention_args attention;
     up_attention_grad attention_bwd;
-    up_residual_args residual;
-    up_residual_grad residual_bwd;
-    up_gelu_args gelu;
 } arguments;
 
 static up_view *view_at(const void *args, size_t at) {
@@ -153,40 +146,16 @@ static up_status run(up_backend *b, const slot *s, const void *args) {
 
 /* Floats that activations take at these dims, forward or backward, whichever is more. */
 size_t up_cpu_half_scratch(up_op op, const up_op_dims *d) {
-    int64_t floats = 0, width = up_most(d->in, d->out), levels = 2 * 3 * 256;
+    int64_t floats = 0, levels = 2 * 3 * 256;
     if (d->dtype == UP_F32) return 0;
     if (op == UP_OP_PATCH_EMBED) floats = d->rows * (d->in + d->out) + levels; /* patches, y or dy */
     if (op == UP_OP_LINEAR) floats = 2 * d->rows * (d->in + d->out);           /* x, dx, pre, dy */
-    if (op == UP_OP_LAYERNORM) floats = 4 * d->rows * width;                   /* x, dy, residual, dx */
-    if (op == UP_OP_RESIDUAL) floats = 3 * d->rows * width;                    /* branch, dy, dbranch */
     if (op == UP_OP_ATTENTION) /* q, k, v, out and their gradients; the same of prompts, of two sides */
         floats = 8 * d->rows * d->in + 4 * 2 * d->keys * d->in;
     return (size_t)(floats + FIELDS * ALIGN) * sizeof(float);
 }
 
 /* ---- the slots ---- */
-static const slot embed_slot = {
-    .run = up_cpu_embed,
-    .size = sizeof(up_embed_args),
-    .fields = {{offsetof(up_embed_args, y), OUT},
-               {offsetof(up_embed_args, ids), ROWS},
-               {offsetof(up_embed_args, positions), ROWS}},
-};
-static up_status embed(up_backend *b, const up_embed_args *a) {
-    return run(b, &embed_slot, a);
-}
-
-static const slot embed_bwd_slot = {
-    .run = up_cpu_embed_bwd,
-    .size = sizeof(up_embed_grad),
-    .fields = {{offsetof(up_embed_grad, dy), IN},
-               {offsetof(up_embed_grad, ids), ROWS},
-               {offsetof(up_embed_grad, positions), ROWS}},
-};
-static up_status embed_bwd(up_backend *b, const up_embed_grad *a) {
-    return run(b, &embed_bwd_slot, a);
-}
-
 static const slot patch_embed_slot = {
     .run = up_cpu_patch_embed,
     .size = sizeof(up_patch_embed_args),
@@ -236,30 +205,6 @@ static up_status linear_bwd(up_backend *b, const up_linear_grad *a) {
     return run(b, &linear_bwd_slot, a);
 }
 
-static const slot layernorm_slot = {
-    .run = up_cpu_layernorm,
-    .size = sizeof(up_layernorm_args),
-    .fields = {{offsetof(up_layernorm_args, y), OUT},
-               {offsetof(up_layernorm_args, x), IN},
-               {offsetof(up_layernorm_args, stats), ROWS}},
-};
-static up_status layernorm(up_backend *b, const up_layernorm_args *a) {
-    return run(b, &layernorm_slot, a);
-}
-
-static const slot layernorm_bwd_slot = {
-    .run = up_cpu_layernorm_bwd,
-    .size = sizeof(up_layernorm_grad),
-    .scratch = offsetof(up_layernorm_grad, scratch),
-    .fields = {{offsetof(up_layernorm_grad, dy), IN},
-               {offsetof(up_layernorm_grad, x), IN},
-               {offsetof(up_layernorm_grad, residual), IN},
-               {offsetof(up_layernorm_grad, dx), OUT}},
-};
-static up_status layernorm_bwd(up_backend *b, const up_layernorm_grad *a) {
-    return run(b, &layernorm_bwd_slot, a);
-}
-
 static const slot attention_slot = {
     .run = up_cpu_attention,
     .size = sizeof(up_attention_args),
@@ -296,44 +241,38 @@ static up_status attention_bwd(up_backend *b, const up_attention_grad *a) {
     return run(b, &attention_bwd_slot, a);
 }
 
-static const slot residual_slot = {
-    .run = up_cpu_residual,
-    .size = sizeof(up_residual_args),
-    .fields = {{offsetof(up_residual_args, y), OUT},
-               {offsetof(up_residual_args, x), IN},
-               {offsetof(up_residual_args, branch), IN},
-               {offsetof(up_residual_args, owner), ROWS}},
-};
-static up_status residual(up_backend *b, const up_residual_args *a) {
-    return run(b, &residual_slot, a);
-}
-
-static const slot residual_bwd_slot = {
-    .run = up_cpu_residual_bwd,
-    .size = sizeof(up_residual_grad),
-    .scratch = offsetof(up_residual_grad, scratch),
-    .fields = {{offsetof(up_residual_grad, dy), IN},
-               {offsetof(up_residual_grad, branch), IN},
-               {offsetof(up_residual_grad, dbranch), OUT}},
-};
-static up_status residual_bwd(up_backend *b, const up_residual_grad *a) {
-    return run(b, &residual_bwd_slot, a);
-}
-
-static const slot gelu_slot = {
-    .run = up_cpu_gelu,
-    .size = sizeof(up_gelu_args),
-    .fields = {{offsetof(up_gelu_args, y), OUT}, {offsetof(up_gelu_args, x), IN}},
-};
-static up_status gelu(up_backend *b, const up_gelu_args *a) {
-    return run(b, &gelu_slot, a);
-}
-
 /* What follows reads every element type itself, or is f32 always. */
 static up_status run_f32(up_backend *b, up_cpu_op op, const void *args) {
     return run(b, &(slot){.run = op}, args);
 }
 
+static up_status embed(up_backend *b, const up_embed_args *a) {
+    return run_f32(b, up_cpu_embed, a);
+}
+static up_status embed_bwd(up_backend *b, const up_embed_grad *a) {
+    return run_f32(b, up_cpu_embed_bwd, a);
+}
+static up_status layernorm(up_backend *b, const up_layernorm_args *a) {
+    return run_f32(b, up_cpu_layernorm, a);
+}
+static up_status layernorm_bwd(up_backend *b, const up_layernorm_grad *a) {
+    return run_f32(b, up_cpu_layernorm_bwd, a);
+}
+static up_status residual(up_backend *b, const up_residual_args *a) {
+    return run_f32(b, up_cpu_residual, a);
+}
+static up_status residual_bwd(up_backend *b, const up_residual_grad *a) {
+    return run_f32(b, up_cpu_residual_bwd, a);
+}
+static up_status add_layernorm(up_backend *b, const up_add_layernorm_args *a) {
+    return run_f32(b, up_cpu_add_layernorm, a);
+}
+static up_status add_layernorm_bwd(up_backend *b, const up_add_layernorm_grad *a) {
+    return run_f32(b, up_cpu_add_layernorm_bwd, a);
+}
+static up_status gelu(up_backend *b, const up_gelu_args *a) {
+    return run_f32(b, up_cpu_gelu, a);
+}
 static up_status gather(up_backend *b, const up_gather_args *a) {
     return run_f32(b, up_cpu_gather, a);
 }
@@ -407,6 +346,8 @@ void up_cpu_fill_slots(up_backend_ops *ops) {
     ops->attention_bwd = attention_bwd;
     ops->residual = residual;
     ops->residual_bwd = residual_bwd;
+    ops->add_layernorm = add_layernorm;
+    ops->add_layernorm_bwd = add_layernorm_bwd;
     ops->gather = gather;
     ops->gather_bwd = gather_bwd;
     ops->scatter = scatter;

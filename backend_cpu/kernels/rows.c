@@ -101,10 +101,9 @@ static void add_row(int64_t d, const float *x, float *to) {
  * errors grow with the number of blocks only. */
 static void embed_bwd(int64_t n, int64_t d, up_numbers ids, up_numbers positions, up_rows dy,
                       up_cpu_tables out) {
-    enum { ROWS = 64 };
-    for (int64_t i0 = 0; i0 < n; i0 += ROWS) {
+    for (int64_t i0 = 0; i0 < n; i0 += UP_CPU_EMBED_ROWS) {
         float spe[UP_CPU_COLUMNS] = {0}, type[UP_CPU_COLUMNS] = {0};
-        for (int64_t i = i0; i < n && i < i0 + ROWS; i++) {
+        for (int64_t i = i0; i < n && i < i0 + UP_CPU_EMBED_ROWS; i++) {
             int32_t id = at(ids, i), where = at(positions, i);
             if (id == UP_ID_NONE) continue;
             if (out.token.p && i + AHEAD < n && at(ids, i + AHEAD) >= 0)
