@@ -514,6 +514,131 @@ static void test_rows_in_blocks(void) {
     up_backend_free(cpu);
 }
 
+/* ---- rows know nothing of their neighbours ---- */
+enum { CROWD = 301, ODD = 77 /* columns: rows begin at any place of a cache line */ };
+enum { OF_NORM, OF_NORM_BACK, OF_SUM, OF_BOTH, OF_BOTH_BACK, OF_BRANCH, OF_GELU, OF_LENGTH, ROW_RESULTS };
+
+/* Everything that is computed of these rows of x and y, row by row; f32 results have the rows of x, too. */
+static void compute_rows(up_backend *b, up_view x, up_view y, up_view w, up_view scratch,
+                         up_view result[ROW_RESULTS]) {
+    const up_backend_ops *ops = b->ops;
+    desk d = {.b = b};
+    up_view stats = put(&d, UP_F32, x.rows, 2, NULL), sum = put(&d, x.dtype, x.rows, x.cols, NULL);
+    up_view f32 = put(&d, UP_F32, x.rows, x.cols, NULL);
+    up_residual_args add = {.x = x, .branch = y, .scale = w, .y = result[OF_SUM]};
+    up_layernorm_args norm = {x, w, w, 1e-5f, result[OF_NORM], stats};
+    up_layernorm_grad back = {
+        .x = x, .weight = w, .stats = stats, .dy = y, .residual = x, .dx = result[OF_NORM_BACK]};
+    UP_ASSERT_OK(ops->layernorm(b, &norm));
+    UP_ASSERT_OK(ops->layernorm_bwd(b, &back));
+    UP_ASSERT_OK(ops->residual(b, &add));
+    add.y = norm.x = sum;
+    norm.y = result[OF_BOTH];
+    UP_ASSERT_OK(ops->add_layernorm(b, &(up_add_layernorm_args){add, norm}));
+    back.x = sum;
+    back.dx = result[OF_BOTH_BACK];
+    back.scratch = scratch;
+    up_residual_grad branch = {.scale = w, .dy = back.dx, .dbranch = result[OF_BRANCH], .scratch = scratch};
+    UP_ASSERT_OK(ops->add_layernorm_bwd(b, &(up_add_layernorm_grad){back, branch}));
+    UP_ASSERT_OK(ops->gelu(b, &(up_gelu_args){x, result[OF_GELU]}));
+    UP_ASSERT_OK(ops->cast(b, &(up_cast_args){x, f32}));
+    UP_ASSERT_OK(ops->l2norm(b, &(up_l2norm_args){f32, f32, up_view_cols(stats, 0, 1)}));
+    UP_ASSERT_OK(ops->cast(b, &(up_cast_args){f32, result[OF_LENGTH]}));
+    clear(&d);
+}
+
+/* Rows first..first + count - 1 alone, in tensors of their own: the bits that they have among all. */
+static void alone_as_among_all(desk *d, up_view x, up_view y, up_view w, up_view scratch, int64_t first,
+                               int64_t count, const up_view *all) {
+    desk own = {.b = d->b};
+    up_view part[2], result[ROW_RESULTS];
+    for (int i = 0; i < 2; i++) {
+        part[i] = put(&own, x.dtype, count, ODD, NULL);
+        UP_ASSERT_OK(d->b->ops->copy(d->b, part[i], up_view_rows(i ? y : x, first, count)));
+    }
+    for (int i = 0; i < ROW_RESULTS; i++) result[i] = put(&own, x.dtype, count, ODD, NULL);
+    compute_rows(d->b, part[0], part[1], w, scratch, result);
+    for (int i = 0; i < ROW_RESULTS; i++) same_bits(d, result[i], up_view_rows(all[i], first, count));
+    clear(&own);
+}
+
+static void check_rows_alone(up_backend *cpu, up_dtype dtype) {
+    desk d = {.b = cpu};
+    float *noise = numbers(CROWD * ODD, 1, 21), *weight = numbers(ODD, 1, 22);
+    up_view wide = put(&d, UP_F32, CROWD, ODD, noise), w = put(&d, UP_F32, 1, ODD, weight);
+    up_view x = put(&d, dtype, CROWD, ODD, NULL), y = put(&d, dtype, CROWD, ODD, NULL), all[ROW_RESULTS];
+    up_view scratch = scratch_of(&d, UP_OP_LAYERNORM, (up_op_dims){.rows = CROWD, .in = ODD, .out = ODD});
+    UP_ASSERT_OK(cpu->ops->cast(cpu, &(up_cast_args){wide, x}));
+    UP_ASSERT_OK(cpu->ops->gather(cpu, &(up_gather_args){wide, put(&d, UP_I32, CROWD, 1, NULL),
+                                                         y})); /* all the first row, then noise */
+    UP_ASSERT_OK(cpu->ops->copy(cpu, up_view_rows(y, 1, CROWD - 1), up_view_rows(x, 0, CROWD - 1)));
+    for (int i = 0; i < ROW_RESULTS; i++) all[i] = put(&d, dtype, CROWD, ODD, NULL);
+    compute_rows(cpu, x, y, w, scratch, all);
+    static const int64_t parts[][2] = {{0, 1}, {7, 1}, {CROWD - 1, 1}, {100, 3}, {33, 130}};
+    for (int i = 0; i < 5; i++) alone_as_among_all(&d, x, y, w, scratch, parts[i][0], parts[i][1], all);
+    clear(&d);
+    free(noise);
+    free(weight);
+}
+
+static void test_rows_alone(void) {
+    static const char *const isas[] = {"base", "avx2", "avx512"};
+    static const up_dtype types[] = {UP_F32, UP_BF16, UP_F16};
+    char isa[32], ignored[32];
+    set("UP_CPU_ISA", NULL, isa);
+    for (int i = 0; i < 9; i++) {
+        up_backend *b = NULL;
+        set("UP_CPU_ISA", isas[i / 3], ignored);
+        if (up_backend_cpu(2, &b) == UP_OK)
+            check_rows_alone(b, types[i % 3]);
+        else
+            fprintf(stderr, "skipped: %s\n", up_last_error());
+        up_backend_free(b);
+    }
+    set("UP_CPU_ISA", isa, ignored);
+}
+
+/* One pass for two gives the bits of two. */
+static void test_residual_and_norm_in_one_pass(void) {
+    static const up_dtype types[] = {UP_F32, UP_BF16, UP_F16};
+    up_backend *cpu = make("cpu", 2);
+    const up_backend_ops *ops = cpu->ops;
+    float *noise = numbers(TALL * BROAD, 1, 23);
+    for (int i = 0; i < 3; i++) {
+        desk d = {.b = cpu};
+        up_view wide = put(&d, UP_F32, TALL, BROAD, noise), w = up_view_rows(wide, 5, 1), t[2][4], s[2][4];
+        up_view x = put(&d, types[i], TALL, BROAD, NULL);
+        up_view scratch =
+            scratch_of(&d, UP_OP_LAYERNORM, (up_op_dims){.rows = TALL, .in = BROAD, .out = BROAD});
+        UP_ASSERT_OK(ops->cast(cpu, &(up_cast_args){wide, x}));
+        for (int k = 0; k < 2; k++) {
+            for (int j = 0; j < 4; j++) t[k][j] = put(&d, types[i], TALL, BROAD, NULL);
+            s[k][3] = put(&d, UP_F32, TALL, 2, NULL);
+            for (int j = 0; j < 3; j++) s[k][j] = put(&d, UP_F32, 1, BROAD, NULL);
+            up_add_layernorm_args a = {{.x = x, .branch = x, .scale = w, .y = t[k][0]},
+                                       {t[k][0], w, w, 1e-5f, t[k][1], s[k][3]}};
+            up_add_layernorm_grad g = {{t[k][0], w, s[k][3], x, x, t[k][2], s[k][0], s[k][1], scratch},
+                                       {.branch = x,
+                                        .scale = w,
+                                        .dy = t[k][2],
+                                        .dbranch = t[k][3],
+                                        .dscale = s[k][2],
+                                        .scratch = scratch}};
+            UP_ASSERT_OK(k ? ops->add_layernorm(cpu, &a) : ops->residual(cpu, &a.add));
+            if (!k) UP_ASSERT_OK(ops->layernorm(cpu, &a.norm));
+            UP_ASSERT_OK(k ? ops->add_layernorm_bwd(cpu, &g) : ops->layernorm_bwd(cpu, &g.norm));
+            if (!k) UP_ASSERT_OK(ops->residual_bwd(cpu, &g.add));
+        }
+        for (int j = 0; j < 4; j++) {
+            same_bits(&d, t[0][j], t[1][j]);
+            same_bits(&d, s[0][j], s[1][j]);
+        }
+        clear(&d);
+    }
+    free(noise);
+    up_backend_free(cpu);
+}
+
 /* ---- parts of a matrix, of any element type ---- */
 enum { HIGH = 300, BREADTH = 40 };
 
@@ -696,6 +821,8 @@ const up_test up_tests[] = {
     {"faded moments become 0", test_faded_moments_become_zero},
     {"the floating point mode stays inside", test_the_mode_stays_inside},
     {"16-bit rows in blocks", test_rows_in_blocks},
+    {"rows alone as among others", test_rows_alone},
+    {"residual and norm in one pass", test_residual_and_norm_in_one_pass},
     {"parts of a matrix", test_parts_of_a_matrix},
     {"patches as bytes", test_patches_as_bytes},
     {"loss over many targets", test_loss_over_many_targets},

@@ -130,6 +130,9 @@ static void test_attention(void) {
 static void test_residual(void) {
     all_of("residual");
 }
+static void test_add_layernorm(void) {
+    all_of("add_layernorm");
+}
 static void test_gather(void) {
     all_of("gather");
 }
@@ -603,6 +606,7 @@ const up_test up_tests[] = {
     {"attention_averages", attention_averages},
     {"attention", test_attention},
     {"residual", test_residual},
+    {"add_layernorm", test_add_layernorm},
     {"gather", test_gather},
     {"scatter", test_scatter},
     {"l2norm", test_l2norm},

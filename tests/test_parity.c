@@ -146,6 +146,9 @@ static void test_attention(void) {
 static void test_residual(void) {
     parity("residual");
 }
+static void test_add_layernorm(void) {
+    parity("add_layernorm");
+}
 static void test_gather(void) {
     parity("gather");
 }
@@ -420,6 +423,7 @@ const up_test up_tests[] = {
     {"layernorm", test_layernorm},
     {"attention", test_attention},
     {"residual", test_residual},
+    {"add_layernorm", test_add_layernorm},
     {"gather", test_gather},
     {"scatter", test_scatter},
     {"l2norm", test_l2norm},
