@@ -9,6 +9,7 @@
 #include "backend_cpu/kernels.h"
 #include "uniperceiver/backend_host.h"
 
+#include <sched.h>
 #include <stdatomic.h>
 
 typedef struct up_cpu up_cpu;
@@ -83,7 +84,11 @@ void up_cpu_for(const up_cpu *cpu, int64_t pieces, up_cpu_body body, const void 
 up_status up_cpu_pool_start(int threads, up_cpu_pool **out);
 void up_cpu_pool_stop(up_cpu_pool *pool); /* NULL is fine */
 
-/* quota.c: threads to use; wanted 0 = the processors that this process may use and has a quota for. */
+/* quota.c: processors that the scheduler allows this process, however many the machine has; affinity:
+ * sched_getaffinity, or a test's. */
+typedef int (*up_affinity)(pid_t process, size_t bytes, cpu_set_t *set);
+int up_cpu_allowed(up_affinity affinity);
+/* Threads to use; wanted 0 = the processors that this process may use and has a quota for. */
 int up_cpu_threads(int wanted);
 /* Processors that the control groups listed in `groups` (as /proc/self/cgroup), whose trees lie under
  * `mount`, leave to this process, rounded up; 0 = no limit. */
