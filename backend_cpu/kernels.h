@@ -13,24 +13,33 @@ typedef struct up_rows {
     int64_t ld;
 } up_rows;
 
+/* The same of activations: f32, f16 or bf16, as what it belongs to says. */
+typedef struct up_cells {
+    void *p; /* NULL: absent */
+    int64_t ld;
+} up_cells;
+
 /* Row numbers: p[i * ld]. */
 typedef struct up_numbers {
     const int32_t *p; /* NULL: every number is 0 */
     int64_t ld;
 } up_numbers;
 
-/* One head of one sequence. Query i stands at key index i + (lk - lq) of its own keys; prompts are before
- * those. */
-typedef struct up_cpu_head {
+/* Some heads of one sequence, side by side in the columns. Query i stands at key index i + (lk - lq) of its
+ * own keys; prompts are before those. */
+typedef struct up_cpu_heads {
     int64_t lq, lk, prompts, width; /* width = D / H */
-    int kind;                       /* up_mask_kind */
+    int64_t heads;
+    int kind; /* up_mask_kind */
     int64_t prefix, words;
     float scale; /* 1 / sqrt(width) */
-    up_rows q, k, v, prompt_k, prompt_v, out;
-    up_rows lse;                                    /* [lq, 1] */
-    up_rows dout, dq, dk, dv, dprompt_k, dprompt_v; /* backward; the prompts' are +=, the others = */
-    int add_keys;                                   /* dk, dv are += too: sequences share rows */
-} up_cpu_head;
+    int dtype;   /* of up_cells: UP_F32, UP_F16 or UP_BF16 */
+    up_cells q, k, v, prompt_k, prompt_v, out;
+    up_rows lse;                  /* [lq, heads] */
+    up_cells dout, dq, dk, dv;    /* backward */
+    up_rows dprompt_k, dprompt_v; /* +=, f32 always: all sequences add to them */
+    int add_keys;                 /* dk, dv are += too: sequences share rows */
+} up_cpu_heads;
 
 typedef struct up_cpu_rule {
     float factor, lr, beta1, beta2, rest1, rest2; /* rest = 1 - beta, rounded once */
@@ -56,8 +65,8 @@ typedef struct up_cpu_truth {
 /* Columns that one piece owns where rows are added by index. */
 enum { UP_CPU_COLUMNS = 32 };
 
-/* The most queries and keys of a block of attention. */
-enum { UP_ATT_QUERIES = 64, UP_ATT_KEYS = 256 };
+/* Sequences of no more queries and keys (prompts counted) are worked on across heads. */
+enum { UP_SHORT_QUERIES = 8, UP_SHORT_KEYS = 24 };
 
 typedef struct up_cpu_kernels {
     const char *name;
@@ -115,10 +124,10 @@ typedef struct up_cpu_kernels {
     void (*widen)(int64_t n, int dtype, const uint16_t *x, float *y);
     void (*narrow)(int64_t n, int dtype, const float *x, uint16_t *y);
 
-    /* Floats of work for one head with at most `keys` keys (prompts included). */
-    int64_t (*attention_work)(int64_t keys, int64_t width, int backward);
-    void (*attention)(const up_cpu_head *h, float *work);
-    void (*attention_bwd)(const up_cpu_head *h, float *work);
+    /* Floats of work for some heads of a sequence with at most `keys` keys (prompts counted). */
+    int64_t (*attention_work)(int64_t keys, int64_t width, int64_t heads, int backward);
+    void (*attention)(const up_cpu_heads *h, float *work);
+    void (*attention_bwd)(const up_cpu_heads *h, float *work);
 
     void (*zero)(int64_t n, float *x); /* writes only where it must */
     /* and sets the gradient to 0 */
@@ -129,6 +138,7 @@ void up_cpu_kernels_base(up_cpu_kernels *out);
 #ifdef UP_X86
 void up_cpu_kernels_avx2(up_cpu_kernels *out);
 void up_cpu_kernels_avx512(up_cpu_kernels *out);
+void up_cpu_kernels_avx512bf16(up_cpu_kernels *out);
 #endif
 
 #endif

@@ -37,8 +37,6 @@ typedef union arguments {
     up_linear_grad linear_bwd;
     up_layernorm_args layernorm;
     up_layernorm_grad layernorm_bwd;
-    up_attention_args attention;
-    up_attention_grad attention_bwd;
     up_residual_args residual;
     up_residual_grad residual_bwd;
 } arguments;
@@ -153,13 +151,11 @@ static up_status run(up_backend *b, const slot *s, const void *args) {
 /* Floats that activations take at these dims, forward or backward, whichever is more. */
 size_t up_cpu_half_scratch(up_op op, const up_op_dims *d) {
     int64_t floats = 0, width = up_most(d->in, d->out), levels = 2 * 3 * 256;
-    if (d->dtype == UP_F32) return 0;
+    if (d->dtype == UP_F32 || op == UP_OP_ATTENTION) return 0;
     if (op == UP_OP_PATCH_EMBED) floats = d->rows * (d->in + d->out) + levels; /* patches, y or dy */
     if (op == UP_OP_LINEAR) floats = 2 * d->rows * (d->in + d->out);           /* x, dx, pre, dy */
     if (op == UP_OP_LAYERNORM) floats = 4 * d->rows * width;                   /* x, dy, residual, dx */
     if (op == UP_OP_RESIDUAL) floats = 3 * d->rows * width;                    /* branch, dy, dbranch */
-    if (op == UP_OP_ATTENTION) /* q, k, v, out and their gradients; the same of prompts, of two sides */
-        floats = 8 * d->rows * d->in + 4 * 2 * d->keys * d->in;
     return (size_t)(floats + FIELDS * ALIGN) * sizeof(float);
 }
 
@@ -259,42 +255,6 @@ static up_status layernorm_bwd(up_backend *b, const up_layernorm_grad *a) {
     return run(b, &layernorm_bwd_slot, a);
 }
 
-static const slot attention_slot = {
-    .run = up_cpu_attention,
-    .size = sizeof(up_attention_args),
-    .scratch = offsetof(up_attention_args, scratch),
-    .fields = {{offsetof(up_attention_args, q), IN},
-               {offsetof(up_attention_args, k), IN},
-               {offsetof(up_attention_args, v), IN},
-               {offsetof(up_attention_args, prompt_k), IN},
-               {offsetof(up_attention_args, prompt_v), IN},
-               {offsetof(up_attention_args, out), OUT}},
-};
-static up_status attention(up_backend *b, const up_attention_args *a) {
-    return run(b, &attention_slot, a);
-}
-
-static const slot attention_bwd_slot = {
-    .run = up_cpu_attention_bwd,
-    .size = sizeof(up_attention_grad),
-    .scratch = offsetof(up_attention_grad, scratch),
-    .fields = {{offsetof(up_attention_grad, dout), IN},
-               {offsetof(up_attention_grad, forward.q), IN},
-               {offsetof(up_attention_grad, forward.k), IN},
-               {offsetof(up_attention_grad, forward.v), IN},
-               {offsetof(up_attention_grad, forward.prompt_k), IN},
-               {offsetof(up_attention_grad, forward.prompt_v), IN},
-               {offsetof(up_attention_grad, forward.out), IN},
-               {offsetof(up_attention_grad, dq), OUT},
-               {offsetof(up_attention_grad, dk), OUT},
-               {offsetof(up_attention_grad, dv), OUT},
-               {offsetof(up_attention_grad, dprompt_k), OUT},
-               {offsetof(up_attention_grad, dprompt_v), OUT}},
-};
-static up_status attention_bwd(up_backend *b, const up_attention_grad *a) {
-    return run(b, &attention_bwd_slot, a);
-}
-
 static const slot residual_slot = {
     .run = up_cpu_residual,
     .size = sizeof(up_residual_args),
@@ -324,6 +284,12 @@ static up_status run_f32(up_backend *b, up_cpu_op op, const void *args) {
     return run(b, &(slot){.run = op}, args);
 }
 
+static up_status attention(up_backend *b, const up_attention_args *a) {
+    return run_f32(b, up_cpu_attention, a);
+}
+static up_status attention_bwd(up_backend *b, const up_attention_grad *a) {
+    return run_f32(b, up_cpu_attention_bwd, a);
+}
 static up_status gather(up_backend *b, const up_gather_args *a) {
     return run_f32(b, up_cpu_gather, a);
 }
