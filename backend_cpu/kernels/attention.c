@@ -13,7 +13,7 @@ enum { QUERIES = UP_ATT_QUERIES, KEYS = UP_ATT_KEYS };
 typedef struct space {
     int64_t keys, wide;
     up_lanes *lane;
-    float *qt, *doutt;     /* a block of queries transposed, [width, QUERIES] */
+    float *qt, *doutt;     /* a block of queries transposed, [wide, QUERIES] */
     up_rows k, v, dk, dv;  /* [keys, wide] */
     float *q, *dout, *out; /* copies of a block of queries, [QUERIES, wide] */
     float *score, *dscore; /* [block of keys, QUERIES] */
@@ -22,7 +22,7 @@ typedef struct space {
 
 static int64_t blocked_work(int64_t keys, int64_t width, int backward) {
     int64_t wide = up_round_up(width, UP_VW), block = up_fewer(keys, KEYS);
-    int64_t part = QUERIES * width + 2 * keys * wide + QUERIES * block + 2 * QUERIES * wide;
+    int64_t part = QUERIES * wide + 2 * keys * wide + QUERIES * block + 2 * QUERIES * wide;
     return UP_LANES_FLOATS + part + (backward ? part : 0) + 16 * UP_VW;
 }
 
@@ -44,14 +44,14 @@ static space arrange(const up_cpu_heads *h, float *work, int backward) {
     space s = {.keys = h->prompts + h->lk, .wide = up_round_up(h->width, UP_VW)};
     int64_t block = up_fewer(s.keys, KEYS);
     s.lane = up_take(&work, UP_LANES_FLOATS);
-    s.qt = up_take(&work, QUERIES * h->width);
+    s.qt = up_take(&work, QUERIES * s.wide);
     s.k = gathered(h, s.wide, h->k, h->prompt_k, up_take(&work, s.keys * s.wide));
     s.v = gathered(h, s.wide, h->v, h->prompt_v, up_take(&work, s.keys * s.wide));
     s.score = up_take(&work, QUERIES * block);
     s.acc = up_take(&work, QUERIES * s.wide);
     s.q = up_take(&work, QUERIES * s.wide);
     if (!backward) return s;
-    s.doutt = up_take(&work, QUERIES * h->width);
+    s.doutt = up_take(&work, QUERIES * s.wide);
     s.dk = gradient(h, s.wide, h->dk, up_take(&work, s.keys * s.wide));
     s.dv = gradient(h, s.wide, h->dv, up_take(&work, s.keys * s.wide));
     s.dscore = up_take(&work, QUERIES * block);
@@ -67,36 +67,6 @@ static up_rows whole_rows(const up_cpu_heads *h, int64_t wide, up_cells from, in
     if (wide == h->width && h->dtype == UP_F32) return (up_rows){from.p, from.ld};
     up_load_rows(h->dtype, n, h->width, wide, from, buffer);
     return (up_rows){buffer, wide};
-}
-
-/* A few rows as one vector for each column, put together in a register: whole vectors are read soon after,
- * and would wait for every smaller store into them. */
-static void transpose_few(int64_t n, int64_t width, up_rows from, float *to) {
-    typedef int32_t bits __attribute__((vector_size(4 * UP_VW), aligned(4), may_alias));
-    const float *row = from.p;
-    int32_t only[2 * UP_VW] = {0};
-    only[UP_VW] = -1; /* read from UP_VW - i on: the mask of lane i */
-    for (int64_t d = 0; d < width; d++) {
-        bits all = {0};
-        for (int64_t i = 0; i < n; i++) {
-            int32_t value;
-            memcpy(&value, row + i * from.ld + d, sizeof value);
-            all |= value & *(const bits *)(only + UP_VW - i);
-        }
-        *(bits *)(to + d * UP_VW) = all;
-    }
-}
-
-/* Rows of a block of queries as [width, lanes]; the lanes beyond them are 0. */
-static void transpose(int64_t n, int64_t lanes, int64_t width, up_rows from, float *to) {
-    enum { FEW = 4 };
-    if (n <= FEW && lanes == UP_VW) {
-        transpose_few(n, width, from, to);
-        return;
-    }
-    if (n < lanes) memset(to, 0, (size_t)(lanes * width) * sizeof *to);
-    for (int64_t i = 0; i < n; i++)
-        for (int64_t d = 0; d < width; d++) to[d * lanes + i] = from.p[i * from.ld + d];
 }
 
 /* One vector of queries: scores become exp(score - largest so far), the sums follow. */
@@ -149,7 +119,7 @@ static void blocked(const up_cpu_heads *h, float *work) {
     space s = arrange(h, work, 0);
     for (int64_t i0 = 0; i0 < h->lq; i0 += QUERIES) {
         int64_t n = up_fewer(QUERIES, h->lq - i0), lanes = up_round_up(n, UP_VW);
-        transpose(n, lanes, h->width, whole_rows(h, s.wide, h->q, i0, n, s.q), s.qt);
+        up_transpose(n, lanes, s.wide, whole_rows(h, s.wide, h->q, i0, n, s.q), s.qt);
         up_sight sight = up_look(h, i0, n, lanes, s.lane);
         up_span keys;
         up_begin_lanes(lanes, s.lane);
@@ -247,8 +217,8 @@ static void blocked_bwd(const up_cpu_heads *h, float *work) {
         int64_t n = up_fewer(QUERIES, h->lq - i0), lanes = up_round_up(n, UP_VW);
         up_rows q = whole_rows(h, s.wide, h->q, i0, n, s.q),
                 dout = whole_rows(h, s.wide, h->dout, i0, n, s.dout);
-        transpose(n, lanes, h->width, q, s.qt);
-        transpose(n, lanes, h->width, dout, s.doutt);
+        up_transpose(n, lanes, s.wide, q, s.qt);
+        up_transpose(n, lanes, s.wide, dout, s.doutt);
         up_sight sight = up_look(h, i0, n, lanes, s.lane);
         up_span keys;
         recall(h, &s, i0, n, lanes, dout);

@@ -72,6 +72,71 @@ static inline void up_add_rows(int64_t n, int64_t width, up_rows from, up_rows t
     up_store_rows(UP_F32, n, width, from, (up_cells){to.p, to.ld}, 1);
 }
 
+/* ---- squares of vectors ---- */
+
+/* Two vectors a and c in a step of bit b. UP_LOW: lanes without the bit, of a where lane i has not the bit,
+ * of c where it has; UP_HIGH: lanes with the bit alike. A step for every bit exchanges rows and lanes. */
+#define UP_LOW(i, b)        (((i) & ~(b)) + ((i) & (b) ? UP_VW : 0))
+#define UP_HIGH(i, b)       (((i) | (b)) + ((i) & (b) ? UP_VW : 0))
+#define UP_LANES_4(f, i, b) f((i), b), f((i) + 1, b), f((i) + 2, b), f((i) + 3, b)
+#define UP_LANES_8(f, i, b) UP_LANES_4(f, i, b), UP_LANES_4(f, (i) + 4, b)
+#if defined(__AVX512F__)
+#define UP_LANES(f, b) UP_LANES_8(f, 0, b), UP_LANES_8(f, 8, b)
+#elif defined(__AVX2__)
+#define UP_LANES(f, b) UP_LANES_8(f, 0, b)
+#else
+#define UP_LANES(f, b) UP_LANES_4(f, 0, b)
+#endif
+
+/* One step over the vectors x[0..UP_VW-1]: `pair` says what becomes of two. */
+#define UP_STEP(b, pair)                                                                                     \
+    UP_UNROLL                                                                                                \
+    for (int i = 0; i < UP_VW; i++)                                                                          \
+        if (!(i & (b))) {                                                                                    \
+            up_vec low = __builtin_shufflevector(x[i], x[i | (b)], UP_LANES(UP_LOW, b));                     \
+            up_vec high = __builtin_shufflevector(x[i], x[i | (b)], UP_LANES(UP_HIGH, b));                   \
+            pair(x, i, b);                                                                                   \
+        }
+#if defined(__AVX512F__)
+#define UP_STEPS(pair) UP_STEP(8, pair) UP_STEP(4, pair) UP_STEP(2, pair) UP_STEP(1, pair)
+#elif defined(__AVX2__)
+#define UP_STEPS(pair) UP_STEP(4, pair) UP_STEP(2, pair) UP_STEP(1, pair)
+#else
+#define UP_STEPS(pair) UP_STEP(2, pair) UP_STEP(1, pair)
+#endif
+
+/* Lane i is the sum of vector i. */
+UP_INLINE up_vec up_sum_of_each(up_vec x[UP_VW]) {
+#define UP_ADD(x, i, b) x[i] = low + high
+    UP_STEPS(UP_ADD)
+#undef UP_ADD
+    return x[0];
+}
+
+/* Lane j of vector i and lane i of vector j change places. */
+UP_INLINE void up_exchange(up_vec x[UP_VW]) {
+#define UP_BOTH(x, i, b)                                                                                     \
+    x[i] = low;                                                                                              \
+    x[i | (b)] = high
+    UP_STEPS(UP_BOTH)
+#undef UP_BOTH
+}
+
+/* n rows of `words` words of 4 bytes as [words, lanes]; the lanes beyond them are 0. Both words and lanes are
+ * whole vectors. */
+static inline void up_transpose(int64_t n, int64_t lanes, int64_t words, up_rows from, float *to) {
+    for (int64_t i0 = 0; i0 < lanes; i0 += UP_VW)
+        for (int64_t d = 0; d < words; d += UP_VW) {
+            up_vec x[UP_VW];
+            UP_UNROLL
+            for (int i = 0; i < UP_VW; i++)
+                x[i] = i0 + i < n ? *(const up_vec *)(from.p + (i0 + i) * from.ld + d) : (up_vec){0};
+            up_exchange(x);
+            UP_UNROLL
+            for (int i = 0; i < UP_VW; i++) *(up_vec *)(to + (d + i) * lanes + i0) = x[i];
+        }
+}
+
 /* What query i of a block sees: the keys 0..limit-1 and `extra` (-1: none), prompts counted; as up_mask_sees.
  * And of its softmax so far: the largest score, the sum of exp(score - largest), and by how much the last
  * block of keys made what was summed before smaller; backward: log-sum-exp and dout . out. */

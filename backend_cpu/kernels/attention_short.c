@@ -75,39 +75,6 @@ static space arrange(const up_cpu_heads *h, float *work, int backward) {
 
 /* ---- dot products ---- */
 
-/* Lane i of a step with bit b: of vector a where i has not that bit, of c where it has; the lanes with and
- * without the bit are added. After a step for every bit, lane i is the sum of vector i. */
-#define LOW(i, b)        (((i) & ~(b)) + ((i) & (b) ? UP_VW : 0))
-#define HIGH(i, b)       (((i) | (b)) + ((i) & (b) ? UP_VW : 0))
-#define LANES_4(f, i, b) f((i), b), f((i) + 1, b), f((i) + 2, b), f((i) + 3, b)
-#define LANES_8(f, b)    LANES_4(f, 0, b), LANES_4(f, 4, b)
-#define LANES_16(f, b)   LANES_8(f, b), LANES_4(f, 8, b), LANES_4(f, 12, b)
-#if defined(__AVX512F__)
-#define LANES(f, b) LANES_16(f, b)
-#elif defined(__AVX2__)
-#define LANES(f, b) LANES_8(f, b)
-#else
-#define LANES(f, b) LANES_4(f, 0, b)
-#endif
-#define STEP(b)                                                                                              \
-    UP_UNROLL                                                                                                \
-    for (int i = 0; i < UP_VW; i++)                                                                          \
-        if (!(i & (b)))                                                                                      \
-    x[i] = __builtin_shufflevector(x[i], x[i | (b)], LANES(LOW, b)) +                                        \
-           __builtin_shufflevector(x[i], x[i | (b)], LANES(HIGH, b))
-
-UP_INLINE up_vec sum_of_each(up_vec x[UP_VW]) {
-    STEP(1);
-    STEP(2);
-#if defined(__AVX2__)
-    STEP(4);
-#endif
-#if defined(__AVX512F__)
-    STEP(8);
-#endif
-    return x[0];
-}
-
 /* to[h] = a . b of each head; lanes of no head 0. */
 UP_INLINE void dots_of(const int64_t wide, int64_t heads, int64_t lanes, const float *a, const float *b,
                        float *to) {
@@ -120,7 +87,7 @@ UP_INLINE void dots_of(const int64_t wide, int64_t heads, int64_t lanes, const f
             for (int64_t d = 0; d < wide; d += UP_VW, a += UP_VW, b += UP_VW)
                 x[h] += *(const up_vec *)a * *(const up_vec *)b;
         }
-        *(up_vec *)(to + h0) = sum_of_each(x);
+        *(up_vec *)(to + h0) = up_sum_of_each(x);
     }
 }
 
