@@ -7,31 +7,64 @@
 
 enum { QUERIES = UP_ATT_QUERIES, KEYS = UP_ATT_KEYS };
 
-/* The parts of the work space and where the rows lie that the products read: in place where they are f32, a
- * head is whole vectors wide and there are no prompts, else copied. keys = prompts + lk; wide = width in
- * whole vectors. */
+/* The parts of the work space and where the rows lie that the products read: in place where they are of the
+ * type wanted, a head is whole vectors wide and there are no prompts, else copied. Dot products read words of
+ * 4 bytes: f32, or pairs of bf16 where the processor multiplies those. keys = prompts + lk; wide, words = a
+ * row in whole vectors. */
 typedef struct space {
-    int64_t keys, wide;
+    int64_t keys, wide, words;
+    int paired;
     up_lanes *lane;
-    float *qt, *doutt;     /* a block of queries transposed, [wide, QUERIES] */
-    up_rows k, v, dk, dv;  /* [keys, wide] */
-    float *q, *dout, *out; /* copies of a block of queries, [QUERIES, wide] */
-    float *score, *dscore; /* [block of keys, QUERIES] */
-    float *acc;            /* [QUERIES, wide] out or dq */
+    float *qt, *doutt;        /* a block of queries transposed, [words, QUERIES] */
+    up_rows k_words, v_words; /* [keys, words] */
+    up_rows k, v, dk, dv;     /* [keys, wide] */
+    float *q, *dout, *out;    /* copies of a block of queries, [QUERIES, wide] */
+    float *score, *dscore;    /* [block of keys, QUERIES] */
+    float *acc;               /* [QUERIES, wide] out or dq */
 } space;
 
 static int64_t blocked_work(int64_t keys, int64_t width, int backward) {
-    int64_t wide = up_round_up(width, UP_VW), block = up_fewer(keys, KEYS);
-    int64_t part = QUERIES * wide + 2 * keys * wide + QUERIES * block + 2 * QUERIES * wide;
-    return UP_LANES_FLOATS + part + (backward ? part : 0) + 16 * UP_VW;
+    int64_t wide = up_round_up(width, 2 * UP_VW), block = up_fewer(keys, KEYS);
+    int64_t part = 3 * QUERIES * wide + 3 * keys * wide + QUERIES * block;
+    return UP_LANES_FLOATS + part + (backward ? part : 0) + 32 * UP_VW;
 }
 
-/* Prompts and own rows as one matrix of whole vectors. */
-static up_rows gathered(const up_cpu_heads *h, int64_t wide, up_cells own, up_cells prompts, float *buffer) {
-    if (!h->prompts && wide == h->width && h->dtype == UP_F32) return (up_rows){own.p, own.ld};
-    up_load_rows(h->dtype, h->prompts, h->width, wide, prompts, buffer);
-    up_load_rows(h->dtype, h->lk, h->width, wide, own, buffer + h->prompts * wide);
-    return (up_rows){buffer, wide};
+/* Rows as words, with 0 behind them. */
+static void copy_words(const up_cpu_heads *h, const space *s, int64_t n, up_cells from, float *to) {
+    if (!s->paired) {
+        up_load_rows(h->dtype, n, h->width, s->words, from, to);
+        return;
+    }
+    for (int64_t i = 0; i < n; i++, to += s->words) {
+        memset(to, 0, (size_t)s->words * sizeof *to);
+        memcpy(to, up_cells_from(h->dtype, from, i, 0).p, (size_t)h->width * sizeof(uint16_t));
+    }
+}
+
+static int in_place(const up_cpu_heads *h, const space *s, up_cells x) {
+    if (!s->paired) return h->dtype == UP_F32 && h->width == s->words;
+    return h->width == 2 * s->words && x.ld % 2 == 0 && (uintptr_t)x.p % sizeof(float) == 0;
+}
+
+static up_rows words_of(const up_cpu_heads *h, const space *s, int64_t n, up_cells x, float *buffer) {
+    if (in_place(h, s, x)) return (up_rows){x.p, s->paired ? x.ld / 2 : x.ld};
+    copy_words(h, s, n, x, buffer);
+    return (up_rows){buffer, s->words};
+}
+
+/* Prompts and own rows as one matrix. */
+static up_rows all_words(const up_cpu_heads *h, const space *s, up_cells own, up_cells prompts,
+                         float *buffer) {
+    if (!h->prompts) return words_of(h, s, h->lk, own, buffer);
+    copy_words(h, s, h->prompts, prompts, buffer);
+    copy_words(h, s, h->lk, own, buffer + h->prompts * s->words);
+    return (up_rows){buffer, s->words};
+}
+
+/* Some rows as f32. */
+static up_rows wide_rows(const up_cpu_heads *h, int64_t wide, int64_t n, up_cells x, float *buffer) {
+    space f32 = {.words = wide};
+    return words_of(h, &f32, n, x, buffer);
 }
 
 /* Where a gradient of keys or values is summed: in place, where that is f32 and holds nothing else. */
@@ -40,18 +73,34 @@ static up_rows gradient(const up_cpu_heads *h, int64_t wide, up_cells own, float
     return apart ? (up_rows){buffer, wide} : (up_rows){own.p, own.ld};
 }
 
+/* Keys and values as the products of a pass want them. */
+static void arrange_keys(const up_cpu_heads *h, space *s, float **work, int backward) {
+    space f32 = {.words = s->wide};
+    s->k_words = all_words(h, s, h->k, h->prompt_k, up_take(work, s->keys * s->words));
+    if (!s->paired) {
+        s->k = s->k_words;
+        s->v = s->v_words = all_words(h, s, h->v, h->prompt_v, up_take(work, s->keys * s->words));
+    } else if (backward) {
+        s->k = all_words(h, &f32, h->k, h->prompt_k, up_take(work, s->keys * s->wide));
+        s->v_words = all_words(h, s, h->v, h->prompt_v, up_take(work, s->keys * s->words));
+    } else {
+        s->v = all_words(h, &f32, h->v, h->prompt_v, up_take(work, s->keys * s->wide));
+    }
+}
+
 static space arrange(const up_cpu_heads *h, float *work, int backward) {
     space s = {.keys = h->prompts + h->lk, .wide = up_round_up(h->width, UP_VW)};
     int64_t block = up_fewer(s.keys, KEYS);
+    s.paired = h->dtype == UP_BF16 && UP_K(has_pairs)();
+    s.words = s.paired ? up_round_up(h->width, 2 * UP_VW) / 2 : s.wide;
     s.lane = up_take(&work, UP_LANES_FLOATS);
-    s.qt = up_take(&work, QUERIES * s.wide);
-    s.k = gathered(h, s.wide, h->k, h->prompt_k, up_take(&work, s.keys * s.wide));
-    s.v = gathered(h, s.wide, h->v, h->prompt_v, up_take(&work, s.keys * s.wide));
+    arrange_keys(h, &s, &work, backward);
+    s.qt = up_take(&work, QUERIES * s.words);
     s.score = up_take(&work, QUERIES * block);
     s.acc = up_take(&work, QUERIES * s.wide);
     s.q = up_take(&work, QUERIES * s.wide);
     if (!backward) return s;
-    s.doutt = up_take(&work, QUERIES * s.wide);
+    s.doutt = up_take(&work, QUERIES * s.words);
     s.dk = gradient(h, s.wide, h->dk, up_take(&work, s.keys * s.wide));
     s.dv = gradient(h, s.wide, h->dv, up_take(&work, s.keys * s.wide));
     s.dscore = up_take(&work, QUERIES * block);
@@ -60,13 +109,22 @@ static space arrange(const up_cpu_heads *h, float *work, int backward) {
     return s;
 }
 
-/* A block of queries as f32 rows of whole vectors. */
-static up_rows whole_rows(const up_cpu_heads *h, int64_t wide, up_cells from, int64_t first, int64_t n,
-                          float *buffer) {
-    from = up_cells_from(h->dtype, from, first, 0);
-    if (wide == h->width && h->dtype == UP_F32) return (up_rows){from.p, from.ld};
-    up_load_rows(h->dtype, n, h->width, wide, from, buffer);
-    return (up_rows){buffer, wide};
+/* Rows first..first+n-1 of queries as columns, [words, lanes]. */
+static void columns(const up_cpu_heads *h, const space *s, up_cells x, int64_t first, int64_t n,
+                    float *buffer, float *to) {
+    up_rows rows = words_of(h, s, n, up_cells_from(h->dtype, x, first, 0), buffer);
+    up_transpose(n, up_round_up(n, UP_VW), s->words, rows, to);
+}
+
+/* to[keys, lanes] = alpha x . (a block of queries as columns) */
+static void dot_products(const space *s, up_rows x, up_span keys, float alpha, const float *block,
+                         int64_t lanes, float *to) {
+    x.p += keys.first * x.ld;
+    if (s->paired)
+        UP_K(pair_products)(keys.count, lanes, s->words, alpha, x, block, to);
+    else
+        up_tile_block(keys.count, lanes,
+                      (up_tile){s->words, alpha, 0, x.p, x.ld, 1, block, lanes, to, lanes});
 }
 
 /* One vector of queries: scores become exp(score - largest so far), the sums follow. */
@@ -119,15 +177,14 @@ static void blocked(const up_cpu_heads *h, float *work) {
     space s = arrange(h, work, 0);
     for (int64_t i0 = 0; i0 < h->lq; i0 += QUERIES) {
         int64_t n = up_fewer(QUERIES, h->lq - i0), lanes = up_round_up(n, UP_VW);
-        up_transpose(n, lanes, s.wide, whole_rows(h, s.wide, h->q, i0, n, s.q), s.qt);
+        columns(h, &s, h->q, i0, n, s.q, s.qt);
         up_sight sight = up_look(h, i0, n, lanes, s.lane);
         up_span keys;
         up_begin_lanes(lanes, s.lane);
         int begun = 0;
         for (; up_next_span(&sight, &keys); begun = 1) {
-            const float *k = s.k.p + keys.first * s.k.ld, *v = s.v.p + keys.first * s.v.ld;
-            up_tile_block(keys.count, lanes,
-                          (up_tile){h->width, h->scale, 0, k, s.k.ld, 1, s.qt, lanes, s.score, lanes});
+            const float *v = s.v.p + keys.first * s.v.ld;
+            dot_products(&s, s.k_words, keys, h->scale, s.qt, lanes, s.score);
             softmax(lanes, keys, s.lane, s.score);
             for (int64_t i = 0; begun && i < n; i++)
                 for (int64_t d = 0; d < s.wide; d++) s.acc[i * s.wide + d] *= s.lane->factor[i];
@@ -166,7 +223,7 @@ static void softmax_bwd(int64_t lanes, up_span keys, float scale, const up_lanes
 /* lse and dout . out of each query of a block; the lanes beyond them 0 */
 static void recall(const up_cpu_heads *h, space *s, int64_t first, int64_t n, int64_t lanes, up_rows dout) {
     up_lanes *t = s->lane;
-    up_rows out = whole_rows(h, s->wide, h->out, first, n, s->out);
+    up_rows out = wide_rows(h, s->wide, n, up_cells_from(h->dtype, h->out, first, 0), s->out);
     for (int64_t i = n; i < lanes; i++) t->largest[i] = t->total[i] = 0;
     for (int64_t i = 0; i < n; i++) {
         const float *a = dout.p + i * dout.ld, *b = out.p + i * out.ld;
@@ -183,11 +240,10 @@ static void recall(const up_cpu_heads *h, space *s, int64_t first, int64_t n, in
 static void span_bwd(const up_cpu_heads *h, space *s, int64_t n, up_rows q, up_rows dout, up_span keys,
                      int add, int add_dq) {
     int64_t count = keys.count, lanes = up_round_up(n, UP_VW);
-    const float *k = s->k.p + keys.first * s->k.ld, *v = s->v.p + keys.first * s->v.ld;
+    const float *k = s->k.p + keys.first * s->k.ld;
     float *dk = s->dk.p + keys.first * s->dk.ld, *dv = s->dv.p + keys.first * s->dv.ld;
-    up_tile_block(count, lanes,
-                  (up_tile){h->width, h->scale, 0, k, s->k.ld, 1, s->qt, lanes, s->score, lanes});
-    up_tile_block(count, lanes, (up_tile){h->width, 1, 0, v, s->v.ld, 1, s->doutt, lanes, s->dscore, lanes});
+    dot_products(s, s->k_words, keys, h->scale, s->qt, lanes, s->score);
+    dot_products(s, s->v_words, keys, 1, s->doutt, lanes, s->dscore);
     softmax_bwd(lanes, keys, h->scale, s->lane, s->score, s->dscore);
     up_tile_block(count, s->wide, (up_tile){n, 1, add, s->score, lanes, 1, dout.p, dout.ld, dv, s->dv.ld});
     up_tile_block(count, s->wide, (up_tile){n, 1, add, s->dscore, lanes, 1, q.p, q.ld, dk, s->dk.ld});
@@ -215,10 +271,10 @@ static void blocked_bwd(const up_cpu_heads *h, float *work) {
     }
     for (int64_t i0 = 0; i0 < h->lq; i0 += QUERIES) {
         int64_t n = up_fewer(QUERIES, h->lq - i0), lanes = up_round_up(n, UP_VW);
-        up_rows q = whole_rows(h, s.wide, h->q, i0, n, s.q),
-                dout = whole_rows(h, s.wide, h->dout, i0, n, s.dout);
-        up_transpose(n, lanes, s.wide, q, s.qt);
-        up_transpose(n, lanes, s.wide, dout, s.doutt);
+        columns(h, &s, h->q, i0, n, s.q, s.qt);
+        columns(h, &s, h->dout, i0, n, s.dout, s.doutt);
+        up_rows q = wide_rows(h, s.wide, n, up_cells_from(h->dtype, h->q, i0, 0), s.q),
+                dout = wide_rows(h, s.wide, n, up_cells_from(h->dtype, h->dout, i0, 0), s.dout);
         up_sight sight = up_look(h, i0, n, lanes, s.lane);
         up_span keys;
         recall(h, &s, i0, n, lanes, dout);

@@ -9,6 +9,12 @@
 /* Queries of a block, and keys of which scores are held at one time. */
 enum { UP_ATT_QUERIES = 64, UP_ATT_KEYS = 256 };
 
+/* pairs.c: to[m, lanes] = alpha x y, sums in f32: rows of x are `words` pairs of bf16 (ld: words), y is
+ * [words, lanes] pairs. Only where the processor multiplies pairs. */
+int UP_K(has_pairs)(void);
+void UP_K(pair_products)(int64_t m, int64_t lanes, int64_t words, float alpha, up_rows x, const float *y,
+                         float *to);
+
 /* attention_short.c */
 int UP_K(attention_is_short)(const up_cpu_heads *h);
 int64_t UP_K(attention_short_work)(int64_t columns, int64_t heads, int backward);
@@ -156,7 +162,8 @@ typedef struct up_span {
     int masked;
 } up_span;
 
-/* The keys that a block of queries looks at: from the first on, and slots that look at themselves. */
+/* The keys that a block of queries looks at: from the first on, and slots that look at themselves. Runs begin
+ * at even keys. */
 typedef struct up_sight {
     int64_t all, most;        /* keys that every query sees, and that one sees, from the first on */
     int64_t slots, slots_end; /* the same block's slots */
