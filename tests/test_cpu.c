@@ -290,15 +290,16 @@ static void set(const char *name, const char *value, char before[32]) {
 }
 
 static void test_every_path(void) {
-    static const char *const isas[] = {"base", "avx2", "avx512"}, *const gemms[] = {"plain", "openblas",
-                                                                                    "dnnl"};
+    static const char *const isas[] = {"base", "avx2", "avx512", "avx512bf16"}, *const gemms[] = {"own",
+                                                                                                  "openblas",
+                                                                                                  "dnnl"};
     char isa[32], gemm[32], ignored[32];
     up_backend *ref = make("ref", 1);
     float *want = attend(ref, PROMPTS);
     float *want_layer = layer(ref);
     set("UP_CPU_ISA", NULL, isa);
     set("UP_CPU_GEMM", NULL, gemm);
-    for (int i = 0; i < 9; i++) {
+    for (int i = 0; i < 12; i++) {
         up_backend *b = NULL;
         set("UP_CPU_ISA", isas[i / 3], ignored);
         set("UP_CPU_GEMM", gemms[i % 3], ignored);
