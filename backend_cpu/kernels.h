@@ -62,6 +62,40 @@ typedef struct up_cpu_truth {
     float smoothing; /* e */
 } up_cpu_truth;
 
+/* Lines of elements that follow each other: element i of line j is p[j * ld + i]. */
+typedef struct up_cpu_lines {
+    const void *p;
+    int64_t ld;
+    int dtype;           /* UP_F32, UP_F16, UP_BF16, or UP_U8 */
+    const float *levels; /* UP_U8: [3][256], the value of a byte in each third of a line */
+    int64_t third;       /* UP_U8: elements of a third */
+} up_cpu_lines;
+
+/* One panel of packed words, [words of k][stride]: `count` of the `stride` places are filled, the others 0 or
+ * anything. With pairs a word is two bf16 along k, the last of an odd k beside 0. */
+typedef struct up_cpu_panel {
+    up_cpu_lines from;
+    int64_t first, count; /* places: lines, or elements of a line */
+    int64_t start, k;     /* along k: elements of a line, or lines */
+    int64_t stride;
+    int pairs;
+    float *to; /* and one vector more behind the panel, which may be written too */
+} up_cpu_panel;
+
+/* C[m, COLS] = alpha A B (+ C): m rows of A in tiles, one panel of B, both packed in words of 32 bits: an
+ * f32, or two bf16 that follow each other along k. */
+typedef struct up_cpu_tiles {
+    int64_t k; /* words */
+    float alpha;
+    int add;
+    const float *a;
+    int64_t a_tile;  /* words from tile to tile; a tile is [k][tile_rows] */
+    int64_t a_panel; /* multiply_turned: words from panel to panel of a's */
+    const float *b;  /* [k][tile_cols] */
+    float *c;
+    int64_t ldc;
+} up_cpu_tiles;
+
 /* Columns that one piece owns where rows are added by index. */
 enum { UP_CPU_COLUMNS = 32 };
 
@@ -71,11 +105,23 @@ enum { UP_SHORT_QUERIES = 8, UP_SHORT_KEYS = 24 };
 typedef struct up_cpu_kernels {
     const char *name;
 
-    /* C[m, n] = alpha op(A) op(B) (+ C where add). op(A)[i, k] = a[i * a_row + k * a_col], op(B) alike.
-     * work: gemm_work floats. */
-    void (*gemm)(int64_t m, int64_t n, int64_t k, float alpha, const float *a, int64_t a_row, int64_t a_col,
-                 const float *b, int64_t b_row, int64_t b_col, int add, float *c, int64_t ldc, float *work);
-    int64_t gemm_work;
+    /* The matrix product (kernels/product.c). Rows of A go in (m + tile_rows - 1) / tile_rows tiles of nearly
+     * equal height, the higher ones first. k is cut into blocks of at most tile_block words. */
+    int tile_rows, tile_cols, tile_block;
+    void (*multiply)(int64_t m, const up_cpu_tiles *t);       /* f32 */
+    void (*multiply_pairs)(int64_t m, const up_cpu_tiles *t); /* bf16; NULL where the processor cannot */
+    /* f32; row i of A is column i of panels [k / tile_cols][rows][tile_cols] as they are made for B */
+    void (*multiply_turned)(int64_t m, const up_cpu_tiles *t);
+
+    void (*pack_lines)(const up_cpu_panel *p);    /* a place is a line, k goes along it */
+    void (*pack_elements)(const up_cpu_panel *p); /* a place is an element, k goes from line to line */
+    /* y[i, j] = x[j, i] in y's type; x holds whole vectors */
+    void (*turn)(int64_t n, int64_t d, int dtype, up_rows x, up_cells y);
+    /* y[i, j] = act(x[i, j] + bias[j]), pre = x + bias; bias and pre may be absent, x is overwritten */
+    void (*finish)(int64_t n, int64_t d, int gelu, up_rows x, const float *bias, int dtype, up_cells pre,
+                   up_cells y);
+    /* dy *= gelu'(pre), sums += dy where they are wanted */
+    void (*unfinish)(int64_t n, int64_t d, int dtype, up_cells pre, up_cells dy, float *sums);
 
     /* y = act(x + bias); bias and pre may be NULL, pre receives x + bias; x may be y or pre. */
     void (*bias_act)(int64_t n, int64_t d, int gelu, up_rows x, const float *bias, up_rows pre, up_rows y);

@@ -10,8 +10,7 @@ typedef enum role {
     IN = 1, /* activations: read, set, or both */
     OUT,
     BOTH,
-    ROWS,   /* not of the activations' type, but with a row for each of theirs */
-    ROUNDED /* f32 values that count as rounded to the activations' type */
+    ROWS /* not of the activations' type, but with a row for each of theirs */
 } role;
 
 typedef struct field {
@@ -31,10 +30,6 @@ typedef struct slot {
 typedef union arguments {
     up_embed_args embed;
     up_embed_grad embed_bwd;
-    up_patch_embed_args patch_embed;
-    up_patch_embed_grad patch_embed_bwd;
-    up_linear_args linear;
-    up_linear_grad linear_bwd;
     up_layernorm_args layernorm;
     up_layernorm_grad layernorm_bwd;
     up_residual_args residual;
@@ -85,18 +80,9 @@ static int64_t row_floats(const slot *s, const void *args) {
 }
 
 /* One field of a copy of the arguments: cut to some rows, and where it is half as wide as f32, replaced. */
-static up_status place(up_cpu *cpu, const field *f, up_view *v, up_dtype type, space *space) {
+static up_status place(up_cpu *cpu, const field *f, up_view *v, space *space) {
     if (!up_view_present(*v) || f->role == ROWS) return UP_OK;
     up_view own = *v;
-    if (f->role == ROUNDED) {
-        up_view half;
-        UP_TRY(take(space, own.rows, own.cols, &half));
-        UP_TRY(take(space, own.rows, own.cols, v));
-        half.dtype = type;
-        half.offset *= (int64_t)(sizeof(float) / up_dtype_size(type));
-        UP_TRY(up_cpu_cast(cpu, &(up_cast_args){own, half}));
-        return up_cpu_cast(cpu, &(up_cast_args){half, *v});
-    }
     if (!is_half(own)) return UP_OK;
     UP_TRY(take(space, own.rows, own.cols, v));
     return f->role == OUT ? UP_OK : up_cpu_cast(cpu, &(up_cast_args){own, *v});
@@ -109,25 +95,24 @@ static up_status give_back(up_cpu *cpu, const field *f, up_view computed, up_vie
 }
 
 /* Rows first..first+count-1 of all fields that have the operation's rows; all rows where count is -1. */
-static up_view cut(const field *f, up_view v, int64_t first, int64_t count) {
-    return count < 0 || f->role == ROUNDED || !up_view_present(v) ? v : up_view_rows(v, first, count);
+static up_view cut(up_view v, int64_t first, int64_t count) {
+    return count < 0 || !up_view_present(v) ? v : up_view_rows(v, first, count);
 }
 
 static up_status run_rows(up_cpu *cpu, const slot *s, const void *args, int64_t first, int64_t count,
                           space space) {
     arguments copy;
-    up_dtype type = view_at(args, s->fields[0].at)->dtype;
     memcpy(&copy, args, s->size);
     for (const field *f = s->fields; f->role; f++) {
         up_view *v = view_at(&copy, f->at);
-        *v = cut(f, *v, first, count);
-        UP_TRY(place(cpu, f, v, type, &space));
+        *v = cut(*v, first, count);
+        UP_TRY(place(cpu, f, v, &space));
     }
     if (s->scratch) /* what is left */
         *view_at(&copy, s->scratch) = up_view_at(space.buffer, UP_F32, space.at, 1, space.end - space.at);
     UP_TRY(s->run(cpu, &copy));
     for (const field *f = s->fields; f->role; f++)
-        UP_TRY(give_back(cpu, f, *view_at(&copy, f->at), cut(f, *view_at(args, f->at), first, count)));
+        UP_TRY(give_back(cpu, f, *view_at(&copy, f->at), cut(*view_at(args, f->at), first, count)));
     return UP_OK;
 }
 
@@ -150,12 +135,10 @@ static up_status run(up_backend *b, const slot *s, const void *args) {
 
 /* Floats that activations take at these dims, forward or backward, whichever is more. */
 size_t up_cpu_half_scratch(up_op op, const up_op_dims *d) {
-    int64_t floats = 0, width = up_most(d->in, d->out), levels = 2 * 3 * 256;
-    if (d->dtype == UP_F32 || op == UP_OP_ATTENTION) return 0;
-    if (op == UP_OP_PATCH_EMBED) floats = d->rows * (d->in + d->out) + levels; /* patches, y or dy */
-    if (op == UP_OP_LINEAR) floats = 2 * d->rows * (d->in + d->out);           /* x, dx, pre, dy */
-    if (op == UP_OP_LAYERNORM) floats = 4 * d->rows * width;                   /* x, dy, residual, dx */
-    if (op == UP_OP_RESIDUAL) floats = 3 * d->rows * width;                    /* branch, dy, dbranch */
+    int64_t floats = 0, width = up_most(d->in, d->out);
+    if (d->dtype == UP_F32 || (op != UP_OP_LAYERNORM && op != UP_OP_RESIDUAL)) return 0;
+    if (op == UP_OP_LAYERNORM) floats = 4 * d->rows * width; /* x, dy, residual, dx */
+    if (op == UP_OP_RESIDUAL) floats = 3 * d->rows * width;  /* branch, dy, dbranch */
     return (size_t)(floats + FIELDS * ALIGN) * sizeof(float);
 }
 
@@ -180,55 +163,6 @@ static const slot embed_bwd_slot = {
 };
 static up_status embed_bwd(up_backend *b, const up_embed_grad *a) {
     return run(b, &embed_bwd_slot, a);
-}
-
-static const slot patch_embed_slot = {
-    .run = up_cpu_patch_embed,
-    .size = sizeof(up_patch_embed_args),
-    .scratch = offsetof(up_patch_embed_args, scratch),
-    .fields = {{offsetof(up_patch_embed_args, y), OUT},
-               {offsetof(up_patch_embed_args, patches), IN},
-               {offsetof(up_patch_embed_args, levels), ROUNDED}},
-};
-static up_status patch_embed(up_backend *b, const up_patch_embed_args *a) {
-    return run(b, &patch_embed_slot, a);
-}
-
-static const slot patch_embed_bwd_slot = {
-    .run = up_cpu_patch_embed_bwd,
-    .size = sizeof(up_patch_embed_grad),
-    .scratch = offsetof(up_patch_embed_grad, scratch),
-    .fields = {{offsetof(up_patch_embed_grad, dy), IN},
-               {offsetof(up_patch_embed_grad, patches), IN},
-               {offsetof(up_patch_embed_grad, levels), ROUNDED}},
-};
-static up_status patch_embed_bwd(up_backend *b, const up_patch_embed_grad *a) {
-    return run(b, &patch_embed_bwd_slot, a);
-}
-
-static const slot linear_slot = {
-    .run = up_cpu_linear,
-    .size = sizeof(up_linear_args),
-    .scratch = offsetof(up_linear_args, scratch),
-    .fields = {{offsetof(up_linear_args, y), OUT},
-               {offsetof(up_linear_args, x), IN},
-               {offsetof(up_linear_args, pre), OUT}},
-};
-static up_status linear(up_backend *b, const up_linear_args *a) {
-    return run(b, &linear_slot, a);
-}
-
-static const slot linear_bwd_slot = {
-    .run = up_cpu_linear_bwd,
-    .size = sizeof(up_linear_grad),
-    .scratch = offsetof(up_linear_grad, scratch),
-    .fields = {{offsetof(up_linear_grad, dy), BOTH},
-               {offsetof(up_linear_grad, x), IN},
-               {offsetof(up_linear_grad, pre), IN},
-               {offsetof(up_linear_grad, dx), OUT}},
-};
-static up_status linear_bwd(up_backend *b, const up_linear_grad *a) {
-    return run(b, &linear_bwd_slot, a);
 }
 
 static const slot layernorm_slot = {
@@ -284,6 +218,21 @@ static up_status run_f32(up_backend *b, up_cpu_op op, const void *args) {
     return run(b, &(slot){.run = op}, args);
 }
 
+static up_status patch_embed(up_backend *b, const up_patch_embed_args *a) {
+    return run_f32(b, up_cpu_patch_embed, a);
+}
+static up_status patch_embed_bwd(up_backend *b, const up_patch_embed_grad *a) {
+    return run_f32(b, up_cpu_patch_embed_bwd, a);
+}
+static up_status prepare(up_backend *b, const up_prepare_args *a) {
+    return run_f32(b, up_cpu_prepare, a);
+}
+static up_status linear(up_backend *b, const up_linear_args *a) {
+    return run_f32(b, up_cpu_linear, a);
+}
+static up_status linear_bwd(up_backend *b, const up_linear_grad *a) {
+    return run_f32(b, up_cpu_linear_bwd, a);
+}
 static up_status attention(up_backend *b, const up_attention_args *a) {
     return run_f32(b, up_cpu_attention, a);
 }
@@ -355,6 +304,7 @@ void up_cpu_fill_slots(up_backend_ops *ops) {
     ops->embed_bwd = embed_bwd;
     ops->patch_embed = patch_embed;
     ops->patch_embed_bwd = patch_embed_bwd;
+    ops->prepare = prepare;
     ops->linear = linear;
     ops->linear_bwd = linear_bwd;
     ops->layernorm = layernorm;

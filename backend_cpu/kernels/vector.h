@@ -13,7 +13,9 @@
 #define UP_K(name)     UP_JOIN(up_cpu_##name, UP_ISA) /* up_cpu_gemm_avx2, ... */
 
 /* Each kernel file fills its part of the table. */
-void UP_K(fill_gemm)(up_cpu_kernels *k);
+void UP_K(fill_product)(up_cpu_kernels *k);
+void UP_K(fill_pack)(up_cpu_kernels *k);
+void UP_K(fill_finish)(up_cpu_kernels *k);
 void UP_K(fill_rows)(up_cpu_kernels *k);
 void UP_K(fill_convert)(up_cpu_kernels *k);
 void UP_K(fill_loss)(up_cpu_kernels *k);

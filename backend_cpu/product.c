@@ -1,0 +1,320 @@
+/* product.c - the matrix product on the backend's own kernels: how C is cut into pieces, what is packed when.
+ *
+ * Two ways. `up_cpu_rows_product` meets a weight whose panels are prepared: a piece is some rows of C; they
+ * are packed once, and every panel goes over them while they are in the second cache. `up_cpu_sums` adds to
+ * an f32 C what two plain operands give: a piece packs a block of A and one panel of B at a time.
+ *
+ * An element of C is a chain of multiply-adds along k inside a block of k, and the sum of the blocks in
+ * order. Where the blocks end depends on k alone, so the bits depend neither on the number of rows nor on the
+ * cut. */
+#include "backend_cpu/cpu.h"
+
+#include <string.h>
+
+enum {
+    PIECE_ROWS = 160, /* most rows of a piece: with a block of k, half of a second cache of 512 KiB */
+    FEWEST_ROWS = 48, /* where each thread has as many, pieces are not cut across */
+    CHUNK = 256,      /* columns whose sums are held in f32 at one time */
+    SUMS_COLS = 768   /* most columns of a piece of `up_cpu_sums` */
+};
+
+static int64_t round_up(int64_t n, int64_t unit) {
+    return (n + unit - 1) / unit * unit;
+}
+
+static int64_t parts_of(int64_t n, int64_t size) {
+    return (n + size - 1) / size;
+}
+
+int up_cpu_pairs(const up_cpu *cpu, up_dtype dtype) {
+    return dtype == UP_BF16 && cpu->kernels.multiply_pairs != NULL;
+}
+
+static int64_t words_of(int64_t k, int pairs) {
+    return pairs ? (k + 1) / 2 : k;
+}
+
+/* Words of a block of k: blocks of about the same size, whole panels where k goes over panels. */
+static int64_t block_of(const up_cpu_kernels *k, int64_t words) {
+    int64_t blocks = up_most(1, parts_of(words, k->tile_block));
+    return up_most(k->tile_cols, round_up(parts_of(words, blocks), k->tile_cols));
+}
+
+up_cpu_operand up_cpu_operand_of(up_view v, int turned) {
+    up_cpu_lines lines = {
+        .p = up_view_present(v) ? up_bytes_from(v, 0) : NULL, .ld = v.stride, .dtype = (int)v.dtype};
+    return (up_cpu_operand){lines, turned};
+}
+
+/* Places first..first+count-1 of an operand, k elements from `start` on. */
+static void pack(const up_cpu_kernels *kernels, const up_cpu_operand *x, up_cpu_panel panel) {
+    panel.from = x->lines;
+    if (x->turned)
+        kernels->pack_elements(&panel);
+    else
+        kernels->pack_lines(&panel);
+}
+
+/* Rows first..first+m-1 in tiles as `multiply` wants them. */
+static void pack_tiles(const up_cpu_kernels *kernels, const up_cpu_operand *x, int64_t m,
+                       up_cpu_panel panel) {
+    int64_t step = words_of(panel.k, panel.pairs) * kernels->tile_rows;
+    panel.stride = kernels->tile_rows;
+    for (int64_t tiles = parts_of(m, kernels->tile_rows); tiles > 0; tiles--) {
+        panel.count = parts_of(m, tiles);
+        pack(kernels, x, panel);
+        panel.first += panel.count;
+        panel.to += step;
+        m -= panel.count;
+    }
+}
+
+/* ---- panels of a whole operand ---- */
+typedef struct panels {
+    const up_cpu *cpu;
+    const up_cpu_operand *x;
+    int64_t places, k;
+    int pairs;
+    float *to;
+} panels;
+
+static void panels_piece(const void *context, int64_t piece, int thread) {
+    const panels *t = context;
+    const up_cpu_kernels *kernels = &t->cpu->kernels;
+    int64_t cols = kernels->tile_cols, first = piece * cols;
+    (void)thread;
+    pack(kernels, t->x,
+         (up_cpu_panel){.first = first,
+                        .count = up_least(cols, t->places - first),
+                        .k = t->k,
+                        .stride = cols,
+                        .pairs = t->pairs,
+                        .to = t->to + first * words_of(t->k, t->pairs)});
+}
+
+void up_cpu_make_panels(const up_cpu *cpu, const up_cpu_operand *x, int64_t places, int64_t k, int pairs,
+                        float *to) {
+    panels t = {cpu, x, places, k, pairs, to};
+    up_cpu_for(cpu, parts_of(places, cpu->kernels.tile_cols), panels_piece, &t);
+}
+
+int64_t up_cpu_panel_floats(const up_cpu *cpu, int64_t places, int64_t k, int pairs) {
+    return round_up(places, cpu->kernels.tile_cols) * words_of(k, pairs);
+}
+
+/* ---- some rows against prepared panels ---- */
+up_cpu_cut up_cpu_cut_rows(const up_cpu *cpu, int64_t rows, int64_t cols) {
+    int64_t unit = cpu->kernels.tile_cols, threads = cpu->threads;
+    up_cpu_cut cut = {rows, cols, up_most(1, parts_of(rows, PIECE_ROWS)), 1, unit};
+    if (rows >= threads * FEWEST_ROWS)
+        cut.count = round_up(cut.count, threads);
+    else if (threads > 1)
+        cut.across = up_most(1, up_least(parts_of(cols, 2 * unit), parts_of(2 * threads, cut.count)));
+    return cut;
+}
+
+int64_t up_cpu_most_pieces(const up_cpu *cpu, int64_t rows) {
+    return parts_of(rows, PIECE_ROWS) + cpu->threads;
+}
+
+/* Units from `piece` of `count` equal parts on; nearly the same number each. */
+static int64_t border(int64_t n, int64_t unit, int64_t piece, int64_t count) {
+    return up_least(n, parts_of(n, unit) * piece / count * unit);
+}
+
+int64_t up_cpu_cut_row(const up_cpu_cut *cut, int64_t piece) {
+    return border(cut->rows, cut->unit, piece, cut->count);
+}
+
+/* A piece of rows fills whole panels, or tiles, which may be one row higher than they are filled. */
+int64_t up_cpu_rows_floats(const up_cpu *cpu, int64_t rows, int64_t k, int pairs) {
+    const up_cpu_kernels *kernels = &cpu->kernels;
+    int64_t most = up_least(PIECE_ROWS, round_up(rows, kernels->tile_cols)) + kernels->tile_cols;
+    return round_up(most * words_of(k, pairs) + 64, 16);
+}
+
+typedef struct part {
+    const up_cpu_rows_product *t;
+    int64_t row, n, col, end; /* rows, and columns col..end-1 */
+    float *packed, *sums;
+} part;
+
+/* x B', B in panels: one chunk of columns. */
+static void multiply_chunk(const part *p, int64_t col, int64_t end) {
+    const up_cpu_rows_product *t = p->t;
+    const up_cpu_kernels *kernels = &t->cpu->kernels;
+    int64_t words = words_of(t->k, t->pairs), block = block_of(kernels, words), cols = kernels->tile_cols;
+    for (int64_t k = 0; k < words || k == 0; k += block)
+        for (int64_t j = col; j < end; j += cols) {
+            up_cpu_tiles tiles = {.k = up_least(block, words - k),
+                                  .alpha = 1,
+                                  .add = k > 0,
+                                  .a = p->packed + k * kernels->tile_rows,
+                                  .a_tile = words * kernels->tile_rows,
+                                  .b = t->panels + j * words + k * cols,
+                                  .c = p->sums + (j - col) * p->n,
+                                  .ldc = cols};
+            (t->pairs ? kernels->multiply_pairs : kernels->multiply)(p->n, &tiles);
+            if (k + block >= words)
+                t->finish(t, p->row, p->n, j, up_least(cols, end - j), (up_rows){tiles.c, cols});
+        }
+}
+
+static void multiply_rows(const part *p) {
+    const up_cpu_rows_product *t = p->t;
+    pack_tiles(&t->cpu->kernels, &t->x, p->n,
+               (up_cpu_panel){.first = p->row, .k = t->k, .pairs = t->pairs, .to = p->packed});
+    for (int64_t j = p->col; j < p->end; j += CHUNK) multiply_chunk(p, j, up_least(p->end, j + CHUNK));
+}
+
+/* x B, B' in panels: C' = B' x', with the panels' columns broadcast and the rows of x in vectors. */
+static void multiply_chunk_turned(const part *p, int64_t col, int64_t end) {
+    const up_cpu_rows_product *t = p->t;
+    const up_cpu_kernels *kernels = &t->cpu->kernels;
+    int64_t block = block_of(kernels, t->k), cols = kernels->tile_cols;
+    for (int64_t k = 0; k < t->k || k == 0; k += block)
+        for (int64_t i = 0; i < p->n; i += cols) {
+            up_cpu_tiles tiles = {.k = up_least(block, t->k - k),
+                                  .alpha = 1,
+                                  .add = k > 0,
+                                  .a = t->panels + k * t->cols + col * cols,
+                                  .a_panel = t->cols * cols,
+                                  .b = p->packed + i * t->k + k * cols,
+                                  .c = p->sums + i * (end - col),
+                                  .ldc = cols};
+            kernels->multiply_turned(end - col, &tiles);
+            if (k + block >= t->k)
+                t->finish(t, p->row + i, up_least(cols, p->n - i), col, end - col, (up_rows){tiles.c, cols});
+        }
+}
+
+static void multiply_rows_turned(const part *p) {
+    const up_cpu_rows_product *t = p->t;
+    int64_t cols = t->cpu->kernels.tile_cols, chunk = CHUNK / t->cpu->kernels.tile_rows;
+    chunk *= t->cpu->kernels.tile_rows;
+    for (int64_t i = 0; i < p->n; i += cols)
+        pack(&t->cpu->kernels, &t->x,
+             (up_cpu_panel){.first = p->row + i,
+                            .count = up_least(cols, p->n - i),
+                            .k = t->k,
+                            .stride = cols,
+                            .to = p->packed + i * t->k});
+    for (int64_t j = p->col; j < p->end; j += chunk) multiply_chunk_turned(p, j, up_least(p->end, j + chunk));
+}
+
+static void rows_piece(const void *context, int64_t piece, int thread) {
+    const up_cpu_rows_product *t = context;
+    int64_t row = piece / t->cut.across, col = piece % t->cut.across;
+    part p = {.t = t,
+              .row = up_cpu_cut_row(&t->cut, row),
+              .col = border(t->cols, t->cut.unit, col, t->cut.across),
+              .end = border(t->cols, t->cut.unit, col + 1, t->cut.across),
+              .packed = t->space + thread * up_cpu_rows_floats(t->cpu, t->cut.rows, t->k, t->pairs),
+              .sums = up_cpu_work(t->cpu, thread)};
+    p.n = up_cpu_cut_row(&t->cut, row + 1) - p.row;
+    if (p.n == 0) return;
+    if (t->begin) t->begin(t, row, p.row, p.n);
+    if (t->turned)
+        multiply_rows_turned(&p);
+    else
+        multiply_rows(&p);
+}
+
+void up_cpu_rows_run(const up_cpu_rows_product *t) {
+    up_cpu_for(t->cpu, t->cut.count * t->cut.across, rows_piece, t);
+}
+
+/* ---- sums of plain operands ---- */
+typedef struct sums {
+    up_cpu *cpu;
+    const up_cpu_sum *s;
+    int64_t rows, cols, across; /* of a piece, pieces side by side */
+} sums;
+
+/* The last columns of C, narrower than a panel: through a block as wide as one, so that the chain of
+ * multiply-adds stays the same. */
+static void multiply_narrow(const sums *t, int64_t m, int64_t width, up_cpu_tiles tiles, float *block) {
+    const up_cpu_kernels *kernels = &t->cpu->kernels;
+    float *c = tiles.c;
+    int64_t ldc = tiles.ldc, cols = kernels->tile_cols;
+    for (int64_t i = 0; tiles.add && i < m; i++)
+        memcpy(block + i * cols, c + i * ldc, (size_t)width * sizeof *c);
+    tiles.c = block;
+    tiles.ldc = cols;
+    (t->s->pairs ? kernels->multiply_pairs : kernels->multiply)(m, &tiles);
+    for (int64_t i = 0; i < m; i++) memcpy(c + i * ldc, block + i * cols, (size_t)width * sizeof *c);
+}
+
+/* Floats of work for a block of A, a panel of B and the narrow block. */
+static int64_t sums_rows(const up_cpu_kernels *k) {
+    return k->tile_block / k->tile_cols * 2 * k->tile_rows; /* 336 of 14, 192 of 6, 256 of 4 */
+}
+
+int64_t up_cpu_work_floats(const up_cpu_kernels *k) {
+    int64_t rows = sums_rows(k), cols = k->tile_cols;
+    int64_t with_sums = (rows + cols) * k->tile_block + rows * cols + 2 * 64;
+    return round_up(up_most(with_sums, (PIECE_ROWS + cols) * CHUNK), 64);
+}
+
+/* One block of k. */
+static void sum_block(const sums *t, up_cpu_panel k, int64_t row, int64_t m, int64_t col, int64_t n,
+                      float *work) {
+    const up_cpu_kernels *kernels = &t->cpu->kernels;
+    const up_cpu_sum *s = t->s;
+    int64_t words = words_of(k.k, k.pairs), cols = kernels->tile_cols;
+    float *b = work + sums_rows(kernels) * kernels->tile_block + 64,
+          *block = b + cols * kernels->tile_block + 64;
+    k.to = work;
+    k.first = row;
+    pack_tiles(kernels, &s->a, m, k);
+    for (int64_t j = 0; j < n; j += cols) {
+        k.to = b;
+        k.first = col + j;
+        k.stride = cols;
+        k.count = up_least(cols, n - j);
+        pack(kernels, &s->b, k);
+        up_cpu_tiles tiles = {.k = words,
+                              .alpha = s->alpha,
+                              .add = s->add || k.start > 0,
+                              .a = work,
+                              .a_tile = words * kernels->tile_rows,
+                              .b = b,
+                              .c = s->c.p + row * s->c.ld + col + j,
+                              .ldc = s->c.ld};
+        if (k.count < cols)
+            multiply_narrow(t, m, k.count, tiles, block);
+        else
+            (k.pairs ? kernels->multiply_pairs : kernels->multiply)(m, &tiles);
+    }
+}
+
+static void sums_piece(const void *context, int64_t piece, int thread) {
+    const sums *t = context;
+    const up_cpu_sum *s = t->s;
+    int64_t row = piece / t->across * t->rows, col = piece % t->across * t->cols;
+    int64_t m = up_least(t->rows, s->m - row), n = up_least(t->cols, s->n - col);
+    int64_t block = block_of(&t->cpu->kernels, words_of(s->k, s->pairs)) * (s->pairs ? 2 : 1);
+    for (int64_t k = 0; k < s->k || k == 0; k += block)
+        sum_block(t, (up_cpu_panel){.start = k, .k = up_least(block, s->k - k), .pairs = s->pairs}, row, m,
+                  col, n, up_cpu_work(t->cpu, thread));
+    if (s->bias)
+        t->cpu->kernels.bias_act(m, n, 0, (up_rows){s->c.p + row * s->c.ld + col, s->c.ld}, s->bias + col,
+                                 (up_rows){NULL, 0}, (up_rows){s->c.p + row * s->c.ld + col, s->c.ld});
+}
+
+/* As few pieces as fit, then more, where C is longer, until every thread has as many as the others. */
+void up_cpu_sums(up_cpu *cpu, const up_cpu_sum *s) {
+    const up_cpu_kernels *k = &cpu->kernels;
+    int64_t down = parts_of(s->m, sums_rows(k)), across = parts_of(s->n, SUMS_COLS), threads = cpu->threads;
+    if (s->m <= 0 || s->n <= 0) return;
+    for (int64_t tries = 2 * threads; tries > 0 && down * across % threads; tries--) {
+        if (s->m / down > s->n / across)
+            down++;
+        else
+            across++;
+    }
+    sums t = {cpu, s, round_up(parts_of(s->m, down), k->tile_rows),
+              round_up(parts_of(s->n, across), k->tile_cols), 0};
+    t.across = parts_of(s->n, t.cols);
+    up_cpu_for(cpu, parts_of(s->m, t.rows) * t.across, sums_piece, &t);
+}
