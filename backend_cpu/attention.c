@@ -27,6 +27,11 @@ static const int32_t *sequence_at(const up_attention_args *a, int64_t s) {
     return up_i32(a->sequences) + s * a->sequences.stride;
 }
 
+static int is_short(const up_attention_args *a, int64_t s) {
+    const int32_t *f = sequence_at(a, s);
+    return f[UP_SEQ_Q_COUNT] <= UP_SHORT_QUERIES && f[UP_SEQ_K_COUNT] + a->prompts <= UP_SHORT_KEYS;
+}
+
 static up_rows rows_at(up_view v, int64_t row, int64_t col) {
     return up_view_present(v) ? up_rows_from(up_view_cols(v, col, 1), row) : (up_rows){NULL, 0};
 }
@@ -78,23 +83,40 @@ static void run_heads(const call *t, const up_cpu_heads *heads, int thread) {
         t->cpu->kernels.attention(heads, work);
 }
 
+/* Short sequences are over before the processor has found out what comes next: their rows are asked for one
+ * sequence ahead. */
+static void prefetch_rows(up_view v, int64_t first, int64_t count) {
+    enum { LINE = 64 };
+    for (int64_t i = first; up_view_present(v) && i < first + count; i++) {
+        const char *row = up_bytes_from(v, i);
+        for (int64_t at = 0; at < v.cols * (int64_t)up_dtype_size(v.dtype); at += LINE)
+            __builtin_prefetch(row + at);
+    }
+}
+
+static void prefetch_sequence(const call *t, int64_t s) {
+    const up_attention_args *a = t->a;
+    if (s >= a->sequences.rows || !is_short(a, s)) return;
+    const int32_t *f = sequence_at(a, s);
+    prefetch_rows(a->q, f[UP_SEQ_Q_START], f[UP_SEQ_Q_COUNT]);
+    prefetch_rows(a->k, f[UP_SEQ_K_START], f[UP_SEQ_K_COUNT]);
+    prefetch_rows(a->v, f[UP_SEQ_K_START], f[UP_SEQ_K_COUNT]);
+    if (t->g) prefetch_rows(t->g->dout, f[UP_SEQ_Q_START], f[UP_SEQ_Q_COUNT]);
+}
+
 static void piece_of_units(const void *context, int64_t piece, int thread) {
     const call *t = context;
     int64_t all = t->a->heads;
     for (int64_t u = t->cuts[piece]; u < t->cuts[piece + 1];) {
         int64_t count = up_least(all - u % all, t->cuts[piece + 1] - u);
         up_cpu_heads heads = heads_of(t, u / all, u % all, count);
+        prefetch_sequence(t, u / all + 1);
         run_heads(t, &heads, thread);
         u += count;
     }
 }
 
 /* ---- how the work is cut ---- */
-
-static int is_short(const up_attention_args *a, int64_t s) {
-    const int32_t *f = sequence_at(a, s);
-    return f[UP_SEQ_Q_COUNT] <= UP_SHORT_QUERIES && f[UP_SEQ_K_COUNT] + a->prompts <= UP_SHORT_KEYS;
-}
 
 /* Of one head, in pairs of a query and a key: a row is read and written at the price of some pairs. */
 static int64_t cost_of(const up_attention_args *a, int64_t s) {

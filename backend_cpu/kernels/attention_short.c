@@ -75,17 +75,17 @@ static space arrange(const up_cpu_heads *h, float *work, int backward) {
 
 /* ---- dot products ---- */
 
-/* to[h] = a . b of each head; lanes of no head 0. */
+/* to[h] = a . b of each head; lanes of no head repeat the last one. */
 UP_INLINE void dots_of(const int64_t wide, int64_t heads, int64_t lanes, const float *a, const float *b,
                        float *to) {
     for (int64_t h0 = 0; h0 < lanes; h0 += UP_VW) {
         up_vec x[UP_VW];
-        int64_t count = up_fewer(UP_VW, heads - h0);
-        for (int64_t h = 0; h < UP_VW; h++) {
-            x[h] = (up_vec){0};
-            if (h >= count) continue;
-            for (int64_t d = 0; d < wide; d += UP_VW, a += UP_VW, b += UP_VW)
-                x[h] += *(const up_vec *)a * *(const up_vec *)b;
+        UP_UNROLL
+        for (int i = 0; i < UP_VW; i++) {
+            int64_t at = up_fewer(h0 + i, heads - 1) * wide;
+            x[i] = *(const up_vec *)(a + at) * *(const up_vec *)(b + at);
+            for (int64_t d = UP_VW; d < wide; d += UP_VW)
+                x[i] += *(const up_vec *)(a + at + d) * *(const up_vec *)(b + at + d);
         }
         *(up_vec *)(to + h0) = up_sum_of_each(x);
     }
