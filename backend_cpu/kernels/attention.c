@@ -173,10 +173,21 @@ static void finish_rows(const up_cpu_heads *h, space *s, int64_t first, int64_t 
                   up_cells_from(h->dtype, h->out, first, 0), 0);
 }
 
+/* Rows that will be written: a head is a narrow strip of rows that lie far apart, which the processor does
+ * not see coming. */
+static void prefetch_rows(const up_cpu_heads *h, up_cells x, int64_t first, int64_t n) {
+    enum { LINE = 64 };
+    int64_t bytes = h->width * up_cell_size(h->dtype);
+    for (int64_t i = first; x.p && i < first + n; i++)
+        for (int64_t at = 0; at < bytes; at += LINE)
+            __builtin_prefetch((const char *)up_cells_from(h->dtype, x, i, 0).p + at, 1);
+}
+
 static void blocked(const up_cpu_heads *h, float *work) {
     space s = arrange(h, work, 0);
     for (int64_t i0 = 0; i0 < h->lq; i0 += QUERIES) {
         int64_t n = up_fewer(QUERIES, h->lq - i0), lanes = up_round_up(n, UP_VW);
+        prefetch_rows(h, h->out, i0, n);
         columns(h, &s, h->q, i0, n, s.q, s.qt);
         up_sight sight = up_look(h, i0, n, lanes, s.lane);
         up_span keys;
@@ -271,6 +282,9 @@ static void blocked_bwd(const up_cpu_heads *h, float *work) {
     }
     for (int64_t i0 = 0; i0 < h->lq; i0 += QUERIES) {
         int64_t n = up_fewer(QUERIES, h->lq - i0), lanes = up_round_up(n, UP_VW);
+        prefetch_rows(h, h->dq, i0, n);
+        prefetch_rows(h, h->dk, i0, up_fewer(n, h->lk - i0));
+        prefetch_rows(h, h->dv, i0, up_fewer(n, h->lk - i0));
         columns(h, &s, h->q, i0, n, s.q, s.qt);
         columns(h, &s, h->dout, i0, n, s.dout, s.doutt);
         up_rows q = wide_rows(h, s.wide, n, up_cells_from(h->dtype, h->q, i0, 0), s.q),
