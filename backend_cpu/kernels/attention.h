@@ -75,7 +75,9 @@ static inline void up_store_rows(int dtype, int64_t n, int64_t width, up_rows fr
 }
 
 static inline void up_add_rows(int64_t n, int64_t width, up_rows from, up_rows to) {
-    up_store_rows(UP_F32, n, width, from, (up_cells){to.p, to.ld}, 1);
+    for (int64_t i = 0; to.p && i < n; i++)
+#pragma omp simd
+        for (int64_t j = 0; j < width; j++) to.p[i * to.ld + j] += from.p[i * from.ld + j];
 }
 
 /* ---- squares of vectors ---- */
