@@ -148,6 +148,7 @@ struct up_cpu_rows_product {
     int turned;          /* the panels are those of B', made for the other direction; of f32 alone */
     const float *panels; /* places are columns of C, or, turned, k */
     float *space;        /* threads * up_cpu_rows_floats */
+    up_view to;          /* C, which `finish` writes */
     const void *context;
     void (*begin)(const up_cpu_rows_product *t, int64_t piece, int64_t row, int64_t n);
     void (*finish)(const up_cpu_rows_product *t, int64_t row, int64_t n, int64_t col, int64_t d,

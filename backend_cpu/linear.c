@@ -105,6 +105,7 @@ up_status up_cpu_linear(up_cpu *cpu, const void *args) {
                                            .pairs = pairs,
                                            .panels = panels,
                                            .space = s.packed,
+                                           .to = a->y,
                                            .context = a,
                                            .finish = finish_forward});
     return UP_OK;
@@ -175,6 +176,7 @@ static void input_bwd(const backward *b, space s) {
                              .turned = !pairs,
                              .panels = wanted ? backward_panels(b->cpu, a, pairs, s.panels) : NULL,
                              .space = s.packed,
+                             .to = a->dx,
                              .context = b,
                              .begin = begin_backward,
                              .finish = finish_backward};

@@ -55,6 +55,7 @@ up_status up_cpu_patch_embed(up_cpu *cpu, const void *args) {
                                            .pairs = pairs,
                                            .panels = panels,
                                            .space = panels + up_cpu_panel_floats(cpu, out, in, pairs),
+                                           .to = a->y,
                                            .context = a,
                                            .finish = finish_patches});
     return UP_OK;

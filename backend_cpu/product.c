@@ -15,6 +15,7 @@ enum {
     PIECE_ROWS = 160, /* most rows of a piece: with a block of k, half of a second cache of 512 KiB */
     FEWEST_ROWS = 48, /* where each thread has as many, pieces are not cut across */
     CHUNK = 256,      /* columns whose sums are held in f32 at one time */
+    PREPARED = 4,     /* panels that a piece of preparation makes */
     SUMS_COLS = 768   /* most columns of a piece of `up_cpu_sums` */
 };
 
@@ -46,27 +47,12 @@ up_cpu_operand up_cpu_operand_of(up_view v, int turned) {
     return (up_cpu_operand){lines, turned};
 }
 
-/* Places first..first+count-1 of an operand, k elements from `start` on. */
-static void pack(const up_cpu_kernels *kernels, const up_cpu_operand *x, up_cpu_panel panel) {
-    panel.from = x->lines;
+static void pack(const up_cpu_kernels *kernels, const up_cpu_operand *x, up_cpu_panels panels) {
+    panels.from = x->lines;
     if (x->turned)
-        kernels->pack_elements(&panel);
+        kernels->pack_elements(&panels);
     else
-        kernels->pack_lines(&panel);
-}
-
-/* Rows first..first+m-1 in tiles as `multiply` wants them. */
-static void pack_tiles(const up_cpu_kernels *kernels, const up_cpu_operand *x, int64_t m,
-                       up_cpu_panel panel) {
-    int64_t step = words_of(panel.k, panel.pairs) * kernels->tile_rows;
-    panel.stride = kernels->tile_rows;
-    for (int64_t tiles = parts_of(m, kernels->tile_rows); tiles > 0; tiles--) {
-        panel.count = parts_of(m, tiles);
-        pack(kernels, x, panel);
-        panel.first += panel.count;
-        panel.to += step;
-        m -= panel.count;
-    }
+        kernels->pack_lines(&panels);
 }
 
 /* ---- panels of a whole operand ---- */
@@ -81,21 +67,21 @@ typedef struct panels {
 static void panels_piece(const void *context, int64_t piece, int thread) {
     const panels *t = context;
     const up_cpu_kernels *kernels = &t->cpu->kernels;
-    int64_t cols = kernels->tile_cols, first = piece * cols;
+    int64_t each = PREPARED * kernels->tile_cols, first = piece * each;
     (void)thread;
     pack(kernels, t->x,
-         (up_cpu_panel){.first = first,
-                        .count = up_least(cols, t->places - first),
-                        .k = t->k,
-                        .stride = cols,
-                        .pairs = t->pairs,
-                        .to = t->to + first * words_of(t->k, t->pairs)});
+         (up_cpu_panels){.first = first,
+                         .count = up_least(each, t->places - first),
+                         .k = t->k,
+                         .width = kernels->tile_cols,
+                         .pairs = t->pairs,
+                         .to = t->to + first * words_of(t->k, t->pairs)});
 }
 
 void up_cpu_make_panels(const up_cpu *cpu, const up_cpu_operand *x, int64_t places, int64_t k, int pairs,
                         float *to) {
     panels t = {cpu, x, places, k, pairs, to};
-    up_cpu_for(cpu, parts_of(places, cpu->kernels.tile_cols), panels_piece, &t);
+    up_cpu_for(cpu, parts_of(places, PREPARED * cpu->kernels.tile_cols), panels_piece, &t);
 }
 
 int64_t up_cpu_panel_floats(const up_cpu *cpu, int64_t places, int64_t k, int pairs) {
@@ -139,6 +125,13 @@ typedef struct part {
     float *packed, *sums;
 } part;
 
+/* Where the block lies that follows block k of panel j: the next panel's, or the next block of the first. */
+static int64_t next_panel(const part *p, int64_t col, int64_t j, int64_t k, int64_t block) {
+    int64_t words = words_of(p->t->k, p->t->pairs), cols = p->t->cpu->kernels.tile_cols, end = col + CHUNK;
+    if (j + cols < up_least(end, p->end)) return (j + cols) * words + k * cols;
+    return k + block < words ? col * words + (k + block) * cols : (j + cols) * words;
+}
+
 /* x B', B in panels: one chunk of columns. */
 static void multiply_chunk(const part *p, int64_t col, int64_t end) {
     const up_cpu_rows_product *t = p->t;
@@ -152,8 +145,15 @@ static void multiply_chunk(const part *p, int64_t col, int64_t end) {
                                   .a = p->packed + k * kernels->tile_rows,
                                   .a_tile = words * kernels->tile_rows,
                                   .b = t->panels + j * words + k * cols,
+                                  .ahead = t->panels + next_panel(p, col, j, k, block),
                                   .c = p->sums + (j - col) * p->n,
                                   .ldc = cols};
+            if (k + block >= words) {
+                tiles.fetch = up_cells_from(t->to, p->row, j).p;
+                tiles.fetch_ld = t->to.stride * (int64_t)up_dtype_size(t->to.dtype);
+                tiles.fetch_lines = kernels->tile_rows;
+                tiles.fetch_step = tiles.fetch_lines * tiles.fetch_ld;
+            }
             (t->pairs ? kernels->multiply_pairs : kernels->multiply)(p->n, &tiles);
             if (k + block >= words)
                 t->finish(t, p->row, p->n, j, up_least(cols, end - j), (up_rows){tiles.c, cols});
@@ -162,8 +162,13 @@ static void multiply_chunk(const part *p, int64_t col, int64_t end) {
 
 static void multiply_rows(const part *p) {
     const up_cpu_rows_product *t = p->t;
-    pack_tiles(&t->cpu->kernels, &t->x, p->n,
-               (up_cpu_panel){.first = p->row, .k = t->k, .pairs = t->pairs, .to = p->packed});
+    pack(&t->cpu->kernels, &t->x,
+         (up_cpu_panels){.first = p->row,
+                         .count = p->n,
+                         .k = t->k,
+                         .width = t->cpu->kernels.tile_rows,
+                         .pairs = t->pairs,
+                         .to = p->packed});
     for (int64_t j = p->col; j < p->end; j += CHUNK) multiply_chunk(p, j, up_least(p->end, j + CHUNK));
 }
 
@@ -182,6 +187,12 @@ static void multiply_chunk_turned(const part *p, int64_t col, int64_t end) {
                                   .b = p->packed + i * t->k + k * cols,
                                   .c = p->sums + i * (end - col),
                                   .ldc = cols};
+            if (k + block >= t->k) {
+                tiles.fetch = up_cells_from(t->to, p->row + i, col).p;
+                tiles.fetch_ld = t->to.stride * (int64_t)up_dtype_size(t->to.dtype);
+                tiles.fetch_lines = up_least(cols, p->n - i);
+                tiles.fetch_step = kernels->tile_rows * (int64_t)up_dtype_size(t->to.dtype);
+            }
             kernels->multiply_turned(end - col, &tiles);
             if (k + block >= t->k)
                 t->finish(t, p->row + i, up_least(cols, p->n - i), col, end - col, (up_rows){tiles.c, cols});
@@ -192,13 +203,8 @@ static void multiply_rows_turned(const part *p) {
     const up_cpu_rows_product *t = p->t;
     int64_t cols = t->cpu->kernels.tile_cols, chunk = CHUNK / t->cpu->kernels.tile_rows;
     chunk *= t->cpu->kernels.tile_rows;
-    for (int64_t i = 0; i < p->n; i += cols)
-        pack(&t->cpu->kernels, &t->x,
-             (up_cpu_panel){.first = p->row + i,
-                            .count = up_least(cols, p->n - i),
-                            .k = t->k,
-                            .stride = cols,
-                            .to = p->packed + i * t->k});
+    pack(&t->cpu->kernels, &t->x,
+         (up_cpu_panels){.first = p->row, .count = p->n, .k = t->k, .width = (int)cols, .to = p->packed});
     for (int64_t j = p->col; j < p->end; j += chunk) multiply_chunk_turned(p, j, up_least(p->end, j + chunk));
 }
 
@@ -245,46 +251,62 @@ static void multiply_narrow(const sums *t, int64_t m, int64_t width, up_cpu_tile
     for (int64_t i = 0; i < m; i++) memcpy(c + i * ldc, block + i * cols, (size_t)width * sizeof *c);
 }
 
-/* Floats of work for a block of A, a panel of B and the narrow block. */
+/* Rows of the block of A of a piece. */
 static int64_t sums_rows(const up_cpu_kernels *k) {
-    return k->tile_block / k->tile_cols * 2 * k->tile_rows; /* 336 of 14, 192 of 6, 256 of 4 */
+    return k->tile_block > 256 ? 30 * k->tile_rows : 192; /* with AVX-512 a second cache of 1 MiB or more */
 }
 
+/* A block of A, a chunk of B and the narrow block; or the sums of a chunk of `up_cpu_rows_product`. */
 int64_t up_cpu_work_floats(const up_cpu_kernels *k) {
     int64_t rows = sums_rows(k), cols = k->tile_cols;
-    int64_t with_sums = (rows + cols) * k->tile_block + rows * cols + 2 * 64;
+    int64_t with_sums = (rows + CHUNK) * k->tile_block + rows * cols + 2 * 64;
     return round_up(up_most(with_sums, (PIECE_ROWS + cols) * CHUNK), 64);
 }
 
+/* One panel of B, of `width` columns. */
+static void sum_panel(const sums *t, int64_t m, int64_t width, const up_cpu_tiles *tiles, float *block) {
+    const up_cpu_kernels *kernels = &t->cpu->kernels;
+    if (width < kernels->tile_cols)
+        multiply_narrow(t, m, width, *tiles, block);
+    else
+        (t->s->pairs ? kernels->multiply_pairs : kernels->multiply)(m, tiles);
+}
+
 /* One block of k. */
-static void sum_block(const sums *t, up_cpu_panel k, int64_t row, int64_t m, int64_t col, int64_t n,
+static void sum_block(const sums *t, up_cpu_panels k, int64_t row, int64_t m, int64_t col, int64_t n,
                       float *work) {
     const up_cpu_kernels *kernels = &t->cpu->kernels;
     const up_cpu_sum *s = t->s;
     int64_t words = words_of(k.k, k.pairs), cols = kernels->tile_cols;
     float *b = work + sums_rows(kernels) * kernels->tile_block + 64,
-          *block = b + cols * kernels->tile_block + 64;
-    k.to = work;
-    k.first = row;
-    pack_tiles(kernels, &s->a, m, k);
+          *block = b + CHUNK * kernels->tile_block + 64;
+    up_cpu_panels a = k;
+    a.first = row;
+    a.count = m;
+    a.width = kernels->tile_rows;
+    a.to = work;
+    pack(kernels, &s->a, a);
     for (int64_t j = 0; j < n; j += cols) {
-        k.to = b;
-        k.first = col + j;
-        k.stride = cols;
-        k.count = up_least(cols, n - j);
-        pack(kernels, &s->b, k);
+        if (j % CHUNK == 0) {
+            k.first = col + j;
+            k.count = up_least(CHUNK, n - j);
+            k.width = (int)cols;
+            k.to = b;
+            pack(kernels, &s->b, k);
+        }
         up_cpu_tiles tiles = {.k = words,
                               .alpha = s->alpha,
                               .add = s->add || k.start > 0,
                               .a = work,
                               .a_tile = words * kernels->tile_rows,
-                              .b = b,
+                              .b = b + j % CHUNK * words,
                               .c = s->c.p + row * s->c.ld + col + j,
-                              .ldc = s->c.ld};
-        if (k.count < cols)
-            multiply_narrow(t, m, k.count, tiles, block);
-        else
-            (k.pairs ? kernels->multiply_pairs : kernels->multiply)(m, &tiles);
+                              .ldc = s->c.ld,
+                              .fetch = (const char *)(s->c.p + row * s->c.ld + col + j),
+                              .fetch_lines = kernels->tile_rows,
+                              .fetch_ld = s->c.ld * (int64_t)sizeof(float),
+                              .fetch_step = kernels->tile_rows * s->c.ld * (int64_t)sizeof(float)};
+        sum_panel(t, m, up_least(cols, n - j), &tiles, block);
     }
 }
 
@@ -295,7 +317,7 @@ static void sums_piece(const void *context, int64_t piece, int thread) {
     int64_t m = up_least(t->rows, s->m - row), n = up_least(t->cols, s->n - col);
     int64_t block = block_of(&t->cpu->kernels, words_of(s->k, s->pairs)) * (s->pairs ? 2 : 1);
     for (int64_t k = 0; k < s->k || k == 0; k += block)
-        sum_block(t, (up_cpu_panel){.start = k, .k = up_least(block, s->k - k), .pairs = s->pairs}, row, m,
+        sum_block(t, (up_cpu_panels){.start = k, .k = up_least(block, s->k - k), .pairs = s->pairs}, row, m,
                   col, n, up_cpu_work(t->cpu, thread));
     if (s->bias)
         t->cpu->kernels.bias_act(m, n, 0, (up_rows){s->c.p + row * s->c.ld + col, s->c.ld}, s->bias + col,
