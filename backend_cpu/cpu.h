@@ -166,7 +166,10 @@ typedef struct up_cpu_sum {
     int add;
     const float *bias; /* [n] or NULL */
     up_rows c;
+    float *space; /* up_cpu_sum_floats, in which all threads find B packed; NULL: each packs what it needs.
+                   * Then k is not 0. */
 } up_cpu_sum;
+int64_t up_cpu_sum_floats(const up_cpu *cpu, int64_t n);
 void up_cpu_sums(up_cpu *cpu, const up_cpu_sum *s);
 
 int64_t up_cpu_work_floats(const up_cpu_kernels *kernels);

@@ -235,6 +235,7 @@ typedef struct sums {
     up_cpu *cpu;
     const up_cpu_sum *s;
     int64_t rows, cols, across; /* of a piece, pieces side by side */
+    up_cpu_panels k;            /* with space: the block of k that B's panels there are of */
 } sums;
 
 /* The last columns of C, narrower than a panel: through a block as wide as one, so that the chain of
@@ -263,6 +264,16 @@ int64_t up_cpu_work_floats(const up_cpu_kernels *k) {
     return round_up(up_most(with_sums, (PIECE_ROWS + cols) * CHUNK), 64);
 }
 
+/* Some places of a block of k. */
+static void pack_block(const up_cpu_kernels *kernels, const up_cpu_operand *x, up_cpu_panels k, int64_t first,
+                       int64_t count, int width, float *to) {
+    k.first = first;
+    k.count = count;
+    k.width = width;
+    k.to = to;
+    pack(kernels, x, k);
+}
+
 /* One panel of B, of `width` columns. */
 static void sum_panel(const sums *t, int64_t m, int64_t width, const up_cpu_tiles *tiles, float *block) {
     const up_cpu_kernels *kernels = &t->cpu->kernels;
@@ -272,62 +283,85 @@ static void sum_panel(const sums *t, int64_t m, int64_t width, const up_cpu_tile
         (t->s->pairs ? kernels->multiply_pairs : kernels->multiply)(m, tiles);
 }
 
-/* One block of k. */
+/* One block of k of a piece of C, with B's panels in space or, some at a time, in the thread's own work. */
 static void sum_block(const sums *t, up_cpu_panels k, int64_t row, int64_t m, int64_t col, int64_t n,
                       float *work) {
     const up_cpu_kernels *kernels = &t->cpu->kernels;
     const up_cpu_sum *s = t->s;
-    int64_t words = words_of(k.k, k.pairs), cols = kernels->tile_cols;
-    float *b = work + sums_rows(kernels) * kernels->tile_block + 64,
-          *block = b + CHUNK * kernels->tile_block + 64;
-    up_cpu_panels a = k;
-    a.first = row;
-    a.count = m;
-    a.width = kernels->tile_rows;
-    a.to = work;
-    pack(kernels, &s->a, a);
+    int64_t words = words_of(k.k, k.pairs), cols = kernels->tile_cols, size = (int64_t)sizeof(float);
+    float *own = work + sums_rows(kernels) * kernels->tile_block + 64,
+          *block = own + CHUNK * kernels->tile_block + 64;
+    pack_block(kernels, &s->a, k, row, m, kernels->tile_rows, work);
     for (int64_t j = 0; j < n; j += cols) {
-        if (j % CHUNK == 0) {
-            k.first = col + j;
-            k.count = up_least(CHUNK, n - j);
-            k.width = (int)cols;
-            k.to = b;
-            pack(kernels, &s->b, k);
-        }
+        if (!s->space && j % CHUNK == 0)
+            pack_block(kernels, &s->b, k, col + j, up_least(CHUNK, n - j), kernels->tile_cols, own);
+        const float *b = s->space ? s->space + (col + j) * words : own + j % CHUNK * words;
+        float *c = s->c.p + row * s->c.ld + col + j;
         up_cpu_tiles tiles = {.k = words,
                               .alpha = s->alpha,
                               .add = s->add || k.start > 0,
                               .a = work,
                               .a_tile = words * kernels->tile_rows,
-                              .b = b + j % CHUNK * words,
-                              .c = s->c.p + row * s->c.ld + col + j,
+                              .b = b,
+                              .ahead = s->space ? b + words * cols : NULL,
+                              .c = c,
                               .ldc = s->c.ld,
-                              .fetch = (const char *)(s->c.p + row * s->c.ld + col + j),
+                              .fetch = (const char *)c,
                               .fetch_lines = kernels->tile_rows,
-                              .fetch_ld = s->c.ld * (int64_t)sizeof(float),
-                              .fetch_step = kernels->tile_rows * s->c.ld * (int64_t)sizeof(float)};
+                              .fetch_ld = s->c.ld * size,
+                              .fetch_step = kernels->tile_rows * s->c.ld * size};
         sum_panel(t, m, up_least(cols, n - j), &tiles, block);
     }
 }
 
-static void sums_piece(const void *context, int64_t piece, int thread) {
-    const sums *t = context;
+static void sum_piece(const sums *t, int64_t piece, up_cpu_panels k, int thread) {
     const up_cpu_sum *s = t->s;
     int64_t row = piece / t->across * t->rows, col = piece % t->across * t->cols;
     int64_t m = up_least(t->rows, s->m - row), n = up_least(t->cols, s->n - col);
+    up_rows c = {s->c.p + row * s->c.ld + col, s->c.ld};
+    sum_block(t, k, row, m, col, n, up_cpu_work(t->cpu, thread));
+    if (s->bias && k.start + k.k >= s->k)
+        t->cpu->kernels.bias_act(m, n, 0, c, s->bias + col, (up_rows){NULL, 0}, c);
+}
+
+static up_cpu_panels block_from(const sums *t, int64_t start) {
+    const up_cpu_sum *s = t->s;
     int64_t block = block_of(&t->cpu->kernels, words_of(s->k, s->pairs)) * (s->pairs ? 2 : 1);
-    for (int64_t k = 0; k < s->k || k == 0; k += block)
-        sum_block(t, (up_cpu_panels){.start = k, .k = up_least(block, s->k - k), .pairs = s->pairs}, row, m,
-                  col, n, up_cpu_work(t->cpu, thread));
-    if (s->bias)
-        t->cpu->kernels.bias_act(m, n, 0, (up_rows){s->c.p + row * s->c.ld + col, s->c.ld}, s->bias + col,
-                                 (up_rows){NULL, 0}, (up_rows){s->c.p + row * s->c.ld + col, s->c.ld});
+    return (up_cpu_panels){.start = start, .k = up_least(block, s->k - start), .pairs = s->pairs};
+}
+
+static void whole_piece(const void *context, int64_t piece, int thread) {
+    const sums *t = context;
+    up_cpu_panels k = block_from(t, 0);
+    do {
+        sum_piece(t, piece, k, thread);
+        k = block_from(t, k.start + k.k);
+    } while (k.k > 0);
+}
+
+static void block_piece(const void *context, int64_t piece, int thread) {
+    const sums *t = context;
+    sum_piece(t, piece, t->k, thread);
+}
+
+/* CHUNK columns of B's panels in space. */
+static void space_piece(const void *context, int64_t piece, int thread) {
+    const sums *t = context;
+    int64_t col = piece * CHUNK;
+    (void)thread;
+    pack_block(&t->cpu->kernels, &t->s->b, t->k, col, up_least(CHUNK, t->s->n - col),
+               t->cpu->kernels.tile_cols, t->s->space + col * words_of(t->k.k, t->k.pairs));
+}
+
+int64_t up_cpu_sum_floats(const up_cpu *cpu, int64_t n) {
+    return round_up(n, cpu->kernels.tile_cols) * cpu->kernels.tile_block;
 }
 
 /* As few pieces as fit, then more, where C is longer, until every thread has as many as the others. */
 void up_cpu_sums(up_cpu *cpu, const up_cpu_sum *s) {
     const up_cpu_kernels *k = &cpu->kernels;
-    int64_t down = parts_of(s->m, sums_rows(k)), across = parts_of(s->n, SUMS_COLS), threads = cpu->threads;
+    int64_t down = parts_of(s->m, sums_rows(k)), across = s->space ? 1 : parts_of(s->n, SUMS_COLS),
+            threads = cpu->threads;
     if (s->m <= 0 || s->n <= 0) return;
     for (int64_t tries = 2 * threads; tries > 0 && down * across % threads; tries--) {
         if (s->m / down > s->n / across)
@@ -335,8 +369,18 @@ void up_cpu_sums(up_cpu *cpu, const up_cpu_sum *s) {
         else
             across++;
     }
-    sums t = {cpu, s, round_up(parts_of(s->m, down), k->tile_rows),
-              round_up(parts_of(s->n, across), k->tile_cols), 0};
+    sums t = {.cpu = cpu,
+              .s = s,
+              .rows = round_up(parts_of(s->m, down), k->tile_rows),
+              .cols = round_up(parts_of(s->n, across), k->tile_cols)};
     t.across = parts_of(s->n, t.cols);
-    up_cpu_for(cpu, parts_of(s->m, t.rows) * t.across, sums_piece, &t);
+    int64_t pieces = parts_of(s->m, t.rows) * t.across;
+    if (!s->space) {
+        up_cpu_for(cpu, pieces, whole_piece, &t);
+        return;
+    }
+    for (t.k = block_from(&t, 0); t.k.k > 0; t.k = block_from(&t, t.k.start + t.k.k)) {
+        up_cpu_for(cpu, parts_of(s->n, CHUNK), space_piece, &t);
+        up_cpu_for(cpu, pieces, block_piece, &t);
+    }
 }
