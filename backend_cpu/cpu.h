@@ -148,6 +148,7 @@ struct up_cpu_rows_product {
     int turned;          /* the panels are those of B', made for the other direction; of f32 alone */
     const float *panels; /* places are columns of C, or, turned, k */
     float *space;        /* threads * up_cpu_rows_floats */
+    up_view to;          /* C, which `finish` writes */
     const void *context;
     void (*begin)(const up_cpu_rows_product *t, int64_t piece, int64_t row, int64_t n);
     void (*finish)(const up_cpu_rows_product *t, int64_t row, int64_t n, int64_t col, int64_t d,
@@ -165,7 +166,10 @@ typedef struct up_cpu_sum {
     int add;
     const float *bias; /* [n] or NULL */
     up_rows c;
+    float *space; /* up_cpu_sum_floats, in which all threads find B packed; NULL: each packs what it needs.
+                   * Then k is not 0. */
 } up_cpu_sum;
+int64_t up_cpu_sum_floats(const up_cpu *cpu, int64_t n);
 void up_cpu_sums(up_cpu *cpu, const up_cpu_sum *s);
 
 int64_t up_cpu_work_floats(const up_cpu_kernels *kernels);

@@ -71,16 +71,16 @@ typedef struct up_cpu_lines {
     int64_t third;       /* UP_U8: elements of a third */
 } up_cpu_lines;
 
-/* One panel of packed words, [words of k][stride]: `count` of the `stride` places are filled, the others 0 or
- * anything. With pairs a word is two bf16 along k, the last of an odd k beside 0. */
-typedef struct up_cpu_panel {
+/* Panels of packed words, [count / width][words of k][width], the last one filled up with anything. With
+ * pairs a word is two bf16 along k, the last of an odd k beside 0. */
+typedef struct up_cpu_panels {
     up_cpu_lines from;
     int64_t first, count; /* places: lines, or elements of a line */
     int64_t start, k;     /* along k: elements of a line, or lines */
-    int64_t stride;
+    int width;            /* tile_rows or tile_cols */
     int pairs;
-    float *to; /* and one vector more behind the panel, which may be written too */
-} up_cpu_panel;
+    float *to; /* where width is no whole vector, one vector more behind the panels may be written */
+} up_cpu_panels;
 
 /* C[m, COLS] = alpha A B (+ C): m rows of A in tiles, one panel of B, both packed in words of 32 bits: an
  * f32, or two bf16 that follow each other along k. */
@@ -89,11 +89,14 @@ typedef struct up_cpu_tiles {
     float alpha;
     int add;
     const float *a;
-    int64_t a_tile;  /* words from tile to tile; a tile is [k][tile_rows] */
-    int64_t a_panel; /* multiply_turned: words from panel to panel of a's */
-    const float *b;  /* [k][tile_cols] */
+    int64_t a_tile;     /* words from tile to tile; a tile is [k][tile_rows] */
+    int64_t a_panel;    /* multiply_turned: words from panel to panel of a's */
+    const float *b;     /* [k][tile_cols] */
+    const float *ahead; /* as much as b, which will be b next */
     float *c;
     int64_t ldc;
+    const char *fetch; /* what will be written: `fetch_lines` (or 0) for a tile, fetch_ld bytes apart */
+    int64_t fetch_lines, fetch_ld, fetch_step; /* bytes from a tile's to the next one's */
 } up_cpu_tiles;
 
 /* Columns that one piece owns where rows are added by index. */
@@ -105,16 +108,15 @@ enum { UP_SHORT_QUERIES = 8, UP_SHORT_KEYS = 24 };
 typedef struct up_cpu_kernels {
     const char *name;
 
-    /* The matrix product (kernels/product.c). Rows of A go in (m + tile_rows - 1) / tile_rows tiles of nearly
-     * equal height, the higher ones first. k is cut into blocks of at most tile_block words. */
+    /* The matrix product (kernels/product.c). k is cut into blocks of at most tile_block words. */
     int tile_rows, tile_cols, tile_block;
     void (*multiply)(int64_t m, const up_cpu_tiles *t);       /* f32 */
     void (*multiply_pairs)(int64_t m, const up_cpu_tiles *t); /* bf16; NULL where the processor cannot */
     /* f32; row i of A is column i of panels [k / tile_cols][rows][tile_cols] as they are made for B */
     void (*multiply_turned)(int64_t m, const up_cpu_tiles *t);
 
-    void (*pack_lines)(const up_cpu_panel *p);    /* a place is a line, k goes along it */
-    void (*pack_elements)(const up_cpu_panel *p); /* a place is an element, k goes from line to line */
+    void (*pack_lines)(const up_cpu_panels *p);    /* a place is a line, k goes along it */
+    void (*pack_elements)(const up_cpu_panels *p); /* a place is an element, k goes from line to line */
     /* y[i, j] = x[j, i] in y's type; x holds whole vectors */
     void (*turn)(int64_t n, int64_t d, int dtype, up_rows x, up_cells y);
     /* y[i, j] = act(x[i, j] + bias[j]), pre = x + bias; bias and pre may be absent, x is overwritten */

@@ -48,7 +48,8 @@ up_status up_cpu_prepare(up_cpu *cpu, const void *args) {
     return UP_OK;
 }
 
-/* ---- scratch: sums of dy by pieces, panels of an unprepared weight, the packed rows of each thread ---- */
+/* ---- scratch: sums of dy by pieces, panels of an unprepared weight or of x, the packed rows of each thread
+ * ---- */
 typedef struct space {
     float *parts, *panels, *packed;
     int64_t floats;
@@ -65,7 +66,8 @@ static space cut_space(const up_cpu *cpu, float *at, int64_t rows, int64_t in, i
     space s = {.parts = at};
     s.floats = aligned(pieces * out);
     s.panels = at + s.floats;
-    s.floats += aligned(up_most(forward_floats(cpu, in, out, pairs), backward_floats(cpu, in, out, pairs)));
+    int64_t panels = up_most(forward_floats(cpu, in, out, pairs), backward_floats(cpu, in, out, pairs));
+    s.floats += aligned(up_most(panels, up_cpu_sum_floats(cpu, in)));
     s.packed = at + s.floats;
     s.floats += cpu->threads * up_cpu_rows_floats(cpu, rows, up_most(in, out), pairs);
     return s;
@@ -105,6 +107,7 @@ up_status up_cpu_linear(up_cpu *cpu, const void *args) {
                                            .pairs = pairs,
                                            .panels = panels,
                                            .space = s.packed,
+                                           .to = a->y,
                                            .context = a,
                                            .finish = finish_forward});
     return UP_OK;
@@ -175,6 +178,7 @@ static void input_bwd(const backward *b, space s) {
                              .turned = !pairs,
                              .panels = wanted ? backward_panels(b->cpu, a, pairs, s.panels) : NULL,
                              .space = s.packed,
+                             .to = a->dx,
                              .context = b,
                              .begin = begin_backward,
                              .finish = finish_backward};
@@ -197,7 +201,7 @@ up_status up_cpu_linear_bwd(up_cpu *cpu, const void *args) {
                   .parts = up_view_present(a->dbias) ? s.parts : NULL};
     if (rows > 0) input_bwd(&b, s);
     if (b.parts && rows > 0) up_cpu_sum_parts(b.parts, b.cut.count, out, out, up_f32(a->dbias));
-    if (up_view_present(a->dweight)) /* dW += dy' x */
+    if (up_view_present(a->dweight) && rows > 0) /* dW += dy' x */
         up_cpu_sums(cpu, &(up_cpu_sum){.m = out,
                                        .n = in,
                                        .k = rows,
@@ -206,6 +210,7 @@ up_status up_cpu_linear_bwd(up_cpu *cpu, const void *args) {
                                        .pairs = pairs,
                                        .alpha = 1,
                                        .add = 1,
-                                       .c = up_rows_of(a->dweight)});
+                                       .c = up_rows_of(a->dweight),
+                                       .space = s.panels});
     return UP_OK;
 }

@@ -55,6 +55,7 @@ up_status up_cpu_patch_embed(up_cpu *cpu, const void *args) {
                                            .pairs = pairs,
                                            .panels = panels,
                                            .space = panels + up_cpu_panel_floats(cpu, out, in, pairs),
+                                           .to = a->y,
                                            .context = a,
                                            .finish = finish_patches});
     return UP_OK;
@@ -106,7 +107,8 @@ static void weight_bwd(up_cpu *cpu, const up_patch_embed_grad *a) {
                                    .pairs = pairs_of(cpu, a->patches, a->dy.dtype),
                                    .alpha = 1,
                                    .add = 1,
-                                   .c = up_rows_of(a->dweight)});
+                                   .c = up_rows_of(a->dweight),
+                                   .space = levels + LEVELS});
 }
 
 up_status up_cpu_patch_embed_bwd(up_cpu *cpu, const void *args) {
@@ -122,7 +124,7 @@ up_status up_cpu_patch_embed_bwd(up_cpu *cpu, const void *args) {
 
 /* In f32: pairs take no more. */
 size_t up_cpu_patch_embed_scratch(const up_cpu *cpu, const up_op_dims *d) {
-    int64_t panels = up_cpu_panel_floats(cpu, d->out, d->in, 0);
+    int64_t panels = up_most(up_cpu_panel_floats(cpu, d->out, d->in, 0), up_cpu_sum_floats(cpu, d->in));
     int64_t packed = cpu->threads * up_cpu_rows_floats(cpu, d->rows, d->in, 0);
     return (size_t)(LEVELS + panels + packed) * sizeof(float);
 }

@@ -67,21 +67,26 @@ static const void *elements(const up_cpu_lines *x, int64_t line, int64_t first, 
     return space;
 }
 
+static int64_t words_of(const up_cpu_panels *p) {
+    return p->pairs ? (p->k + 1) / 2 : p->k;
+}
+
 /* ---- places are lines ---- */
 
-/* A group of VW lines, `words` of k from word `w` on, into columns `at`.. of the panel. */
-static void pack_group(const up_cpu_panel *p, int64_t at, int64_t w, int64_t count) {
+/* VW lines from place `at` on, or fewer, `count` words of k from word `w` on, to one panel. */
+static void pack_group(const up_cpu_panels *p, int64_t at, int lines, int64_t w, int64_t count, float *to) {
     float space[UP_VW][PART + UP_VW];
     const char *line[UP_VW];
-    int64_t each = p->pairs ? 2 : 1, lines = p->count - at < UP_VW ? p->count - at : UP_VW;
+    int64_t each = p->pairs ? 2 : 1, size = p->pairs ? 2 : 4;
     int64_t first = w * each, n = p->k - first < count * each ? p->k - first : count * each;
     int whole = count % UP_VW == 0 && n == count * each;
     for (int i = 0; i < UP_VW; i++) {
         int64_t number = p->first + at + (i < lines ? i : 0);
         line[i] = elements(&p->from, number, p->start + first, n, p->pairs, space[i]);
+        for (int64_t next = 0; next < n * size; next += 64) __builtin_prefetch(line[i] + n * size + next);
         if (whole) continue;
-        memmove(space[i], line[i], (size_t)n * (p->pairs ? 2 : 4));
-        memset((char *)space[i] + n * (p->pairs ? 2 : 4), 0, UP_VW * 4);
+        memmove(space[i], line[i], (size_t)(n * size));
+        memset((char *)space[i] + n * size, 0, UP_VW * 4);
         line[i] = (const char *)space[i];
     }
     for (int64_t k = 0; k < count; k += UP_VW) {
@@ -89,17 +94,19 @@ static void pack_group(const up_cpu_panel *p, int64_t at, int64_t w, int64_t cou
         UP_UNROLL
         for (int i = 0; i < UP_VW; i++) x[i] = *(const words *)(const void *)(line[i] + 4 * k);
         transpose(x);
-        float *to = p->to + (w + k) * p->stride + at;
-        for (int64_t i = 0; i < UP_VW && i < count - k; i++, to += p->stride) *(words *)(void *)to = x[i];
+        for (int64_t i = 0; i < UP_VW && i < count - k; i++, to += p->width) *(words *)(void *)to = x[i];
     }
 }
 
-/* A group's last vectors may reach beyond the panel's stride: what they overwrite is written after them. */
-static void pack_lines(const up_cpu_panel *p) {
-    int64_t all = p->pairs ? (p->k + 1) / 2 : p->k;
-    for (int64_t w = 0; w < all; w += PART) {
-        int64_t count = all - w < PART ? all - w : PART;
-        for (int64_t at = 0; at < p->count; at += UP_VW) pack_group(p, at, w, count);
+/* A group's vectors may reach beyond their panel's width: what they overwrite is written after them. */
+static void pack_lines(const up_cpu_panels *p) {
+    int64_t all = words_of(p);
+    for (int64_t place = 0; place < p->count; place += p->width) {
+        int64_t places = p->count - place < p->width ? p->count - place : p->width;
+        for (int64_t w = 0; w < all; w += PART)
+            for (int64_t at = 0; at < places; at += UP_VW)
+                pack_group(p, place + at, places - at < UP_VW ? (int)(places - at) : UP_VW, w,
+                           all - w < PART ? all - w : PART, p->to + place * all + w * p->width + at);
     }
 }
 
@@ -108,40 +115,68 @@ UP_INLINE void put_words(int64_t n, const float *x, float *to) {
     memcpy(to, x, (size_t)n * sizeof *to);
 }
 
-UP_INLINE void put_pairs(int64_t n, const uint16_t *low, const uint16_t *high, uint32_t *to) {
+UP_INLINE void put_pairs(int64_t n, const uint16_t *low, const uint16_t *high, float *to) {
+    uint32_t word[2 * UP_VW];
 #pragma omp simd
-    for (int64_t i = 0; i < n; i++) to[i] = low[i] | (uint32_t)high[i] << 16;
+    for (int64_t i = 0; i < n; i++) word[i] = low[i] | (uint32_t)high[i] << 16;
+    memcpy(to, word, (size_t)n * sizeof *word);
 }
 
-UP_INLINE void pack_width(const up_cpu_panel *p, const int64_t width) {
+UP_INLINE void put(int64_t n, int pairs, const void *low, const void *high, float *to) {
+    if (pairs)
+        put_pairs(n, low, high, to);
+    else
+        put_words(n, low, to);
+}
+
+/* One word of k of some places, to a panel each `width` of them. Whole vectors are written where what lies
+ * behind is written later or belongs to none. */
+UP_INLINE void spread(const int width, int pairs, int last, int64_t count, const void *low, const void *high,
+                      int64_t step, float *to) {
+    const int whole = (width + UP_VW - 1) / UP_VW * UP_VW, size = pairs ? 2 : 4;
+    for (; count > 0; count -= width, to += step) {
+        if (!last && count >= whole)
+            put(whole, pairs, low, high, to);
+        else if (count >= width)
+            put(width, pairs, low, high, to);
+        else
+            put(count, pairs, low, high, to);
+        low = (const char *)low + width * size;
+        high = (const char *)high + width * size;
+    }
+}
+
+/* Places at..at+count-1, whole panels: line by line, so that memory is read as it lies. */
+UP_INLINE void pack_columns(const int width, const up_cpu_panels *p, int64_t at, int64_t count) {
+    enum { AHEAD = 6 }; /* lines */
     static const uint16_t zeros[2 * PART];
     float space[2][2 * PART];
-    float *to = p->to;
-    if (!p->pairs) {
-        for (int64_t k = 0; k < p->k; k++, to += p->stride)
-            put_words(width, elements(&p->from, p->start + k, p->first, width, 0, space[0]), to);
-        return;
-    }
-    for (int64_t k = 0; k < p->k; k += 2, to += p->stride) {
-        const uint16_t *low = elements(&p->from, p->start + k, p->first, width, 1, space[0]), *high = zeros;
-        if (k + 1 < p->k) high = elements(&p->from, p->start + k + 1, p->first, width, 1, space[1]);
-        put_pairs(width, low, high, (uint32_t *)(void *)to);
+    int64_t step = words_of(p) * width, bytes = size_of(p->from.dtype), each = p->pairs ? 2 : 1;
+    float *to = p->to + at * words_of(p);
+    for (int64_t k = 0; k < p->k; k += each, to += width) {
+        const void *low = elements(&p->from, p->start + k, p->first + at, count, p->pairs, space[0]),
+                   *high = zeros;
+        if (p->pairs && k + 1 < p->k)
+            high = elements(&p->from, p->start + k + 1, p->first + at, count, 1, space[1]);
+        if (k + AHEAD * each < p->k)
+            for (int64_t line = 0; line < each; line++) {
+                const char *next = p->from.p;
+                next += ((p->start + k + AHEAD * each + line) * p->from.ld + p->first + at) * bytes;
+                for (int64_t i = 0; i < count * bytes; i += 64) __builtin_prefetch(next + i);
+            }
+        spread(width, p->pairs, k + each >= p->k, count, low, high, step, to);
     }
 }
 
-static void pack_elements(const up_cpu_panel *p) {
-    if (p->count == 2 * UP_VW)
-        pack_width(p, 2 * UP_VW);
-    else if (p->count == 14)
-        pack_width(p, 14);
-    else if (p->count == 6)
-        pack_width(p, 6);
-    else
-        pack_width(p, p->count);
-    int64_t all = p->pairs ? (p->k + 1) / 2 : p->k;
-    if (p->count < p->stride && p->stride == 2 * UP_VW)
-        for (int64_t k = 0; k < all; k++)
-            memset(p->to + k * p->stride + p->count, 0, (size_t)(p->stride - p->count) * sizeof *p->to);
+static void pack_elements(const up_cpu_panels *p) {
+    int64_t each = 2 * PART / p->width * p->width;
+    for (int64_t at = 0; at < p->count; at += each) {
+        int64_t count = p->count - at < each ? p->count - at : each;
+        if (p->width == 2 * UP_VW)
+            pack_columns(2 * UP_VW, p, at, count);
+        else
+            pack_columns(UP_TILE_HEIGHT, p, at, count);
+    }
 }
 
 /* ---- out of a tile ---- */

@@ -11,14 +11,13 @@
 
 typedef float vec __attribute__((vector_size(4 * UP_VW), aligned(4), may_alias));
 
-enum { COLS = 2 * UP_VW };
+enum { COLS = 2 * UP_VW, LINE = 16 /* words of a cache line */ };
 #if defined(__AVX512F__)
-enum { ROWS = 14, BLOCK = 384 }; /* 28 accumulators of 32 registers; a panel's block is 48 KiB */
-#elif defined(__AVX2__)
-enum { ROWS = 6, BLOCK = 256 }; /* 12 of 16; 16 KiB */
+enum { BLOCK = 416 }; /* of a panel: 52 KiB */
 #else
-enum { ROWS = 4, BLOCK = 256 }; /* 8 of 16, as multiply and add are apart */
+enum { BLOCK = 256 }; /* 16 KiB with AVX2 */
 #endif
+enum { ROWS = UP_TILE_HEIGHT };
 
 /* Which operands: f32; bf16; f32 where the tile's rows are the columns of panels as wide as COLS, so that
  * a word's neighbours along k are next to it. */
@@ -37,9 +36,10 @@ UP_INLINE vec multiply_add(const form form, vec acc, float a, vec b) {
 
 /* k words into the accumulators. rows is a constant at every call. */
 UP_INLINE void run(const form form, const int rows, int64_t k, const float *a, const float *b,
-                   vec acc[ROWS][2]) {
+                   const float *ahead, int64_t step, vec acc[ROWS][2]) {
     const int64_t a_row = form == TURNED ? COLS : 1, a_step = form == TURNED ? 1 : ROWS;
-    for (; k > 0; k--, b += COLS, a += a_step) {
+    for (; k > 0; k--, b += COLS, a += a_step, ahead += step) {
+        __builtin_prefetch(ahead, 0, 2);
         vec b0 = *(const vec *)b, b1 = *(const vec *)(b + UP_VW);
         UP_UNROLL
         for (int i = 0; i < rows; i++) {
@@ -50,20 +50,17 @@ UP_INLINE void run(const form form, const int rows, int64_t k, const float *a, c
     }
 }
 
-UP_INLINE void tile(const form form, const int rows, const up_cpu_tiles *t, const float *a, float *c) {
+UP_INLINE void tile(const form form, const int rows, const up_cpu_tiles *t, const float *a, float *c,
+                    const float *ahead, int64_t step) {
     vec acc[ROWS][2];
     UP_UNROLL
-    for (int i = 0; i < rows; i++) {
-        acc[i][0] = acc[i][1] = (vec){0};
-        __builtin_prefetch(c + i * t->ldc, 1);
-        __builtin_prefetch(c + i * t->ldc + UP_VW, 1);
-    }
+    for (int i = 0; i < rows; i++) acc[i][0] = acc[i][1] = (vec){0};
     if (form == TURNED) {
         const float *b = t->b;
         for (int64_t k = 0; k < t->k; k += COLS, a += t->a_panel, b += COLS * COLS)
-            run(form, rows, t->k - k < COLS ? t->k - k : COLS, a, b, acc);
+            run(form, rows, t->k - k < COLS ? t->k - k : COLS, a, b, a + ROWS * COLS, LINE, acc);
     } else {
-        run(form, rows, t->k, a, t->b, acc);
+        run(form, rows, t->k, a, t->b, ahead, step, acc);
     }
     UP_UNROLL
     for (int i = 0; i < rows; i++)
@@ -73,11 +70,12 @@ UP_INLINE void tile(const form form, const int rows, const up_cpu_tiles *t, cons
         }
 }
 
-UP_INLINE void tile_of(const form form, int rows, const up_cpu_tiles *t, const float *a, float *c) {
+UP_INLINE void tile_of(const form form, int rows, const up_cpu_tiles *t, const float *a, float *c,
+                       const float *ahead, int64_t step) {
     switch (rows) {
 #define CASE(r)                                                                                              \
     case r:                                                                                                  \
-        tile(form, r, t, a, c);                                                                              \
+        tile(form, r, t, a, c, ahead, step);                                                                 \
         break
         CASE(1);
         CASE(2);
@@ -103,16 +101,22 @@ UP_INLINE void tile_of(const form form, int rows, const up_cpu_tiles *t, const f
     }
 }
 
-/* m rows of C in tiles of nearly equal height, over one panel of B. */
+/* m rows of C over one panel of B. The first tiles fetch the panel that comes next. */
 UP_INLINE void tiles(const form form, int64_t m, const up_cpu_tiles *t) {
-    const float *a = t->a;
+    const float *a = t->a, *ahead = t->ahead ? t->ahead : t->b, *end = ahead + t->k * COLS;
+    const char *fetch = t->fetch;
     float *c = t->c;
-    for (int64_t left = (m + ROWS - 1) / ROWS; left > 0; left--) {
-        int rows = (int)((m + left - 1) / left);
-        tile_of(form, rows, t, a, c);
-        a += form == TURNED ? rows * COLS : t->a_tile;
-        c += rows * t->ldc;
-        m -= rows;
+    for (; m > 0; m -= ROWS) {
+        int64_t step = t->ahead && ahead < end ? LINE : 0;
+        for (int64_t i = 0; i < t->fetch_lines; i++) {
+            __builtin_prefetch(fetch + i * t->fetch_ld, 1);
+            __builtin_prefetch(fetch + i * t->fetch_ld + 4 * LINE, 1);
+        }
+        fetch += t->fetch_step;
+        tile_of(form, m < ROWS ? (int)m : ROWS, t, a, c, ahead, step);
+        ahead += step * t->k;
+        a += form == TURNED ? ROWS * COLS : t->a_tile;
+        c += ROWS * t->ldc;
     }
 }
 
