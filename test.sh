@@ -51,7 +51,7 @@ tests() { # tests FOLDER CTEST_FLAG...: ctest's own list and summary
 # Matrix products are our own kernels' here: oneDNN is not instrumented, and what its threads agree on with OpenMP's is not
 # seen. Nothing is suppressed; the first report ends a test.
 thread_run() {
-    UP_CPU_GEMM=plain TSAN_OPTIONS=halt_on_error=1 tests build/test-thread -L threads
+    UP_CPU_GEMM=own TSAN_OPTIONS=halt_on_error=1 tests build/test-thread -L threads
 }
 
 # The program that the test calls is valgrind around the real one; each process leaves its findings in a file. Matrix products
@@ -62,7 +62,7 @@ valgrind_run() {
     printf '#!/bin/sh\nexec valgrind -q --malloc-fill=0xAA --leak-check=full --errors-for-leak-kinds=definite,indirect --show-leak-kinds=definite,indirect --error-exitcode=99 --suppressions=%s --log-file=%s/%%p.log %s "$@"\n' \
         "$PWD/tests/valgrind.supp" "$folder" "$PWD/build/test-gcc/uniperceiver" >"$folder/uniperceiver"
     chmod +x "$folder/uniperceiver"
-    UP_CPU_GEMM=plain UP_SOURCE_DIR=$PWD UP_BINARY=$folder/uniperceiver UP_EXAMPLE=$PWD/build/test-gcc/tests/example_classify \
+    UP_CPU_GEMM=own UP_SOURCE_DIR=$PWD UP_BINARY=$folder/uniperceiver UP_EXAMPLE=$PWD/build/test-gcc/tests/example_classify \
         bash tests/test_cli.sh || code=1
     echo "valgrind: $(find "$folder" -name '*.log' | wc -l) processes, $(find "$folder" -name '*.log' -size +0 | wc -l) with findings"
     find "$folder" -name '*.log' -size +0 -exec head -40 {} + | head -200

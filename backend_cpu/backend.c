@@ -33,10 +33,12 @@ static up_status alloc_buffer(up_backend *b, size_t bytes, up_buffer **out) {
     return UP_OK;
 }
 
-/* What the reference refuses, and rows that do not fit where an operation without scratch converts. */
+/* What the reference refuses, and rows that do not fit where an operation widens some at a time: of six
+ * tensors at most. */
 static int supports(up_backend *b, up_op op, const up_op_dims *dims, const char **why) {
-    enum { MOST = UP_CPU_SPARE / 3 - 16 };
-    int by_rows = op == UP_OP_EMBED || op == UP_OP_LAYERNORM || op == UP_OP_RESIDUAL || op == UP_OP_GATHER;
+    enum { MOST = UP_CPU_SPARE / 6 };
+    int by_rows = op == UP_OP_EMBED || op == UP_OP_LAYERNORM || op == UP_OP_RESIDUAL || op == UP_OP_GATHER ||
+                  op == UP_OP_GELU;
     if (by_rows && dims->dtype != UP_F32 && up_least(dims->in, dims->out) > MOST) {
         if (why) *why = "rows of 16-bit activations are too long";
         return 0;
@@ -44,7 +46,8 @@ static int supports(up_backend *b, up_op op, const up_op_dims *dims, const char 
     return up_ref_ops()->supports(b, op, dims, why);
 }
 
-static size_t scratch_f32(const up_cpu *cpu, up_op op, const up_op_dims *dims) {
+static size_t scratch(up_backend *b, up_op op, const up_op_dims *dims) {
+    const up_cpu *cpu = up_cpu_of(b);
     size_t parts = UP_CPU_PARTS * sizeof(float);
     switch (op) {
     case UP_OP_ATTENTION:
@@ -52,17 +55,17 @@ static size_t scratch_f32(const up_cpu *cpu, up_op op, const up_op_dims *dims) {
     case UP_OP_PATCH_EMBED:
         return up_cpu_patch_embed_scratch(cpu, dims);
     case UP_OP_LINEAR:
-        return parts * (size_t)dims->out;
+        return up_cpu_linear_scratch(cpu, dims);
     case UP_OP_LAYERNORM:
     case UP_OP_RESIDUAL:
-        return 2 * parts * (size_t)up_most(dims->in, dims->out);
+        return 3 * parts * (size_t)up_most(dims->in, dims->out); /* of weight, bias and LayerScale */
     default:
         return 0;
     }
 }
 
-static size_t scratch(up_backend *b, up_op op, const up_op_dims *dims) {
-    return scratch_f32(up_cpu_of(b), op, dims) + up_cpu_half_scratch(op, dims);
+static size_t prepared_size(up_backend *b, const up_op_dims *dims, int backward) {
+    return up_cpu_prepared_size(up_cpu_of(b), dims, backward);
 }
 
 static void fill_table(up_backend_ops *ops) {
@@ -72,6 +75,7 @@ static void fill_table(up_backend_ops *ops) {
     ops->alloc = alloc_buffer;
     ops->supports = supports;
     ops->scratch = scratch;
+    ops->prepared_size = prepared_size;
     up_cpu_fill_slots(ops);
 }
 
@@ -109,7 +113,7 @@ up_status up_backend_cpu(int threads, up_backend **out) {
     if (threads < 0)
         UP_GO(up_fail(UP_ERR_ARGUMENT, "backend cpu", "%d threads; wanted 0 (all cores) or more", threads));
     UP_GO(choose(threads, cpu));
-    UP_GO(reserve((size_t)cpu->threads * (size_t)cpu->kernels.gemm_work, &cpu->work));
+    UP_GO(reserve((size_t)cpu->threads * (size_t)up_cpu_work_floats(&cpu->kernels), &cpu->work));
     UP_GO(reserve((size_t)cpu->threads * UP_CPU_SPARE, &cpu->spare.bytes));
     cpu->spare.size = (size_t)cpu->threads * UP_CPU_SPARE * sizeof(float);
     UP_GO(up_cpu_pool_start(cpu->threads, &cpu->pool));

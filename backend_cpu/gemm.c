@@ -1,5 +1,6 @@
-/* gemm.c - the matrix product, and the one file that knows oneDNN and OpenBLAS. A product here is one
- * thread's; the loop over threads is ours (pool.c). UP_CPU_GEMM=dnnl|openblas|plain forces one. */
+/* gemm.c - which matrix product, and the one file that knows oneDNN and OpenBLAS. Ours (product.c) is the
+ * default; UP_CPU_GEMM=dnnl|openblas takes a library's for f32, for comparison. 16-bit activations and pixels
+ * go through ours always. A library's product is one thread's; the loop over threads is ours (pool.c). */
 #include "backend_cpu/cpu.h"
 
 /* Where OpenMP cannot be told to leave oneDNN one thread, oneDNN is not used. */
@@ -22,11 +23,8 @@
  * thread. Its generated code uses the stack pointer for other things (seen with 2.6): a signal handler that
  * ran on this thread meanwhile would write its frame into the heap. So signals wait until the product is
  * done. */
-static int with_dnnl(const up_cpu *cpu, int thread, int ta, int tb, int64_t m, int64_t n, int64_t k,
-                     float alpha, const float *a, int64_t lda, const float *b, int64_t ldb, int add, float *c,
-                     int64_t ldc) {
-    (void)cpu;
-    (void)thread;
+static int with_dnnl(int ta, int tb, int64_t m, int64_t n, int64_t k, float alpha, const float *a,
+                     int64_t lda, const float *b, int64_t ldb, int add, float *c, int64_t ldc) {
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
@@ -88,11 +86,8 @@ static int has_openblas(const char **why) {
     return openblas.sgemm != NULL;
 }
 
-static int with_openblas(const up_cpu *cpu, int thread, int ta, int tb, int64_t m, int64_t n, int64_t k,
-                         float alpha, const float *a, int64_t lda, const float *b, int64_t ldb, int add,
-                         float *c, int64_t ldc) {
-    (void)cpu;
-    (void)thread;
+static int with_openblas(int ta, int tb, int64_t m, int64_t n, int64_t k, float alpha, const float *a,
+                         int64_t lda, const float *b, int64_t ldb, int add, float *c, int64_t ldc) {
     openblas.sgemm(CblasRowMajor, ta ? CblasTrans : CblasNoTrans, tb ? CblasTrans : CblasNoTrans, (blasint)m,
                    (blasint)n, (blasint)k, alpha, a, (blasint)lda, b, (blasint)ldb, add ? 1.0f : 0.0f, c,
                    (blasint)ldc);
@@ -100,27 +95,19 @@ static int with_openblas(const up_cpu *cpu, int thread, int ta, int tb, int64_t 
 }
 #endif
 
-static int with_kernels(const up_cpu *cpu, int thread, int ta, int tb, int64_t m, int64_t n, int64_t k,
-                        float alpha, const float *a, int64_t lda, const float *b, int64_t ldb, int add,
-                        float *c, int64_t ldc) {
-    const up_cpu_kernels *kernels = &cpu->kernels;
-    kernels->gemm(m, n, k, alpha, a, ta ? 1 : lda, ta ? lda : 1, b, tb ? 1 : ldb, tb ? ldb : 1, add, c, ldc,
-                  cpu->work + thread * kernels->gemm_work);
-    return 0;
-}
-
 static const struct {
     const char *name;
     up_cpu_gemm_fn run;
     int (*here)(const char **why);
-} products[] = {/* best first */
+} products[] = {
+    {"own", NULL, always}, /* best first */
 #ifdef WITH_DNNL
-                {"dnnl", with_dnnl, always},
+    {"dnnl", with_dnnl, always},
 #endif
 #ifdef UP_WITH_OPENBLAS
-                {"openblas", with_openblas, has_openblas},
+    {"openblas", with_openblas, has_openblas},
 #endif
-                {"plain", with_kernels, always}};
+};
 
 up_status up_cpu_choose_gemm(up_cpu *cpu) {
     const char *wanted = getenv("UP_CPU_GEMM"), *why = "";
@@ -134,17 +121,17 @@ up_status up_cpu_choose_gemm(up_cpu *cpu) {
         if (wanted) return up_fail(UP_ERR_UNSUPPORTED, "UP_CPU_GEMM", "%s cannot be loaded: %s", wanted, why);
     }
     return up_fail(UP_ERR_ARGUMENT, "UP_CPU_GEMM",
-                   "'%s' is unknown or not built; wanted dnnl, openblas or plain", wanted);
+                   "'%s' is unknown or not built; wanted own, dnnl or openblas", wanted);
 }
 
-void up_cpu_product(up_cpu *cpu, int thread, int ta, int tb, int64_t m, int64_t n, int64_t k, float alpha,
-                    const float *a, int64_t lda, const float *b, int64_t ldb, int add, up_rows c) {
+void up_cpu_product(up_cpu *cpu, int ta, int tb, int64_t m, int64_t n, int64_t k, float alpha, const float *a,
+                    int64_t lda, const float *b, int64_t ldb, int add, up_rows c) {
     if (m <= 0 || n <= 0) return;
     if (k <= 0) { /* an empty sum */
         for (int64_t i = 0; !add && i < m; i++) memset(c.p + i * c.ld, 0, (size_t)n * sizeof *c.p);
         return;
     }
-    if (cpu->gemm(cpu, thread, ta, tb, m, n, k, alpha, a, lda, b, ldb, add, c.p, c.ld))
+    if (cpu->gemm(ta, tb, m, n, k, alpha, a, lda, b, ldb, add, c.p, c.ld))
         atomic_fetch_add_explicit(&cpu->refused, 1, memory_order_relaxed);
 }
 
@@ -165,14 +152,15 @@ typedef struct matmul {
 
 static void matmul_piece(const void *context, int64_t piece, int thread) {
     const matmul *t = context;
+    (void)thread;
     int64_t i = piece / t->across * t->rows, j = piece % t->across * t->cols;
     int64_t m = up_least(t->rows, t->c.rows - i), n = up_least(t->cols, t->c.cols - j);
     const float *a = up_f32(t->a) + (t->ta ? i : i * t->a.stride),
                 *b = up_f32(t->b) + (t->tb ? j * t->b.stride : j);
     up_rows c = up_rows_from(t->c, i);
     c.p += j;
-    up_cpu_product(t->cpu, thread, t->ta, t->tb, m, n, t->ta ? t->a.rows : t->a.cols, t->alpha, a,
-                   t->a.stride, b, t->b.stride, t->add, c);
+    up_cpu_product(t->cpu, t->ta, t->tb, m, n, t->ta ? t->a.rows : t->a.cols, t->alpha, a, t->a.stride, b,
+                   t->b.stride, t->add, c);
     if (up_view_present(t->bias))
         t->cpu->kernels.bias_act(m, n, 0, c, up_f32(t->bias) + j, (up_rows){NULL, 0}, c);
 }
@@ -182,8 +170,8 @@ static int64_t pieces_of(int64_t n, int64_t size) {
 }
 
 /* About two pieces a thread, cut where C is longer, no piece narrower than 32. */
-void up_cpu_matmul(up_cpu *cpu, int ta, int tb, float alpha, up_view a, up_view b, int add, up_view bias,
-                   up_view c) {
+static void matmul_by_library(up_cpu *cpu, int ta, int tb, float alpha, up_view a, up_view b, int add,
+                              up_view bias, up_view c) {
     matmul t = {cpu, ta, tb, add, alpha, a, b, bias, c, up_most(c.rows, 1), up_most(c.cols, 1), 1};
     int64_t wanted = cpu->threads > 1 ? 2 * cpu->threads : 1;
     while (pieces_of(c.rows, t.rows) * pieces_of(c.cols, t.cols) < wanted && (t.rows > 32 || t.cols > 32)) {
@@ -192,4 +180,21 @@ void up_cpu_matmul(up_cpu *cpu, int ta, int tb, float alpha, up_view a, up_view 
     }
     t.across = up_most(1, pieces_of(c.cols, t.cols));
     up_cpu_for(cpu, pieces_of(c.rows, t.rows) * pieces_of(c.cols, t.cols), matmul_piece, &t);
+}
+
+void up_cpu_matmul(up_cpu *cpu, int ta, int tb, float alpha, up_view a, up_view b, int add, up_view bias,
+                   up_view c) {
+    if (cpu->gemm) {
+        matmul_by_library(cpu, ta, tb, alpha, a, b, add, bias, c);
+        return;
+    }
+    up_cpu_sums(cpu, &(up_cpu_sum){.m = c.rows,
+                                   .n = c.cols,
+                                   .k = ta ? a.rows : a.cols,
+                                   .a = up_cpu_operand_of(a, ta),
+                                   .b = up_cpu_operand_of(b, !tb),
+                                   .alpha = alpha,
+                                   .add = add,
+                                   .bias = up_f32(bias),
+                                   .c = up_rows_of(c)});
 }

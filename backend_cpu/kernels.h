@@ -13,24 +13,33 @@ typedef struct up_rows {
     int64_t ld;
 } up_rows;
 
+/* The same of activations: f32, f16 or bf16, as what it belongs to says. */
+typedef struct up_cells {
+    void *p; /* NULL: absent */
+    int64_t ld;
+} up_cells;
+
 /* Row numbers: p[i * ld]. */
 typedef struct up_numbers {
     const int32_t *p; /* NULL: every number is 0 */
     int64_t ld;
 } up_numbers;
 
-/* One head of one sequence. Query i stands at key index i + (lk - lq) of its own keys; prompts are before
- * those. */
-typedef struct up_cpu_head {
+/* Some heads of one sequence, side by side in the columns. Query i stands at key index i + (lk - lq) of its
+ * own keys; prompts are before those. */
+typedef struct up_cpu_heads {
     int64_t lq, lk, prompts, width; /* width = D / H */
-    int kind;                       /* up_mask_kind */
+    int64_t heads;
+    int kind; /* up_mask_kind */
     int64_t prefix, words;
     float scale; /* 1 / sqrt(width) */
-    up_rows q, k, v, prompt_k, prompt_v, out;
-    up_rows lse;                                    /* [lq, 1] */
-    up_rows dout, dq, dk, dv, dprompt_k, dprompt_v; /* backward; the prompts' are +=, the others = */
-    int add_keys;                                   /* dk, dv are += too: sequences share rows */
-} up_cpu_head;
+    int dtype;   /* of up_cells: UP_F32, UP_F16 or UP_BF16 */
+    up_cells q, k, v, prompt_k, prompt_v, out;
+    up_rows lse;                  /* [lq, heads] */
+    up_cells dout, dq, dk, dv;    /* backward */
+    up_rows dprompt_k, dprompt_v; /* +=, f32 always: all sequences add to them */
+    int add_keys;                 /* dk, dv are += too: sequences share rows */
+} up_cpu_heads;
 
 typedef struct up_cpu_rule {
     float factor, lr, beta1, beta2, rest1, rest2; /* rest = 1 - beta, rounded once */
@@ -53,23 +62,74 @@ typedef struct up_cpu_truth {
     float smoothing; /* e */
 } up_cpu_truth;
 
+/* Lines of elements that follow each other: element i of line j is p[j * ld + i]. */
+typedef struct up_cpu_lines {
+    const void *p;
+    int64_t ld;
+    int dtype;           /* UP_F32, UP_F16, UP_BF16, or UP_U8 */
+    const float *levels; /* UP_U8: [3][256], the value of a byte in each third of a line */
+    int64_t third;       /* UP_U8: elements of a third */
+} up_cpu_lines;
+
+/* Panels of packed words, [count / width][words of k][width], the last one filled up with anything. With
+ * pairs a word is two bf16 along k, the last of an odd k beside 0. */
+typedef struct up_cpu_panels {
+    up_cpu_lines from;
+    int64_t first, count; /* places: lines, or elements of a line */
+    int64_t start, k;     /* along k: elements of a line, or lines */
+    int width;            /* tile_rows or tile_cols */
+    int pairs;
+    float *to; /* where width is no whole vector, one vector more behind the panels may be written */
+} up_cpu_panels;
+
+/* C[m, COLS] = alpha A B (+ C): m rows of A in tiles, one panel of B, both packed in words of 32 bits: an
+ * f32, or two bf16 that follow each other along k. */
+typedef struct up_cpu_tiles {
+    int64_t k; /* words */
+    float alpha;
+    int add;
+    const float *a;
+    int64_t a_tile;     /* words from tile to tile; a tile is [k][tile_rows] */
+    int64_t a_panel;    /* multiply_turned: words from panel to panel of a's */
+    const float *b;     /* [k][tile_cols] */
+    const float *ahead; /* as much as b, which will be b next */
+    float *c;
+    int64_t ldc;
+    const char *fetch; /* what will be written: `fetch_lines` (or 0) for a tile, fetch_ld bytes apart */
+    int64_t fetch_lines, fetch_ld, fetch_step; /* bytes from a tile's to the next one's */
+} up_cpu_tiles;
+
 /* Columns that one piece owns where rows are added by index. */
 enum { UP_CPU_COLUMNS = 32 };
+/* Rows whose sums are taken together there. */
+enum { UP_CPU_EMBED_ROWS = 64 };
 
-/* The most queries and keys of a block of attention. */
-enum { UP_ATT_QUERIES = 64, UP_ATT_KEYS = 256 };
+/* Sequences of no more queries and keys (prompts counted) are worked on across heads. */
+enum { UP_SHORT_QUERIES = 8, UP_SHORT_KEYS = 24 };
 
 typedef struct up_cpu_kernels {
     const char *name;
 
-    /* C[m, n] = alpha op(A) op(B) (+ C where add). op(A)[i, k] = a[i * a_row + k * a_col], op(B) alike.
-     * work: gemm_work floats. */
-    void (*gemm)(int64_t m, int64_t n, int64_t k, float alpha, const float *a, int64_t a_row, int64_t a_col,
-                 const float *b, int64_t b_row, int64_t b_col, int add, float *c, int64_t ldc, float *work);
-    int64_t gemm_work;
+    /* The matrix product (kernels/product.c). k is cut into blocks of at most tile_block words. */
+    int tile_rows, tile_cols, tile_block;
+    void (*multiply)(int64_t m, const up_cpu_tiles *t);       /* f32 */
+    void (*multiply_pairs)(int64_t m, const up_cpu_tiles *t); /* bf16; NULL where the processor cannot */
+    /* f32; row i of A is column i of panels [k / tile_cols][rows][tile_cols] as they are made for B */
+    void (*multiply_turned)(int64_t m, const up_cpu_tiles *t);
+
+    void (*pack_lines)(const up_cpu_panels *p);    /* a place is a line, k goes along it */
+    void (*pack_elements)(const up_cpu_panels *p); /* a place is an element, k goes from line to line */
+    /* y[i, j] = x[j, i] in y's type; x holds whole vectors */
+    void (*turn)(int64_t n, int64_t d, int dtype, up_rows x, up_cells y);
+    /* y[i, j] = act(x[i, j] + bias[j]), pre = x + bias; bias and pre may be absent, x is overwritten */
+    void (*finish)(int64_t n, int64_t d, int gelu, up_rows x, const float *bias, int dtype, up_cells pre,
+                   up_cells y);
+    /* dy *= gelu'(pre), sums += dy where they are wanted */
+    void (*unfinish)(int64_t n, int64_t d, int dtype, up_cells pre, up_cells dy, float *sums);
 
     /* y = act(x + bias); bias and pre may be NULL, pre receives x + bias; x may be y or pre. */
     void (*bias_act)(int64_t n, int64_t d, int gelu, up_rows x, const float *bias, up_rows pre, up_rows y);
+    void (*gelu)(int64_t n, int64_t d, up_rows x, up_rows y);
     void (*gelu_bwd)(int64_t n, int64_t d, up_rows pre, up_rows dy); /* dy *= gelu'(pre) */
 
     /* y = token[ids] + position[positions] + type; a position of -1 leaves the last two out, an id of -1 is
@@ -115,10 +175,10 @@ typedef struct up_cpu_kernels {
     void (*widen)(int64_t n, int dtype, const uint16_t *x, float *y);
     void (*narrow)(int64_t n, int dtype, const float *x, uint16_t *y);
 
-    /* Floats of work for one head with at most `keys` keys (prompts included). */
-    int64_t (*attention_work)(int64_t keys, int64_t width, int backward);
-    void (*attention)(const up_cpu_head *h, float *work);
-    void (*attention_bwd)(const up_cpu_head *h, float *work);
+    /* Floats of work for some heads of a sequence with at most `keys` keys (prompts counted). */
+    int64_t (*attention_work)(int64_t keys, int64_t width, int64_t heads, int backward);
+    void (*attention)(const up_cpu_heads *h, float *work);
+    void (*attention_bwd)(const up_cpu_heads *h, float *work);
 
     void (*zero)(int64_t n, float *x); /* writes only where it must */
     /* and sets the gradient to 0 */
@@ -129,6 +189,7 @@ void up_cpu_kernels_base(up_cpu_kernels *out);
 #ifdef UP_X86
 void up_cpu_kernels_avx2(up_cpu_kernels *out);
 void up_cpu_kernels_avx512(up_cpu_kernels *out);
+void up_cpu_kernels_avx512bf16(up_cpu_kernels *out);
 #endif
 
 #endif

@@ -13,11 +13,11 @@
 enum { PATH_SIZE = 4096 };
 
 /* The set must be as large as the kernel's own, which nothing tells: it grows until it fits. */
-static int allowed(void) {
+int up_cpu_allowed(up_affinity affinity) {
     for (int room = 1024; room <= 1 << 20; room *= 2) {
         size_t size = CPU_ALLOC_SIZE(room);
         cpu_set_t *set = CPU_ALLOC(room);
-        int failed = !set || sched_getaffinity(0, size, set), error = errno;
+        int failed = !set || affinity(0, size, set), error = errno;
         int count = failed ? 0 : CPU_COUNT_S(size, set);
         CPU_FREE(set);
         if (count) return count;
@@ -106,7 +106,8 @@ int up_cpu_threads(int wanted) {
     enum { MOST = 4096 };
     const char *limit = getenv("OMP_NUM_THREADS");
     if (!wanted) {
-        int processors = allowed(), quota = up_cpu_quota("/proc/self/cgroup", "/sys/fs/cgroup");
+        int processors = up_cpu_allowed(sched_getaffinity),
+            quota = up_cpu_quota("/proc/self/cgroup", "/sys/fs/cgroup");
         int asked = limit ? atoi(limit) : 0;
         wanted = quota && quota < processors ? quota : processors;
         if (asked > 0 && asked < wanted) wanted = asked;

@@ -245,6 +245,31 @@ static up_status run_residual(state *s) {
     return s->b->ops->residual(s->b, &(up_residual_args){.x = s->t[0], .branch = s->t[3], .y = s->t[0]});
 }
 
+/* A residual connection and the norm of its y, and both undone: in one pass where the backend has it. */
+static void pair_tensors(state *s, int64_t n, int64_t i, int64_t o) {
+    rows_tensors(s, n, i, o);
+    activation(s, n, i, 1);
+    s->bytes *= 2; /* x and branch, y and normed; past, dnormed and y, dx */
+}
+static up_status run_pair(state *s) {
+    up_add_layernorm_args a = {{.x = s->t[0], .branch = s->t[3], .y = s->t[0]},
+                               {s->t[0], s->t[1], s->t[2], 1e-5f, s->t[5], s->t[4]}};
+    if (s->b->ops->add_layernorm) return s->b->ops->add_layernorm(s->b, &a);
+    check(s->b->ops->residual(s->b, &a.add));
+    return s->b->ops->layernorm(s->b, &a.norm);
+}
+static up_status run_pair_bwd(state *s) {
+    up_add_layernorm_grad a = {
+        {s->t[0], s->t[1], s->t[4], s->t[5], s->t[6], s->t[6], s->t[8], s->t[9], s->scratch},
+        {.scale = s->t[1], .dy = s->t[6], .dbranch = s->t[7], .scratch = s->scratch}};
+    if (s->b->ops->add_layernorm_bwd) return s->b->ops->add_layernorm_bwd(s->b, &a);
+    check(s->b->ops->layernorm_bwd(s->b, &a.norm));
+    return s->b->ops->residual_bwd(s->b, &a.add);
+}
+static up_status run_gelu(state *s) {
+    return s->b->ops->gelu(s->b, &(up_gelu_args){s->t[0], s->t[3]});
+}
+
 /* ---- tables of o rows: table y ids dtable ---- */
 static void table_tensors(state *s, int64_t n, int64_t i, int64_t o) {
     random_tensor(s, o, i, 1);
@@ -392,6 +417,9 @@ static const row rows[] = {
     {"demo layernorm", UP_OP_LAYERNORM, rows_tensors, run_layernorm, 4000, 128, 0},
     {"demo layernorm bwd", UP_OP_LAYERNORM, rows_bwd_tensors, run_layernorm_bwd, 4000, 128, 0},
     {"demo residual", UP_OP_RESIDUAL, rows_tensors, run_residual, 4000, 128, 0},
+    {"demo residual + layernorm", UP_OP_LAYERNORM, pair_tensors, run_pair, 4000, 128, 0},
+    {"demo both bwd", UP_OP_LAYERNORM, pair_tensors, run_pair_bwd, 4000, 128, 0},
+    {"demo gelu", UP_OP_GELU, rows_tensors, run_gelu, 4000, 512, 0},
     {"demo embed", UP_OP_EMBED, table_tensors, run_embed, 4000, 128, 49411},
     {"demo embed bwd", UP_OP_EMBED, table_tensors, run_embed_bwd, 4000, 128, 49411},
     {"demo logits", UP_OP_LOGITS, loss_tensors, run_logits, 256, 128, 4000},
@@ -416,6 +444,9 @@ static const row rows[] = {
     {"base layernorm", UP_OP_LAYERNORM, rows_tensors, run_layernorm, 1576, 768, 0},
     {"base layernorm bwd", UP_OP_LAYERNORM, rows_bwd_tensors, run_layernorm_bwd, 1576, 768, 0},
     {"base residual", UP_OP_RESIDUAL, rows_tensors, run_residual, 1576, 768, 0},
+    {"base residual + layernorm", UP_OP_LAYERNORM, pair_tensors, run_pair, 1576, 768, 0},
+    {"base both bwd", UP_OP_LAYERNORM, pair_tensors, run_pair_bwd, 1576, 768, 0},
+    {"base gelu", UP_OP_GELU, rows_tensors, run_gelu, 1576, 3072, 0},
     {"base adamw 20M", UP_OP_ADAMW, update_tensors, run_adamw, 20000000, 0, 0},
 };
 

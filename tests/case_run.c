@@ -399,7 +399,8 @@ static int is_optional(size_t at) {
     static const size_t optional[] = {
         offsetof(up_backend_ops, begin),         offsetof(up_backend_ops, end),
         offsetof(up_backend_ops, prepared_size), offsetof(up_backend_ops, prepare),
-        offsetof(up_backend_ops, wrap),          offsetof(up_backend_ops, unwrap)};
+        offsetof(up_backend_ops, wrap),          offsetof(up_backend_ops, unwrap),
+        offsetof(up_backend_ops, add_layernorm), offsetof(up_backend_ops, add_layernorm_bwd)};
     for (size_t i = 0; i < sizeof optional / sizeof *optional; i++)
         if (optional[i] == at) return 1;
     return 0;
@@ -416,5 +417,7 @@ const char *up_table_fault(const up_backend_ops *ops) {
     }
     if (!ops->prepared_size != !ops->prepare) return "prepared_size and prepare come both or not at all";
     if (!ops->wrap != !ops->unwrap) return "wrap and unwrap come both or not at all";
+    if (!ops->add_layernorm != !ops->add_layernorm_bwd)
+        return "add_layernorm and add_layernorm_bwd come both or not at all";
     return NULL;
 }

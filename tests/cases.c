@@ -422,6 +422,37 @@ static void linear_oracle(up_case *c, int backward) {
         if (has(c, t)) store_all(c, t);
 }
 
+/* ---- gelu ---- */
+enum { V_X, V_Y };
+
+static void gelu_make(up_case *c) {
+    int64_t N = up_case_dim(c, 0), D = up_case_dim(c, 1);
+    int in_place = up_case_chance(c, 3);
+    snprintf(c->shape, sizeof c->shape, "N=%ld D=%ld in place=%d", (long)N, (long)D, in_place);
+    c->dims = (up_op_dims){.rows = N, .in = D, .out = D};
+    up_case_in(c, V_X, "x", N, D);
+    if (up_case_chance(c, 2)) /* far into both tails */
+        for (int64_t i = 0; i < N * D; i++) up_case_floats(c, V_X)[i] *= 4;
+    up_case_out(c, V_Y, "y", N, D);
+    if (in_place) lay(c, V_Y, V_X, 0);
+    activations(c, V_X, V_Y);
+}
+
+static up_status gelu_launch(const up_case *c, up_backend *b, const up_view *v, up_view scratch) {
+    (void)c;
+    (void)scratch;
+    return b->ops->gelu(b, &(up_gelu_args){v[V_X], v[V_Y]});
+}
+
+static void gelu_oracle(up_case *c, int backward) {
+    (void)backward;
+    for (int64_t n = 0; n < c->t[V_X].rows; n++)
+        for (int64_t d = 0; d < c->t[V_X].cols; d++) {
+            up_num v = *at(c, V_X, n, d);
+            set(c, V_Y, n, d, up_mul(v, normal_cdf(v)));
+        }
+}
+
 /* ---- layernorm ---- */
 enum { N_X, N_WEIGHT, N_BIAS, N_Y, N_STATS, N_DY, N_PAST, N_DX, N_DWEIGHT, N_DBIAS };
 
@@ -774,6 +805,141 @@ static void residual_oracle(up_case *c, int backward) {
         }
     }
     if (backward && has(c, R_DSCALE)) store_all(c, R_DSCALE);
+}
+
+/* ---- add_layernorm: the tensors of a residual connection, then those of the norm of its y ---- */
+enum {
+    B_Y = R_Y,
+    B_DX = R_DY, /* the norm's dx, which the connection takes */
+    B_WEIGHT = R_DSCALE + 1,
+    B_BIAS,
+    B_NORMED,
+    B_STATS,
+    B_DNORMED,
+    B_PAST,
+    B_DWEIGHT,
+    B_DBIAS
+};
+
+static void add_layernorm_make(up_case *c) {
+    int64_t N = up_case_dim(c, 0), D = up_case_dim(c, 1);
+    int in_place = !c->smooth && up_case_chance(c, 2), over = (int)up_rng_below(&c->rng, 3);
+    c->numbers[0] = 1e-5f;
+    c->dims = (up_op_dims){.rows = N, .in = D, .out = D};
+    up_case_in(c, R_X, "x", N, D);
+    up_case_in(c, R_BRANCH, "branch", N, D);
+    if (up_case_chance(c, 2)) up_case_in(c, R_SCALE, "scale", 1, D);
+    if (up_case_chance(c, 2)) draw_drop(c, N);
+    up_case_out(c, B_Y, "y", N, D);
+    up_case_in(c, B_WEIGHT, "weight", 1, D);
+    up_case_in(c, B_BIAS, "bias", 1, D);
+    up_case_out(c, B_NORMED, "normed", N, D);
+    up_case_out(c, B_STATS, "stats", N, 2);
+    up_case_in(c, B_DNORMED, "dnormed", N, D);
+    up_case_in(c, B_PAST, "residual", N, D);
+    up_case_out(c, B_DX, "dx", N, D);
+    up_case_out(c, R_DBRANCH, "dbranch", N, D);
+    if (in_place) lay(c, B_Y, R_X, 0);
+    if (over == 1) lay(c, R_DBRANCH, B_DNORMED, 0);
+    if (over == 2) lay(c, B_DX, B_PAST, 0);
+    if (has(c, R_SCALE) && !up_case_chance(c, 4)) up_case_change(c, R_DSCALE, "dscale", 1, D);
+    if (!up_case_chance(c, 5)) up_case_change(c, B_DWEIGHT, "dweight", 1, D);
+    if (!up_case_chance(c, 5)) up_case_change(c, B_DBIAS, "dbias", 1, D);
+    activations(c, R_X, R_BRANCH);
+    activations(c, B_Y, R_DBRANCH);
+    up_case_retype(c, B_NORMED, c->dtype);
+    activations(c, B_DNORMED, B_PAST);
+    snprintf(c->shape, sizeof c->shape, "N=%ld D=%ld scale=%d drop=%d in place=%d,%d dscale=%d", (long)N,
+             (long)D, has(c, R_SCALE), has(c, R_DROP), in_place, over, has(c, R_DSCALE));
+}
+
+static up_status add_layernorm_launch(const up_case *c, up_backend *b, const up_view *v, up_view scratch) {
+    up_view branch = has(c, R_DSCALE) ? v[R_BRANCH] : (up_view){0};
+    up_add_layernorm_args a = {
+        {v[R_X], v[R_BRANCH], v[R_SCALE], v[R_DROP], v[R_OWNER], v[B_Y]},
+        {v[B_Y], v[B_WEIGHT], v[B_BIAS], (float)c->numbers[0], v[B_NORMED], v[B_STATS]}};
+    up_add_layernorm_grad g = {
+        {v[B_Y], v[B_WEIGHT], v[B_STATS], v[B_DNORMED], v[B_PAST], v[B_DX], v[B_DWEIGHT], v[B_DBIAS],
+         scratch},
+        {branch, v[R_SCALE], v[R_DROP], v[R_OWNER], v[B_DX], v[R_DBRANCH], v[R_DSCALE], scratch}};
+    if (b->ops->add_layernorm) {
+        UP_TRY(b->ops->add_layernorm(b, &a));
+        return b->ops->add_layernorm_bwd(b, &g);
+    }
+    UP_TRY(b->ops->residual(b, &a.add));
+    UP_TRY(b->ops->layernorm(b, &a.norm));
+    UP_TRY(b->ops->layernorm_bwd(b, &g.norm));
+    return b->ops->residual_bwd(b, &g.add);
+}
+
+static up_num drop_of(up_case *c, int64_t n) {
+    int64_t owner = has(c, R_DROP) ? index_at(c, R_OWNER, n) : 0;
+    return owner < 0 ? up_num_exact(0) : has(c, R_DROP) ? *at(c, R_DROP, owner, 0) : up_num_exact(1);
+}
+
+/* mean and rstd of row n of y, as they are stored */
+static void norm_row(up_case *c, int64_t n) {
+    int64_t D = c->t[B_Y].cols;
+    up_num per = constant(1.0 / (double)D), mean = up_num_exact(0), variance = up_num_exact(c->numbers[0]);
+    for (int64_t d = 0; d < D; d++) add_to(&mean, *at(c, B_Y, n, d));
+    mean = up_mul(mean, per);
+    for (int64_t d = 0; d < D; d++) {
+        up_num x = up_sub(*at(c, B_Y, n, d), mean);
+        add_to(&variance, up_mul(up_mul(x, x), per));
+    }
+    up_num rstd = up_inverse(up_sqrt(variance));
+    for (int64_t d = 0; d < D; d++)
+        set(c, B_NORMED, n, d,
+            up_add(up_mul(up_mul(up_sub(*at(c, B_Y, n, d), mean), rstd), *at(c, B_WEIGHT, 0, d)),
+                   *at(c, B_BIAS, 0, d)));
+    *at(c, B_STATS, n, 0) = up_store(mean);
+    *at(c, B_STATS, n, 1) = up_store(rstd);
+}
+
+static up_num xhat_at(up_case *c, int64_t n, int64_t d) {
+    return up_mul(up_sub(*at(c, B_Y, n, d), *at(c, B_STATS, n, 0)), *at(c, B_STATS, n, 1));
+}
+
+static void norm_row_backward(up_case *c, int64_t n) {
+    int64_t D = c->t[B_Y].cols;
+    up_num per = constant(1.0 / (double)D), mean = up_num_exact(0), along = up_num_exact(0);
+    for (int64_t d = 0; d < D; d++) {
+        up_num dy = *at(c, B_DNORMED, n, d), g = up_mul(dy, *at(c, B_WEIGHT, 0, d));
+        add_to(&mean, g);
+        add_to(&along, up_mul(g, xhat_at(c, n, d)));
+        if (has(c, B_DWEIGHT)) add_to(at(c, B_DWEIGHT, 0, d), up_mul(dy, xhat_at(c, n, d)));
+        if (has(c, B_DBIAS)) add_to(at(c, B_DBIAS, 0, d), dy);
+    }
+    mean = up_mul(mean, per);
+    along = up_mul(along, per);
+    for (int64_t d = 0; d < D; d++) {
+        up_num g = up_mul(*at(c, B_DNORMED, n, d), *at(c, B_WEIGHT, 0, d));
+        up_num dx = up_mul(*at(c, B_STATS, n, 1), up_sub(up_sub(g, mean), up_mul(xhat_at(c, n, d), along)));
+        set(c, B_DX, n, d, up_add(dx, *at(c, B_PAST, n, d)));
+    }
+}
+
+/* With dnormed and dbranch in one place the gradient is taken of the numbers that were there before. */
+static void add_layernorm_oracle(up_case *c, int backward) {
+    for (int64_t n = 0; n < c->t[R_X].rows; n++) {
+        up_num drop = drop_of(c, n), one = up_num_exact(1);
+        for (int64_t d = 0; d < c->t[R_X].cols; d++) {
+            up_num scale = has(c, R_SCALE) ? *at(c, R_SCALE, 0, d) : one;
+            set(c, B_Y, n, d, up_add(*at(c, R_X, n, d), up_mul(up_mul(drop, scale), *at(c, R_BRANCH, n, d))));
+        }
+        norm_row(c, n);
+        if (!backward) continue;
+        norm_row_backward(c, n);
+        for (int64_t d = 0; d < c->t[R_X].cols; d++) {
+            up_num scale = has(c, R_SCALE) ? *at(c, R_SCALE, 0, d) : one, dy = *at(c, B_DX, n, d);
+            set(c, R_DBRANCH, n, d, up_mul(up_mul(drop, scale), dy));
+            if (has(c, R_DSCALE))
+                add_to(at(c, R_DSCALE, 0, d), up_mul(up_mul(drop, *at(c, R_BRANCH, n, d)), dy));
+        }
+    }
+    static const int sums[] = {R_DSCALE, B_DWEIGHT, B_DBIAS};
+    for (int i = 0; backward && i < 3; i++)
+        if (has(c, sums[i])) store_all(c, sums[i]);
 }
 
 /* ---- gather, scatter ---- */
@@ -1562,9 +1728,11 @@ const up_case_kind up_case_kinds[] = {
     {"embed", UP_OP_EMBED, 40, embed_make, embed_launch, embed_oracle},
     {"patch_embed", UP_OP_PATCH_EMBED, 40, patch_embed_make, patch_embed_launch, patch_embed_oracle},
     {"linear", UP_OP_LINEAR, 110, linear_make, linear_launch, linear_oracle},
+    {"gelu", UP_OP_GELU, 150, gelu_make, gelu_launch, gelu_oracle},
     {"layernorm", UP_OP_LAYERNORM, 150, layernorm_make, layernorm_launch, layernorm_oracle},
     {"attention", UP_OP_ATTENTION, 34, attention_make, attention_launch, attention_oracle},
     {"residual", UP_OP_RESIDUAL, 100, residual_make, residual_launch, residual_oracle},
+    {"add_layernorm", UP_OP_LAYERNORM, 100, add_layernorm_make, add_layernorm_launch, add_layernorm_oracle},
     {"gather", UP_OP_GATHER, 60, gather_make, gather_launch, gather_oracle},
     {"scatter", UP_OP_SCATTER, 60, scatter_make, scatter_launch, scatter_oracle},
     {"l2norm", UP_OP_L2NORM, 150, l2norm_make, l2norm_launch, l2norm_oracle},

@@ -211,6 +211,7 @@ GUARDED(sqnorm, up_sqnorm_args)
 GUARDED(step, up_step_args)
 GUARDED(adamw, up_adamw_args)
 GUARDED(cast, up_cast_args)
+GUARDED(gelu, up_gelu_args)
 
 static void fill_table(up_backend_ops *t) {
     *t = *up_ref_ops();
@@ -257,6 +258,7 @@ static void fill_table(up_backend_ops *t) {
     t->step = step_guarded;
     t->adamw = adamw_guarded;
     t->cast = cast_guarded;
+    t->gelu = gelu_guarded;
 }
 
 up_status up_backend_guard(up_backend **out) {

@@ -290,15 +290,16 @@ static void set(const char *name, const char *value, char before[32]) {
 }
 
 static void test_every_path(void) {
-    static const char *const isas[] = {"base", "avx2", "avx512"}, *const gemms[] = {"plain", "openblas",
-                                                                                    "dnnl"};
+    static const char *const isas[] = {"base", "avx2", "avx512", "avx512bf16"}, *const gemms[] = {"own",
+                                                                                                  "openblas",
+                                                                                                  "dnnl"};
     char isa[32], gemm[32], ignored[32];
     up_backend *ref = make("ref", 1);
     float *want = attend(ref, PROMPTS);
     float *want_layer = layer(ref);
     set("UP_CPU_ISA", NULL, isa);
     set("UP_CPU_GEMM", NULL, gemm);
-    for (int i = 0; i < 9; i++) {
+    for (int i = 0; i < 12; i++) {
         up_backend *b = NULL;
         set("UP_CPU_ISA", isas[i / 3], ignored);
         set("UP_CPU_GEMM", gemms[i % 3], ignored);
@@ -320,6 +321,149 @@ static void test_every_path(void) {
     free(want);
     free(want_layer);
     up_backend_free(ref);
+}
+
+/* ---- attention: a sequence's results are its own ---- */
+enum { MIX_HEADS = 3, MIX_WIDTH = MIX_HEADS * 64, MIXED = 7, MIX_PARTS = 3, MIX_PROMPTS = 4 };
+
+/* tokens, kind, prefix, words */
+static const int32_t mixed[MIXED][4] = {{197, UP_MASK_FULL, 0, 0},      {3, UP_MASK_FULL, 0, 0},
+                                        {70, UP_MASK_DOUBLED, 30, 20},  {300, UP_MASK_FULL, 0, 0},
+                                        {1, UP_MASK_FULL, 0, 0},        {8, UP_MASK_CAUSAL, 0, 0},
+                                        {231, UP_MASK_DOUBLED, 211, 10}};
+
+typedef struct part {
+    void *bytes[MIX_PARTS]; /* out, lse, and the gradients of q, k, v side by side */
+} part;
+
+/* Rows of activations that are those of each sequence wherever it stands. */
+static up_view put_mixed(desk *d, up_dtype dtype, int64_t cols, const int *order, int count,
+                         uint64_t purpose) {
+    int64_t rows = 0, at = 0;
+    for (int i = 0; i < count; i++) rows += mixed[order[i]][0];
+    up_view f32 = put(d, UP_F32, rows, cols, NULL), act = put(d, dtype, rows, cols, NULL);
+    for (int i = 0; i < count; i++) {
+        int64_t tokens = mixed[order[i]][0];
+        float *x = numbers(tokens * cols, 1, purpose + (uint64_t)order[i]);
+        UP_ASSERT_OK(d->b->ops->upload(d->b, up_view_rows(f32, at, tokens), x));
+        at += tokens;
+        free(x);
+    }
+    UP_ASSERT_OK(d->b->ops->cast(d->b, &(up_cast_args){f32, act}));
+    return act;
+}
+
+static up_view put_mixed_table(desk *d, const int *order, int count) {
+    int32_t f[MIXED][UP_SEQ_FIELDS] = {{0}}, at = 0;
+    for (int i = 0; i < count; i++) {
+        const int32_t *m = mixed[order[i]];
+        f[i][UP_SEQ_Q_START] = f[i][UP_SEQ_K_START] = at;
+        f[i][UP_SEQ_Q_COUNT] = f[i][UP_SEQ_K_COUNT] = m[0];
+        f[i][UP_SEQ_KIND] = m[1];
+        f[i][UP_SEQ_PREFIX] = m[2];
+        f[i][UP_SEQ_WORDS] = m[3];
+        at += m[0];
+    }
+    return put(d, UP_I32, count, UP_SEQ_FIELDS, f);
+}
+
+/* The results of each sequence of a batch, in the order of the batch. */
+static void attend_mixed(up_backend *b, up_dtype dtype, int prompts, const int *order, int count,
+                         part *results) {
+    desk d = {.b = b};
+    up_view none = {0}, qkv = put_mixed(&d, dtype, 3 * MIX_WIDTH, order, count, 300);
+    up_view dout = put_mixed(&d, dtype, MIX_WIDTH, order, count, 320);
+    int one = 0; /* the first rows of some sequence are prompts as good as any */
+    up_view prompt = up_view_rows(put_mixed(&d, dtype, 4 * MIX_WIDTH, &one, 1, 340), 0, MIX_PROMPTS);
+    up_view dprompt = up_view_rows(put_mixed(&d, dtype, 2 * MIX_WIDTH, &one, 1, 340), 0, MIX_PROMPTS);
+    up_view all[MIX_PARTS] = {put(&d, dtype, qkv.rows, MIX_WIDTH, NULL),
+                              put(&d, UP_F32, qkv.rows, MIX_HEADS, NULL),
+                              put(&d, dtype, qkv.rows, 3 * MIX_WIDTH, NULL)};
+    up_op_dims dims = {.dtype = dtype,
+                       .rows = qkv.rows,
+                       .in = MIX_WIDTH,
+                       .out = MIX_WIDTH,
+                       .keys = 300 + prompts,
+                       .heads = MIX_HEADS,
+                       .sequences = count};
+    up_attention_args f = {.sequences = put_mixed_table(&d, order, count),
+                           .heads = MIX_HEADS,
+                           .prompts = prompts,
+                           .prompt_sides = 1,
+                           .max_keys = 300 + prompts,
+                           .q = up_view_cols(qkv, 0, MIX_WIDTH),
+                           .k = up_view_cols(qkv, MIX_WIDTH, MIX_WIDTH),
+                           .v = up_view_cols(qkv, 2 * MIX_WIDTH, MIX_WIDTH),
+                           .prompt_k = prompts ? up_view_cols(prompt, 0, MIX_WIDTH) : none,
+                           .prompt_v = prompts ? up_view_cols(prompt, MIX_WIDTH, MIX_WIDTH) : none,
+                           .out = all[0],
+                           .lse = all[1],
+                           .scratch = scratch_of(&d, UP_OP_ATTENTION, dims)};
+    UP_ASSERT_OK(b->ops->attention(b, &f));
+    UP_ASSERT_OK(b->ops->attention_bwd(
+        b, &(up_attention_grad){.forward = f,
+                                .dout = dout,
+                                .dq = up_view_cols(all[2], 0, MIX_WIDTH),
+                                .dk = up_view_cols(all[2], MIX_WIDTH, MIX_WIDTH),
+                                .dv = up_view_cols(all[2], 2 * MIX_WIDTH, MIX_WIDTH),
+                                .dprompt_k = prompts ? up_view_cols(dprompt, 0, MIX_WIDTH) : none,
+                                .dprompt_v = prompts ? up_view_cols(dprompt, MIX_WIDTH, MIX_WIDTH) : none,
+                                .scratch = f.scratch}));
+    int64_t at = 0;
+    for (int i = 0; i < count; at += mixed[order[i++]][0])
+        for (int k = 0; k < MIX_PARTS; k++)
+            results[i].bytes[k] = content(&d, up_view_rows(all[k], at, mixed[order[i]][0]));
+    clear(&d);
+}
+
+static size_t part_size(int sequence, int k, up_dtype dtype) {
+    static const size_t cols[] = {MIX_WIDTH, MIX_HEADS, 3 * MIX_WIDTH};
+    return (size_t)mixed[sequence][0] * cols[k] * (k == 1 ? sizeof(float) : up_dtype_size(dtype));
+}
+
+static void free_parts(part *parts, int count) {
+    for (int i = 0; i < count; i++)
+        for (int k = 0; k < MIX_PARTS; k++) free(parts[i].bytes[k]);
+}
+
+static void same_wherever(up_backend *one, up_backend *three, up_dtype dtype, int prompts) {
+    static const int orders[][MIXED] = {{0, 1, 2, 3, 4, 5, 6}, {6, 4, 5, 0, 3, 1, 2}, {1, 6, 1, 2, 1, 3, 3}};
+    part alone[MIXED], batch[MIXED];
+    for (int s = 0; s < MIXED; s++) attend_mixed(one, dtype, prompts, &s, 1, &alone[s]);
+    for (int o = 0; o < 6; o++) {
+        const int *order = orders[o / 2];
+        attend_mixed(o % 2 ? one : three, dtype, prompts, order, MIXED, batch);
+        for (int i = 0; i < MIXED; i++)
+            for (int k = 0; k < MIX_PARTS; k++)
+                CU_ASSERT_EQUAL(
+                    memcmp(batch[i].bytes[k], alone[order[i]].bytes[k], part_size(order[i], k, dtype)), 0);
+        free_parts(batch, MIXED);
+    }
+    free_parts(alone, MIXED);
+}
+
+/* Alone, in any batch, at any place in it and with any number of threads, to the bit. */
+static void test_a_sequence_is_the_same_in_any_batch(void) {
+    static const up_dtype types[] = {UP_F32, UP_BF16, UP_F16};
+    static const char *const isas[] = {NULL, "base", "avx2", "avx512"};
+    char before[32], ignored[32];
+    set("UP_CPU_ISA", NULL, before);
+    for (int i = 0; i < 4; i++) {
+        up_backend *one = NULL, *three = NULL;
+        set("UP_CPU_ISA", isas[i], ignored);
+        if (up_backend_cpu(1, &one) != UP_OK) {
+            fprintf(stderr, "skipped: %s\n", up_last_error());
+            continue;
+        }
+        UP_ASSERT_OK(up_backend_cpu(3, &three));
+        for (int t = 0; t < 3; t++) {
+            same_wherever(one, three, types[t], 0);
+            same_wherever(one, three, types[t], MIX_PROMPTS);
+        }
+        up_backend_free(one);
+        up_backend_free(three);
+    }
+    set("UP_CPU_ISA", before, ignored);
 }
 
 static void test_unknown_names_are_errors(void) {
@@ -514,6 +658,131 @@ static void test_rows_in_blocks(void) {
     up_backend_free(cpu);
 }
 
+/* ---- rows know nothing of their neighbours ---- */
+enum { CROWD = 301, ODD = 77 /* columns: rows begin at any place of a cache line */ };
+enum { OF_NORM, OF_NORM_BACK, OF_SUM, OF_BOTH, OF_BOTH_BACK, OF_BRANCH, OF_GELU, OF_LENGTH, ROW_RESULTS };
+
+/* Everything that is computed of these rows of x and y, row by row; f32 results have the rows of x, too. */
+static void compute_rows(up_backend *b, up_view x, up_view y, up_view w, up_view scratch,
+                         up_view result[ROW_RESULTS]) {
+    const up_backend_ops *ops = b->ops;
+    desk d = {.b = b};
+    up_view stats = put(&d, UP_F32, x.rows, 2, NULL), sum = put(&d, x.dtype, x.rows, x.cols, NULL);
+    up_view f32 = put(&d, UP_F32, x.rows, x.cols, NULL);
+    up_residual_args add = {.x = x, .branch = y, .scale = w, .y = result[OF_SUM]};
+    up_layernorm_args norm = {x, w, w, 1e-5f, result[OF_NORM], stats};
+    up_layernorm_grad back = {
+        .x = x, .weight = w, .stats = stats, .dy = y, .residual = x, .dx = result[OF_NORM_BACK]};
+    UP_ASSERT_OK(ops->layernorm(b, &norm));
+    UP_ASSERT_OK(ops->layernorm_bwd(b, &back));
+    UP_ASSERT_OK(ops->residual(b, &add));
+    add.y = norm.x = sum;
+    norm.y = result[OF_BOTH];
+    UP_ASSERT_OK(ops->add_layernorm(b, &(up_add_layernorm_args){add, norm}));
+    back.x = sum;
+    back.dx = result[OF_BOTH_BACK];
+    back.scratch = scratch;
+    up_residual_grad branch = {.scale = w, .dy = back.dx, .dbranch = result[OF_BRANCH], .scratch = scratch};
+    UP_ASSERT_OK(ops->add_layernorm_bwd(b, &(up_add_layernorm_grad){back, branch}));
+    UP_ASSERT_OK(ops->gelu(b, &(up_gelu_args){x, result[OF_GELU]}));
+    UP_ASSERT_OK(ops->cast(b, &(up_cast_args){x, f32}));
+    UP_ASSERT_OK(ops->l2norm(b, &(up_l2norm_args){f32, f32, up_view_cols(stats, 0, 1)}));
+    UP_ASSERT_OK(ops->cast(b, &(up_cast_args){f32, result[OF_LENGTH]}));
+    clear(&d);
+}
+
+/* Rows first..first + count - 1 alone, in tensors of their own: the bits that they have among all. */
+static void alone_as_among_all(desk *d, up_view x, up_view y, up_view w, up_view scratch, int64_t first,
+                               int64_t count, const up_view *all) {
+    desk own = {.b = d->b};
+    up_view part[2], result[ROW_RESULTS];
+    for (int i = 0; i < 2; i++) {
+        part[i] = put(&own, x.dtype, count, ODD, NULL);
+        UP_ASSERT_OK(d->b->ops->copy(d->b, part[i], up_view_rows(i ? y : x, first, count)));
+    }
+    for (int i = 0; i < ROW_RESULTS; i++) result[i] = put(&own, x.dtype, count, ODD, NULL);
+    compute_rows(d->b, part[0], part[1], w, scratch, result);
+    for (int i = 0; i < ROW_RESULTS; i++) same_bits(d, result[i], up_view_rows(all[i], first, count));
+    clear(&own);
+}
+
+static void check_rows_alone(up_backend *cpu, up_dtype dtype) {
+    desk d = {.b = cpu};
+    float *noise = numbers(CROWD * ODD, 1, 21), *weight = numbers(ODD, 1, 22);
+    up_view wide = put(&d, UP_F32, CROWD, ODD, noise), w = put(&d, UP_F32, 1, ODD, weight);
+    up_view x = put(&d, dtype, CROWD, ODD, NULL), y = put(&d, dtype, CROWD, ODD, NULL), all[ROW_RESULTS];
+    up_view scratch = scratch_of(&d, UP_OP_LAYERNORM, (up_op_dims){.rows = CROWD, .in = ODD, .out = ODD});
+    UP_ASSERT_OK(cpu->ops->cast(cpu, &(up_cast_args){wide, x}));
+    UP_ASSERT_OK(cpu->ops->gather(cpu, &(up_gather_args){wide, put(&d, UP_I32, CROWD, 1, NULL),
+                                                         y})); /* all the first row, then noise */
+    UP_ASSERT_OK(cpu->ops->copy(cpu, up_view_rows(y, 1, CROWD - 1), up_view_rows(x, 0, CROWD - 1)));
+    for (int i = 0; i < ROW_RESULTS; i++) all[i] = put(&d, dtype, CROWD, ODD, NULL);
+    compute_rows(cpu, x, y, w, scratch, all);
+    static const int64_t parts[][2] = {{0, 1}, {7, 1}, {CROWD - 1, 1}, {100, 3}, {33, 130}};
+    for (int i = 0; i < 5; i++) alone_as_among_all(&d, x, y, w, scratch, parts[i][0], parts[i][1], all);
+    clear(&d);
+    free(noise);
+    free(weight);
+}
+
+static void test_rows_alone(void) {
+    static const char *const isas[] = {"base", "avx2", "avx512"};
+    static const up_dtype types[] = {UP_F32, UP_BF16, UP_F16};
+    char isa[32], ignored[32];
+    set("UP_CPU_ISA", NULL, isa);
+    for (int i = 0; i < 9; i++) {
+        up_backend *b = NULL;
+        set("UP_CPU_ISA", isas[i / 3], ignored);
+        if (up_backend_cpu(2, &b) == UP_OK)
+            check_rows_alone(b, types[i % 3]);
+        else
+            fprintf(stderr, "skipped: %s\n", up_last_error());
+        up_backend_free(b);
+    }
+    set("UP_CPU_ISA", isa, ignored);
+}
+
+/* One pass for two gives the bits of two. */
+static void test_residual_and_norm_in_one_pass(void) {
+    static const up_dtype types[] = {UP_F32, UP_BF16, UP_F16};
+    up_backend *cpu = make("cpu", 2);
+    const up_backend_ops *ops = cpu->ops;
+    float *noise = numbers(TALL * BROAD, 1, 23);
+    for (int i = 0; i < 3; i++) {
+        desk d = {.b = cpu};
+        up_view wide = put(&d, UP_F32, TALL, BROAD, noise), w = up_view_rows(wide, 5, 1), t[2][4], s[2][4];
+        up_view x = put(&d, types[i], TALL, BROAD, NULL);
+        up_view scratch =
+            scratch_of(&d, UP_OP_LAYERNORM, (up_op_dims){.rows = TALL, .in = BROAD, .out = BROAD});
+        UP_ASSERT_OK(ops->cast(cpu, &(up_cast_args){wide, x}));
+        for (int k = 0; k < 2; k++) {
+            for (int j = 0; j < 4; j++) t[k][j] = put(&d, types[i], TALL, BROAD, NULL);
+            s[k][3] = put(&d, UP_F32, TALL, 2, NULL);
+            for (int j = 0; j < 3; j++) s[k][j] = put(&d, UP_F32, 1, BROAD, NULL);
+            up_add_layernorm_args a = {{.x = x, .branch = x, .scale = w, .y = t[k][0]},
+                                       {t[k][0], w, w, 1e-5f, t[k][1], s[k][3]}};
+            up_add_layernorm_grad g = {{t[k][0], w, s[k][3], x, x, t[k][2], s[k][0], s[k][1], scratch},
+                                       {.branch = x,
+                                        .scale = w,
+                                        .dy = t[k][2],
+                                        .dbranch = t[k][3],
+                                        .dscale = s[k][2],
+                                        .scratch = scratch}};
+            UP_ASSERT_OK(k ? ops->add_layernorm(cpu, &a) : ops->residual(cpu, &a.add));
+            if (!k) UP_ASSERT_OK(ops->layernorm(cpu, &a.norm));
+            UP_ASSERT_OK(k ? ops->add_layernorm_bwd(cpu, &g) : ops->layernorm_bwd(cpu, &g.norm));
+            if (!k) UP_ASSERT_OK(ops->residual_bwd(cpu, &g.add));
+        }
+        for (int j = 0; j < 4; j++) {
+            same_bits(&d, t[0][j], t[1][j]);
+            same_bits(&d, s[0][j], s[1][j]);
+        }
+        clear(&d);
+    }
+    free(noise);
+    up_backend_free(cpu);
+}
+
 /* ---- parts of a matrix, of any element type ---- */
 enum { HIGH = 300, BREADTH = 40 };
 
@@ -690,12 +959,15 @@ const up_test up_tests[] = {
     {"a layer of many pieces", test_layer_of_many_pieces},
     {"the same bits each time", test_the_same_bits_each_time},
     {"attention is the same for any number of threads", test_attention_is_the_same_for_any_threads},
+    {"a sequence is the same in any batch", test_a_sequence_is_the_same_in_any_batch},
     {"every instruction set with every product", test_every_path},
     {"unknown names are errors", test_unknown_names_are_errors},
     {"AdamW of segments", test_adamw_of_segments},
     {"faded moments become 0", test_faded_moments_become_zero},
     {"the floating point mode stays inside", test_the_mode_stays_inside},
     {"16-bit rows in blocks", test_rows_in_blocks},
+    {"rows alone as among others", test_rows_alone},
+    {"residual and norm in one pass", test_residual_and_norm_in_one_pass},
     {"parts of a matrix", test_parts_of_a_matrix},
     {"patches as bytes", test_patches_as_bytes},
     {"loss over many targets", test_loss_over_many_targets},

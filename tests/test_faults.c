@@ -493,6 +493,37 @@ static void test_processor_quotas(void) {
     CU_ASSERT_EQUAL(up_cpu_quota(up_lab_path("groups/absent"), mount), 0);
 }
 
+/* ---- machines of any size ---- */
+
+/* As the kernel of a machine with 5,000 processors, every third of which this process may use. */
+static int large_machine(pid_t process, size_t bytes, cpu_set_t *set) {
+    enum { PROCESSORS = 5000 };
+    (void)process;
+    if (bytes * 8 < PROCESSORS) {
+        errno = EINVAL;
+        return -1;
+    }
+    CPU_ZERO_S(bytes, set);
+    for (int i = 0; i < PROCESSORS; i += 3) CPU_SET_S((size_t)i, bytes, set);
+    return 0;
+}
+
+static int refusing_machine(pid_t process, size_t bytes, cpu_set_t *set) {
+    (void)process;
+    (void)bytes;
+    (void)set;
+    errno = EPERM;
+    return -1;
+}
+
+static void test_processors_of_large_machines(void) {
+    CU_ASSERT_EQUAL(up_cpu_allowed(large_machine), 1667);
+    CU_ASSERT_EQUAL(up_cpu_allowed(refusing_machine), sysconf(_SC_NPROCESSORS_ONLN));
+    cpu_set_t own;
+    CU_ASSERT_EQUAL_FATAL(sched_getaffinity(0, sizeof own, &own), 0);
+    CU_ASSERT_EQUAL(up_cpu_allowed(sched_getaffinity), CPU_COUNT(&own));
+}
+
 /* ---- pipes ---- */
 
 static void timed_out(int signal) {
@@ -759,6 +790,7 @@ const up_test up_tests[] = {
     {"pictures without memory", test_pictures_without_memory},
     {"many processors", test_many_processors},
     {"processor quotas", test_processor_quotas},
+    {"processors of large machines", test_processors_of_large_machines},
     {"pipes for files", test_pipes_for_files},
     {"comma locale", test_comma_locale},
     {"printable", test_printable},

@@ -130,6 +130,9 @@ static void test_attention(void) {
 static void test_residual(void) {
     all_of("residual");
 }
+static void test_add_layernorm(void) {
+    all_of("add_layernorm");
+}
 static void test_gather(void) {
     all_of("gather");
 }
@@ -147,6 +150,9 @@ static void test_xent(void) {
 }
 static void test_sqnorm(void) {
     all_of("sqnorm");
+}
+static void test_gelu(void) {
+    all_of("gelu");
 }
 static void test_step(void) {
     all_of("step");
@@ -529,10 +535,10 @@ static void table_is_full(void) {
     ops.version = 1;
     CU_ASSERT_STRING_EQUAL(up_table_fault(&ops), "the version is another one");
     ops = *up_ref_ops();
-    ops.size -= (uint32_t)sizeof ops.cast;
+    ops.size -= (uint32_t)sizeof ops.add_layernorm_bwd;
     CU_ASSERT_STRING_EQUAL(up_table_fault(&ops), "the size is not that of the header's table");
     ops = *up_ref_ops();
-    ops.cast = NULL; /* the last one */
+    ops.gelu = NULL; /* the last of them */
     CU_ASSERT_STRING_EQUAL(up_table_fault(&ops), "a slot that is not optional is empty");
     ops = *up_ref_ops();
     ops.destroy = NULL; /* the first one */
@@ -593,12 +599,14 @@ const up_test up_tests[] = {
     {"sums_are_rounded_once", sums_are_rounded_once},
     {"cast", test_cast},
     {"linear", test_linear},
+    {"gelu", test_gelu},
     {"embed", test_embed},
     {"patch_embed", test_patch_embed},
     {"layernorm", test_layernorm},
     {"attention_averages", attention_averages},
     {"attention", test_attention},
     {"residual", test_residual},
+    {"add_layernorm", test_add_layernorm},
     {"gather", test_gather},
     {"scatter", test_scatter},
     {"l2norm", test_l2norm},

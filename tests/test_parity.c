@@ -146,6 +146,9 @@ static void test_attention(void) {
 static void test_residual(void) {
     parity("residual");
 }
+static void test_add_layernorm(void) {
+    parity("add_layernorm");
+}
 static void test_gather(void) {
     parity("gather");
 }
@@ -169,6 +172,9 @@ static void test_step(void) {
 }
 static void test_adamw(void) {
     parity("adamw");
+}
+static void test_gelu(void) {
+    parity("gelu");
 }
 static void test_cast(void) {
     parity("cast");
@@ -411,11 +417,13 @@ const up_test up_tests[] = {
     {"guard_waits", guard_forbids_waits},
     {"guard_regions", guard_checks_regions},
     {"linear", test_linear},
+    {"gelu", test_gelu},
     {"embed", test_embed},
     {"patch_embed", test_patch_embed},
     {"layernorm", test_layernorm},
     {"attention", test_attention},
     {"residual", test_residual},
+    {"add_layernorm", test_add_layernorm},
     {"gather", test_gather},
     {"scatter", test_scatter},
     {"l2norm", test_l2norm},

@@ -199,7 +199,8 @@ static float product_at(const float *x, const float *w, int row, int col) {
 
 static up_status product(up_backend *b, const float *x, const float *w, float *y) {
     const int64_t rows[] = {ROWS, WIDTH, ROWS};
-    up_buffer *buffer[3] = {NULL};
+    const up_op_dims dims = {.dtype = UP_F32, .rows = ROWS, .in = WIDTH, .out = WIDTH};
+    up_buffer *buffer[4] = {NULL};
     up_view view[3];
     up_status status = UP_OK;
     for (int i = 0; i < 3; i++) {
@@ -208,10 +209,14 @@ static up_status product(up_backend *b, const float *x, const float *w, float *y
     }
     UP_GO(b->ops->upload(b, view[0], x));
     UP_GO(b->ops->upload(b, view[1], w));
-    UP_GO(b->ops->linear(b, &(up_linear_args){.x = view[0], .weight = view[1], .y = view[2]}));
+    size_t bytes = b->ops->scratch(b, UP_OP_LINEAR, &dims);
+    UP_GO(b->ops->alloc(b, bytes, &buffer[3]));
+    up_view scratch = up_view_at(buffer[3], UP_U8, 0, 1, (int64_t)bytes);
+    UP_GO(b->ops->linear(
+        b, &(up_linear_args){.x = view[0], .weight = view[1], .y = view[2], .scratch = scratch}));
     UP_GO(b->ops->download(b, y, view[2]));
 done:
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < 4; i++)
         if (buffer[i]) b->ops->release(b, buffer[i]);
     return status;
 }

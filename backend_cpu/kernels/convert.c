@@ -42,7 +42,7 @@ UP_INLINE uint16_t to_bf16(float x) {
     return (uint16_t)((bits & 0x7fffffff) > 0x7f800000u ? bits >> 16 | 0x40 : rounded);
 }
 
-static void widen(int64_t n, int dtype, const uint16_t *restrict x, float *restrict y) {
+void UP_K(widen)(int64_t n, int dtype, const uint16_t *restrict x, float *restrict y) {
     if (dtype == UP_F16) {
 #pragma omp simd
         for (int64_t j = 0; j < n; j++) y[j] = from_f16(x[j]);
@@ -52,7 +52,7 @@ static void widen(int64_t n, int dtype, const uint16_t *restrict x, float *restr
     }
 }
 
-static void narrow(int64_t n, int dtype, const float *restrict x, uint16_t *restrict y) {
+void UP_K(narrow)(int64_t n, int dtype, const float *restrict x, uint16_t *restrict y) {
     if (dtype == UP_F16) {
 #pragma omp simd
         for (int64_t j = 0; j < n; j++) y[j] = to_f16(x[j]);
@@ -63,6 +63,6 @@ static void narrow(int64_t n, int dtype, const float *restrict x, uint16_t *rest
 }
 
 void UP_K(fill_convert)(up_cpu_kernels *k) {
-    k->widen = widen;
-    k->narrow = narrow;
+    k->widen = UP_K(widen);
+    k->narrow = UP_K(narrow);
 }

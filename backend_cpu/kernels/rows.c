@@ -45,6 +45,18 @@ static void bias_act(int64_t n, int64_t d, int gelu, up_rows x, const float *bia
     }
 }
 
+static void gelu(int64_t n, int64_t d, up_rows x, up_rows y) {
+    for (int64_t i = 0; i < n; i++) {
+        const float *from = row(x, i);
+        float *to = row(y, i);
+#pragma omp simd
+        for (int64_t j = 0; j < d; j++) {
+            float density, v = from[j];
+            to[j] = v * up_phi(v, &density);
+        }
+    }
+}
+
 /* y = v Phi(v): dv = dy (Phi(v) + v phi(v)) */
 static void gelu_bwd(int64_t n, int64_t d, up_rows pre, up_rows dy) {
     for (int64_t i = 0; i < n; i++) {
@@ -89,10 +101,9 @@ static void add_row(int64_t d, const float *x, float *to) {
  * errors grow with the number of blocks only. */
 static void embed_bwd(int64_t n, int64_t d, up_numbers ids, up_numbers positions, up_rows dy,
                       up_cpu_tables out) {
-    enum { ROWS = 64 };
-    for (int64_t i0 = 0; i0 < n; i0 += ROWS) {
+    for (int64_t i0 = 0; i0 < n; i0 += UP_CPU_EMBED_ROWS) {
         float spe[UP_CPU_COLUMNS] = {0}, type[UP_CPU_COLUMNS] = {0};
-        for (int64_t i = i0; i < n && i < i0 + ROWS; i++) {
+        for (int64_t i = i0; i < n && i < i0 + UP_CPU_EMBED_ROWS; i++) {
             int32_t id = at(ids, i), where = at(positions, i);
             if (id == UP_ID_NONE) continue;
             if (out.token.p && i + AHEAD < n && at(ids, i + AHEAD) >= 0)
@@ -165,17 +176,44 @@ static void column_sums(int64_t n, int64_t d, up_rows x, float *out) {
 }
 
 /* ---- layer norm ---- */
+
+/* A sum over a row in several vectors, so that one addition need not wait for the last; the order is the same
+ * whatever the row's place. */
+enum { LANES = 4 * UP_VW };
+
+UP_INLINE float sum_of_lanes(const float *lanes) {
+    float sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int k = 0; k < UP_VW; k++)
+        sum += (lanes[k] + lanes[k + UP_VW]) + (lanes[k + 2 * UP_VW] + lanes[k + 3 * UP_VW]);
+    return sum;
+}
+
+UP_INLINE float row_sum(int64_t d, const float *x) {
+    float lanes[LANES] = {0}, rest = 0;
+    int64_t j = 0;
+    for (; j + LANES <= d; j += LANES)
+        for (int k = 0; k < LANES; k++) lanes[k] += x[j + k];
+    for (; j < d; j++) rest += x[j];
+    return sum_of_lanes(lanes) + rest;
+}
+
+/* sum of (x - mean)^2 */
+UP_INLINE float row_spread(int64_t d, const float *x, float mean) {
+    float lanes[LANES] = {0}, rest = 0;
+    int64_t j = 0;
+    for (; j + LANES <= d; j += LANES)
+        for (int k = 0; k < LANES; k++) lanes[k] += (x[j + k] - mean) * (x[j + k] - mean);
+    for (; j < d; j++) rest += (x[j] - mean) * (x[j] - mean);
+    return sum_of_lanes(lanes) + rest;
+}
+
 static void layernorm(int64_t n, int64_t d, up_rows x, const float *weight, const float *bias, float eps,
                       up_rows y, up_rows stats) {
     for (int64_t i = 0; i < n; i++) {
         const float *from = row(x, i);
-        float *to = row(y, i), sum = 0, square = 0;
-#pragma omp simd reduction(+ : sum)
-        for (int64_t j = 0; j < d; j++) sum += from[j];
-        float mean = sum / (float)d;
-#pragma omp simd reduction(+ : square)
-        for (int64_t j = 0; j < d; j++) square += (from[j] - mean) * (from[j] - mean);
-        float rstd = 1.0f / sqrtf(square / (float)d + eps);
+        float *to = row(y, i), mean = row_sum(d, from) / (float)d;
+        float rstd = 1.0f / sqrtf(row_spread(d, from, mean) / (float)d + eps);
 #pragma omp simd
         for (int64_t j = 0; j < d; j++) to[j] = (from[j] - mean) * rstd * weight[j] + bias[j];
         row(stats, i)[0] = mean;
@@ -296,6 +334,7 @@ static void l2norm_bwd(int64_t n, int64_t d, up_rows y, up_rows rnorm, up_rows d
 
 void UP_K(fill_rows)(up_cpu_kernels *k) {
     k->bias_act = bias_act;
+    k->gelu = gelu;
     k->gelu_bwd = gelu_bwd;
     k->embed = embed;
     k->embed_bwd = embed_bwd;

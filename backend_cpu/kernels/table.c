@@ -6,7 +6,9 @@
 
 void UP_K(kernels)(up_cpu_kernels *out) {
     out->name = UP_STRING(UP_ISA);
-    UP_K(fill_gemm)(out);
+    UP_K(fill_product)(out);
+    UP_K(fill_pack)(out);
+    UP_K(fill_finish)(out);
     UP_K(fill_rows)(out);
     UP_K(fill_convert)(out);
     UP_K(fill_loss)(out);

@@ -1,4 +1,4 @@
-/* tile.h - C[m, n] = alpha A B (+ C) in registers: the inner part of the plain GEMM and of attention. A may
+/* tile.h - C[m, n] = alpha A B (+ C) in registers: the inner part of attention. A may
  * lie in any strides; rows of B and C are contiguous and n is a multiple of the vector width. */
 #ifndef UP_CPU_TILE_H
 #define UP_CPU_TILE_H

@@ -13,19 +13,26 @@
 #define UP_K(name)     UP_JOIN(up_cpu_##name, UP_ISA) /* up_cpu_gemm_avx2, ... */
 
 /* Each kernel file fills its part of the table. */
-void UP_K(fill_gemm)(up_cpu_kernels *k);
+void UP_K(fill_product)(up_cpu_kernels *k);
+void UP_K(fill_pack)(up_cpu_kernels *k);
+void UP_K(fill_finish)(up_cpu_kernels *k);
 void UP_K(fill_rows)(up_cpu_kernels *k);
 void UP_K(fill_convert)(up_cpu_kernels *k);
 void UP_K(fill_loss)(up_cpu_kernels *k);
 void UP_K(fill_update)(up_cpu_kernels *k);
 void UP_K(fill_attention)(up_cpu_kernels *k);
 
+/* convert.c: n elements of UP_F16 or UP_BF16 to f32 and back. */
+void UP_K(widen)(int64_t n, int dtype, const uint16_t *restrict x, float *restrict y);
+void UP_K(narrow)(int64_t n, int dtype, const float *restrict x, uint16_t *restrict y);
+
+/* Floats of a vector; rows of a tile of the matrix product, of two vectors each. */
 #if defined(__AVX512F__)
-enum { UP_VW = 16 };
+enum { UP_VW = 16, UP_TILE_HEIGHT = 14 }; /* 28 accumulators of 32 registers */
 #elif defined(__AVX2__)
-enum { UP_VW = 8 };
+enum { UP_VW = 8, UP_TILE_HEIGHT = 6 }; /* 12 of 16 */
 #else
-enum { UP_VW = 4 };
+enum { UP_VW = 4, UP_TILE_HEIGHT = 4 }; /* 8 of 16, as multiply and add are apart */
 #endif
 
 #if defined(__clang__)

@@ -115,7 +115,8 @@ typedef struct up_linear_args {
     up_view scratch;
 } up_linear_args;
 typedef struct up_linear_grad {
-    up_view x, weight, prepared;
+    up_view x; /* read for dweight alone: without it, dx may lie there */
+    up_view weight, prepared;
     up_activation activation;
     up_view pre;
     up_view dy; /* act [N, O]; with GELU it is overwritten by the gradient before the activation */
@@ -186,6 +187,19 @@ typedef struct up_residual_grad { /* the gradient towards x is dy itself */
     up_view dscale;  /* += */
     up_view scratch;
 } up_residual_grad;
+
+/* A residual connection and the layer norm of what it gave, as it is stored: one pass over memory for two.
+ * norm.x is add.y; everything else as in the two slots, one after the other. */
+typedef struct up_add_layernorm_args {
+    up_residual_args add;
+    up_layernorm_args norm;
+} up_add_layernorm_args;
+/* The way back, through the norm first: add.dy is norm.dx, which is present; add.dbranch may alias norm.dy
+ * too. Both scratch views are one, of what `layernorm` and `residual` ask for, whichever is more. */
+typedef struct up_add_layernorm_grad {
+    up_layernorm_grad norm;
+    up_residual_grad add;
+} up_add_layernorm_grad;
 
 /* y[i] = x[rows[i]], 0 where that is -1; backward: dx = 0, then dx[rows[i]] += dy[i] (rows may repeat). x and
  * y may have different float types. */
@@ -348,6 +362,14 @@ typedef struct up_cast_args {
     up_view x, y;
 } up_cast_args;
 
+/* y = gelu(x), element by element, as in `linear`: a backward pass makes again what it needs of a layer from
+ * the value before its GELU. That value was rounded when it was stored; in bf16 and f16 y is therefore the
+ * GELU of the rounded one, and differs from the forward pass's, made of the unrounded one, by a rounding. */
+typedef struct up_gelu_args {
+    up_view x; /* act [N, O] */
+    up_view y; /* act [N, O], may alias x */
+} up_gelu_args;
+
 typedef enum up_op {
     UP_OP_EMBED,
     UP_OP_PATCH_EMBED,
@@ -364,6 +386,7 @@ typedef enum up_op {
     UP_OP_STEP,
     UP_OP_ADAMW,
     UP_OP_CAST,
+    UP_OP_GELU,
     UP_OP_COUNT
 } up_op;
 
@@ -443,6 +466,10 @@ typedef struct up_backend_ops {
     up_status (*step)(up_backend *b, const up_step_args *a);
     up_status (*adamw)(up_backend *b, const up_adamw_args *a);
     up_status (*cast)(up_backend *b, const up_cast_args *a);
+    up_status (*gelu)(up_backend *b, const up_gelu_args *a);
+    /* (optional, both or none) */
+    up_status (*add_layernorm)(up_backend *b, const up_add_layernorm_args *a);
+    up_status (*add_layernorm_bwd)(up_backend *b, const up_add_layernorm_grad *a);
 } up_backend_ops;
 
 struct up_backend {

@@ -49,7 +49,7 @@ typedef struct up_input_region {
     up_view cached_rows;                       /* i32 [N, 1] rows of a cache; absent but in decoding */
 } up_input_region;
 
-/* One layer. Tensors that only the pass itself reads share one place among all layers; plan.c says which. */
+/* One layer. Tensors that only the forward pass reads share one place among all layers; plan.c says which. */
 typedef struct up_layer_state {
     int narrow;
     up_view x;               /* [N, D] input */
@@ -65,15 +65,17 @@ typedef struct up_layer_state {
 
 /* Gradients of activations: of one layer at a time. */
 typedef struct up_grad_state {
-    up_view stream;          /* [N, D] dL/d(residual stream), from layer to layer; its first M rows count */
-    up_view branch;          /* [N, D] of what a branch gave, then of what its norm gave */
-    up_view attended, wide;  /* [N, D], [N, F] */
-    up_view qkv, kv;         /* [N, 3 D]; in a narrow layer [N, 2 D], in the same place */
-    up_view q, read_normed1; /* [R, D] of a narrow layer */
-    up_view spread;          /* [N, D] rows that were read out, back in their places */
-    up_view prompt_kv, prompts; /* [sides P, 2 D], [sides P, D] */
-    up_view text, image, video; /* [Nt, D], [Ni, D], [Nv, D] */
-    up_view head;               /* f32 [R, D] before the output head */
+    up_view stream; /* [N, D] dL/d(residual stream), from layer to layer; its first M rows count */
+    up_view branch; /* [N, D] of what a branch gave, then of what its norm gave */
+    up_view normed, read_normed; /* [N, D], [R, D] inputs of maps, made again */
+    up_view wide;                /* [N, F] the hidden layer, made again, then its gradient */
+    up_view attended;            /* [N, D] */
+    up_view qkv, kv;             /* [N, 3 D]; in a narrow layer [N, 2 D], in the same place */
+    up_view q, read_normed1;     /* [R, D] of a narrow layer */
+    up_view spread;              /* [N, D] rows that were read out, back in their places */
+    up_view prompt_kv, prompts;  /* [sides P, 2 D], [sides P, D] */
+    up_view text, image, video;  /* [Nt, D], [Ni, D], [Nv, D] */
+    up_view head;                /* f32 [R, D] before the output head */
 } up_grad_state;
 
 /* Where a pass puts keys and values that later passes will see (decoder.c). */
@@ -121,6 +123,8 @@ struct up_encoder {
 
 /* plan.c: lay out the activations of region `in`. */
 up_status up_plan_activations(up_encoder *encoder);
+/* 1: the backward pass makes what attention gave again, it is not kept. */
+int up_attends_again(const up_encoder *encoder);
 /* Views of an input region for its sizes; NULL buffer: only its bytes count. */
 size_t up_plan_inputs(const up_encoder *encoder, up_input_region *region);
 /* Smallest capacity of the ladder (4, 5, 6 or 7 times a power of two) that holds n. */
@@ -150,10 +154,22 @@ up_linear_use up_whole_linear(const up_encoder *encoder, int weight, int bias);
 up_status up_block_linear(up_encoder *encoder, up_linear_use use, up_view x, up_view pre, up_view y);
 up_status up_block_linear_bwd(up_encoder *encoder, up_linear_use use, up_view x, up_view pre, up_view dy,
                               up_view dx);
+/* The same in two calls, for a dx that takes the place of x: first this one, for the parameters alone. */
+up_status up_block_linear_bwd_params(up_encoder *encoder, up_linear_use use, up_view x, up_view dy);
+up_status up_block_linear_bwd_input(up_encoder *encoder, up_linear_use use, up_view dy, up_view dx);
 /* y = LN(x);  dx = residual + the gradient through it. */
 up_status up_block_norm(up_encoder *encoder, up_view x, int weight, int bias, up_view y, up_view stats);
 up_status up_block_norm_bwd(up_encoder *encoder, up_view x, int weight, int bias, up_view stats, up_view dy,
                             up_view residual, up_view dx);
+/* A residual connection with the norm of its y, and both undone, the norm first: in one pass where the
+ * backend has one. norm: a norm's parameters; `add` as its slot wants it. */
+typedef struct up_norm_use {
+    int weight, bias; /* parameters */
+    up_view stats;
+} up_norm_use;
+up_status up_block_add_norm(up_encoder *encoder, const up_residual_args *add, up_norm_use norm, up_view y);
+up_status up_block_add_norm_bwd(up_encoder *encoder, up_norm_use norm, up_view x, up_view dy,
+                                up_view residual, const up_residual_grad *add);
 
 /* What the files of an encoder call operations with: a weight, its gradient (absent where it does not learn).
  */

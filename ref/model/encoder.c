@@ -149,7 +149,7 @@ size_t up_encoder_bytes(const up_encoder *e) {
 size_t up_encoder_token_bytes(const up_encoder *e) {
     const up_config *c = &e->model->config;
     size_t width = (size_t)c->width, ffn = (size_t)c->ffn, layers = (size_t)(c->layers - e->lowest);
-    size_t kept = layers * (8 * width + 2 * ffn), passing = 14 * width + 2 * ffn; /* plan.c */
+    size_t kept = layers * (6 * width + ffn), passing = 9 * width + ffn; /* plan.c */
     return (kept + passing) * up_dtype_size(e->dtype);
 }
 

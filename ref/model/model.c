@@ -15,21 +15,15 @@ up_status up_backend_check(const up_backend *backend) {
 }
 
 up_status up_backend_ask(up_backend *b, up_op op, const up_op_dims *dims, size_t *scratch) {
-    static const char *const names[UP_OP_COUNT] = {[UP_OP_EMBED] = "embed",
-                                                   [UP_OP_PATCH_EMBED] = "patch_embed",
-                                                   [UP_OP_LINEAR] = "linear",
-                                                   [UP_OP_LAYERNORM] = "layernorm",
-                                                   [UP_OP_ATTENTION] = "attention",
-                                                   [UP_OP_RESIDUAL] = "residual",
-                                                   [UP_OP_GATHER] = "gather",
-                                                   [UP_OP_SCATTER] = "scatter",
-                                                   [UP_OP_L2NORM] = "l2norm",
-                                                   [UP_OP_LOGITS] = "logits",
-                                                   [UP_OP_XENT] = "xent",
-                                                   [UP_OP_SQNORM] = "sqnorm",
-                                                   [UP_OP_STEP] = "step",
-                                                   [UP_OP_ADAMW] = "adamw",
-                                                   [UP_OP_CAST] = "cast"};
+    static const char *const names[UP_OP_COUNT] = {
+        [UP_OP_EMBED] = "embed",         [UP_OP_PATCH_EMBED] = "patch_embed",
+        [UP_OP_LINEAR] = "linear",       [UP_OP_LAYERNORM] = "layernorm",
+        [UP_OP_ATTENTION] = "attention", [UP_OP_RESIDUAL] = "residual",
+        [UP_OP_GATHER] = "gather",       [UP_OP_SCATTER] = "scatter",
+        [UP_OP_L2NORM] = "l2norm",       [UP_OP_LOGITS] = "logits",
+        [UP_OP_XENT] = "xent",           [UP_OP_SQNORM] = "sqnorm",
+        [UP_OP_STEP] = "step",           [UP_OP_ADAMW] = "adamw",
+        [UP_OP_CAST] = "cast",           [UP_OP_GELU] = "gelu"};
     const char *why = "no reason given";
     if (!b->ops->supports(b, op, dims, &why))
         return up_fail(UP_ERR_UNSUPPORTED, b->ops->name, "%s: %s", names[op], why);

@@ -209,6 +209,7 @@ static const up_backend_ops table = {
     .step = up_ref_step,
     .adamw = up_ref_adamw,
     .cast = up_ref_cast,
+    .gelu = up_ref_gelu,
 };
 
 const up_backend_ops *up_ref_ops(void) {

@@ -27,6 +27,13 @@ up_status up_ref_linear(up_backend *b, const up_linear_args *a) {
     return UP_OK;
 }
 
+up_status up_ref_gelu(up_backend *b, const up_gelu_args *a) {
+    (void)b;
+    for (int64_t n = 0; n < a->x.rows; n++)
+        for (int64_t o = 0; o < a->x.cols; o++) up_put(a->y, n, o, gelu(up_get(a->x, n, o)));
+    return UP_OK;
+}
+
 up_status up_ref_linear_bwd(up_backend *b, const up_linear_grad *a) {
     (void)b;
     if (a->activation == UP_ACT_GELU) /* y = gelu(pre) */

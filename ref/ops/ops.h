@@ -99,6 +99,7 @@ up_status up_ref_sqnorm(up_backend *b, const up_sqnorm_args *a);
 up_status up_ref_step(up_backend *b, const up_step_args *a);
 up_status up_ref_adamw(up_backend *b, const up_adamw_args *a);
 up_status up_ref_cast(up_backend *b, const up_cast_args *a);
+up_status up_ref_gelu(up_backend *b, const up_gelu_args *a);
 
 /* Bytes of scratch of the attention, forward and backward, at these dims. */
 size_t up_ref_attention_scratch(const up_op_dims *dims);
