@@ -15,8 +15,10 @@
 #include <dlfcn.h>
 #include <pthread.h>
 #endif
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #ifdef WITH_DNNL
 /* dnnl_sgemm is in 2.x and 3.x alike; inside a parallel region, and with one OpenMP thread, it takes one
@@ -51,6 +53,24 @@ static struct {
     char why[200];
 } openblas;
 
+/* OpenBLAS takes kernels for the processor it knows best; one that is newer than the library may get those of
+ * an old one, at half the speed. */
+static void check_core(void *library) {
+    static const char *const old[] = {"Prescott",  "Core2",       "Penryn",  "Dunnington", "Nehalem",
+                                      "Barcelona", "Sandybridge", "Haswell", "Zen",        "generic"};
+    void *corename = dlsym(library, "openblas_get_corename");
+    const char *name = corename ? ((__typeof__(openblas_get_corename) *)corename)() : "";
+#ifdef UP_X86
+    int wide = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl");
+    for (size_t i = 0; wide && i < sizeof old / sizeof *old; i++)
+        if (!strcasecmp(name, old[i]))
+            fprintf(stderr,
+                    "uniperceiver: OpenBLAS: takes its kernels for %s though the processor has AVX-512; "
+                    "OPENBLAS_CORETYPE=SkylakeX chooses those\n",
+                    name);
+#endif
+}
+
 static void *open_with_one_thread(void) {
     static const char name[] = "OPENBLAS_NUM_THREADS";
     const char *set = getenv(name);
@@ -77,6 +97,7 @@ static void load_openblas(void) {
     ((__typeof__(openblas_set_num_threads) *)set_threads)(
         1); /* where the host program had loaded it before */
     openblas.sgemm = (__typeof__(cblas_sgemm) *)sgemm;
+    check_core(library);
 }
 
 static int has_openblas(const char **why) {

@@ -30,10 +30,10 @@ endif()
 message(STATUS "")
 message(STATUS "Uniperceiver ${PROJECT_VERSION}: ${CMAKE_BUILD_TYPE}, ${CMAKE_C_COMPILER_ID} ${CMAKE_C_COMPILER_VERSION}")
 message(STATUS "  part      found")
-up_summary_row(oneDNN "${UP_DNNL_FOUND}" "${UP_DNNL_VERSION}: matrix products of the cpu backend (wants OpenMP)"
-               "matrix products go to OpenBLAS")
-up_summary_row(OpenBLAS "${OPENBLAS_FOUND}" "${OPENBLAS_VERSION}: matrix products of the cpu backend where oneDNN is not used"
-               "where oneDNN is not used either, matrix products take the slower kernels of the cpu backend")
+up_summary_row(oneDNN "${UP_DNNL_FOUND}" "${UP_DNNL_VERSION}: for comparison, matrix products with UP_CPU_GEMM=dnnl (wants OpenMP)"
+               "UP_CPU_GEMM=dnnl is refused")
+up_summary_row(OpenBLAS "${OPENBLAS_FOUND}" "${OPENBLAS_VERSION}: for comparison, matrix products with UP_CPU_GEMM=openblas"
+               "UP_CPU_GEMM=openblas is refused")
 up_summary_row(OpenMP "${OpenMP_C_FOUND}" "${OpenMP_C_VERSION}: oneDNN can be told to take one thread" "oneDNN is not used")
 up_summary_row(WebP "${WEBP_FOUND}" "${WEBP_VERSION}: WebP pictures can be read" "WebP pictures are refused")
 up_summary_row(FFmpeg "${FFMPEG_FOUND}" "libavcodec ${FFMPEG_libavcodec_VERSION}: videos can be read" "videos are refused")

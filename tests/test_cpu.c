@@ -1,7 +1,8 @@
 /* test_cpu.c - what the random cases of test_parity do not reach in the CPU backend: sequences of several
  * blocks of keys and queries beside very short ones, large matrices cut into many pieces, more rows than are
- * converted at one time, results that do not change from run to run, with the order of pieces or with the
- * caller's floating point mode, every instruction set with every product, and the environment's names. */
+ * converted at one time, results that do not change from run to run, with the order of pieces, with the batch
+ * or with the caller's floating point mode, every instruction set with every product, and the environment's
+ * names. */
 #include "tests/support.h"
 #include "uniperceiver/backend.h"
 #include "uniperceiver/random.h"
@@ -185,7 +186,7 @@ static void same_results(const float *got, const float *want) {
 }
 
 /* ---- a linear layer with GELU, large enough for many pieces ---- */
-enum { ROWS = 700, IN = 90, OUT = 130 };
+enum { ROWS = 700, IN = 300, OUT = 430 }; /* in each product, more than one block of k */
 
 /* pre, y, dy, dx, dweight, dbias one after the other */
 static const int64_t parts[][2] = {{ROWS, OUT}, {ROWS, OUT}, {ROWS, OUT}, {ROWS, IN}, {OUT, IN}, {1, OUT}};
@@ -812,6 +813,104 @@ static void test_parts_of_a_matrix(void) {
     up_backend_free(ref);
 }
 
+/* ---- a linear layer's rows are the same bits alone and in any batch ---- */
+enum { BATCH = 333, DEEP = 900, BREADTHS = 77 }; /* more than one block of k, and no whole panels or tiles */
+
+typedef struct inputs {
+    const float *x, *weight, *bias, *dy; /* dy: [BATCH, BREADTHS] */
+} inputs;
+
+static up_view rounded_rows(desk *d, up_dtype dtype, const float *x, int64_t first, int64_t rows,
+                            int64_t cols) {
+    up_view wide = put(d, UP_F32, rows, cols, x + first * cols), half = put(d, dtype, rows, cols, NULL);
+    UP_ASSERT_OK(d->b->ops->cast(d->b, &(up_cast_args){wide, half}));
+    return half;
+}
+
+static up_view prepared_of(desk *d, up_view weight, up_dtype dtype) {
+    up_op_dims dims = {.dtype = dtype, .rows = BATCH, .in = weight.cols, .out = weight.rows};
+    size_t bytes = d->b->ops->prepared_size(d->b, &dims, 1);
+    if (bytes == 0) return (up_view){0};
+    up_view prepared = up_view_at(buffer_of(d, bytes), UP_U8, 0, 1, (int64_t)bytes);
+    UP_ASSERT_OK(d->b->ops->prepare(d->b, &(up_prepare_args){weight, dtype, 1, prepared}));
+    return prepared;
+}
+
+/* y and dx of some rows, as f32. */
+static void run_rows(up_backend *b, up_dtype dtype, int prepare, const inputs *in, int64_t first,
+                     int64_t rows, float *y, float *dx) {
+    desk d = {.b = b};
+    up_view x = rounded_rows(&d, dtype, in->x, first, rows, DEEP), none = {0};
+    up_view dy = rounded_rows(&d, dtype, in->dy, first, rows, BREADTHS);
+    up_view weight = put(&d, UP_F32, BREADTHS, DEEP, in->weight), pre = put(&d, dtype, rows, BREADTHS, NULL);
+    up_view prepared = prepare ? prepared_of(&d, weight, dtype) : none;
+    up_view out = put(&d, dtype, rows, BREADTHS, NULL), back = put(&d, dtype, rows, DEEP, NULL);
+    up_view wide[2] = {put(&d, UP_F32, rows, BREADTHS, NULL), put(&d, UP_F32, rows, DEEP, NULL)};
+    up_view space =
+        scratch_of(&d, UP_OP_LINEAR, (up_op_dims){.dtype = dtype, .rows = rows, .in = DEEP, .out = BREADTHS});
+    UP_ASSERT_OK(b->ops->linear(b, &(up_linear_args){.x = x,
+                                                     .weight = weight,
+                                                     .bias = put(&d, UP_F32, 1, BREADTHS, in->bias),
+                                                     .prepared = prepared,
+                                                     .activation = UP_ACT_GELU,
+                                                     .pre = pre,
+                                                     .y = out,
+                                                     .scratch = space}));
+    UP_ASSERT_OK(b->ops->linear_bwd(b, &(up_linear_grad){.x = x,
+                                                         .weight = weight,
+                                                         .prepared = prepared,
+                                                         .activation = UP_ACT_GELU,
+                                                         .pre = pre,
+                                                         .dy = dy,
+                                                         .dx = back,
+                                                         .scratch = space}));
+    UP_ASSERT_OK(b->ops->cast(b, &(up_cast_args){out, wide[0]}));
+    UP_ASSERT_OK(b->ops->cast(b, &(up_cast_args){back, wide[1]}));
+    UP_ASSERT_OK(b->ops->download(b, y, wide[0]));
+    UP_ASSERT_OK(b->ops->download(b, dx, wide[1]));
+    clear(&d);
+}
+
+static void same_rows(up_backend *whole, up_backend *part, up_dtype dtype, int prepare, const inputs *in) {
+    static const int64_t runs[][2] = {{0, 1}, {5, 1}, {BATCH - 1, 1}, {17, 30}, {100, 200}, {1, BATCH - 1}};
+    static float y[2][BATCH * BREADTHS], dx[2][BATCH * DEEP];
+    run_rows(whole, dtype, 1, in, 0, BATCH, y[0], dx[0]);
+    for (size_t i = 0; i < sizeof runs / sizeof *runs; i++) {
+        int64_t first = runs[i][0], rows = runs[i][1];
+        run_rows(part, dtype, prepare, in, first, rows, y[1], dx[1]);
+        CU_ASSERT_EQUAL(memcmp(y[1], y[0] + first * BREADTHS, (size_t)(rows * BREADTHS) * sizeof(float)), 0);
+        CU_ASSERT_EQUAL(memcmp(dx[1], dx[0] + first * DEEP, (size_t)(rows * DEEP) * sizeof(float)), 0);
+    }
+}
+
+/* Nor do they depend on the number of threads, or on whether the weight is prepared. */
+static void test_rows_alone_and_in_a_batch(void) {
+    static const up_dtype types[] = {UP_F32, UP_BF16, UP_F16};
+    static const char *const isas[] = {"base", "avx2", "avx512", "avx512bf16"};
+    float *x = numbers(BATCH * DEEP, 1, 20), *weight = numbers(BREADTHS * DEEP, 0.1, 21);
+    float *bias = numbers(BREADTHS, 1, 22), *dy = numbers(BATCH * BREADTHS, 1, 23);
+    inputs in = {x, weight, bias, dy};
+    char isa[32], gemm[32], ignored[32];
+    set("UP_CPU_ISA", NULL, isa);
+    set("UP_CPU_GEMM", "own", gemm);
+    for (int i = 0; i < 4; i++) {
+        up_backend *b[3] = {NULL};
+        set("UP_CPU_ISA", isas[i], ignored);
+        for (int k = 0; k < 3; k++)
+            if (up_backend_cpu(k + 1, &b[k])) fprintf(stderr, "skipped: %s\n", up_last_error());
+        for (int type = 0; b[0] && b[1] && b[2] && type < 3; type++)
+            for (int k = 0; k < 3; k++) same_rows(b[1], b[k], types[type], k != 2, &in);
+        for (int k = 0; k < 3; k++)
+            if (b[k]) up_backend_free(b[k]);
+    }
+    set("UP_CPU_ISA", isa, ignored);
+    set("UP_CPU_GEMM", gemm, ignored);
+    free(x);
+    free(weight);
+    free(bias);
+    free(dy);
+}
+
 /* ---- patches as bytes, in more than one lot, and as values ---- */
 enum { PATCHES = 2500, PIXELS = 27, PATCH_WIDTH = 48, CELLS = 9 };
 
@@ -969,6 +1068,7 @@ const up_test up_tests[] = {
     {"rows alone as among others", test_rows_alone},
     {"residual and norm in one pass", test_residual_and_norm_in_one_pass},
     {"parts of a matrix", test_parts_of_a_matrix},
+    {"rows alone and in a batch", test_rows_alone_and_in_a_batch},
     {"patches as bytes", test_patches_as_bytes},
     {"loss over many targets", test_loss_over_many_targets},
     {"signals at any moment", test_signals_at_any_moment},
