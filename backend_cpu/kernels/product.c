@@ -5,7 +5,7 @@
  * Every element of C is the same chain of multiply-adds over k, whatever the tile's height and whichever
  * operand is broadcast: its bits do not depend on its neighbours. */
 #include "backend_cpu/kernels/vector.h"
-#ifdef __AVX512BF16__
+#ifdef __AVX2__
 #include <immintrin.h>
 #endif
 
@@ -23,6 +23,18 @@ enum { ROWS = UP_TILE_HEIGHT };
  * a word's neighbours along k are next to it. */
 typedef enum form { PACKED, PAIRS, TURNED } form;
 
+/* acc + a b, rounded once where the processor can: asked for by name, since a compiler that is left to join
+ * the two may do so for tiles of one height and not for another's. */
+UP_INLINE vec fused(vec acc, vec a, vec b) {
+#if defined(__AVX512F__)
+    return (vec)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)acc);
+#elif defined(__AVX2__)
+    return (vec)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)acc);
+#else
+    return acc + a * b;
+#endif
+}
+
 UP_INLINE vec multiply_add(const form form, vec acc, float a, vec b) {
 #ifdef __AVX512BF16__
     if (form == PAIRS) {
@@ -31,7 +43,7 @@ UP_INLINE vec multiply_add(const form form, vec acc, float a, vec b) {
     }
 #endif
     (void)form;
-    return acc + a * b;
+    return fused(acc, a - (vec){0}, b);
 }
 
 /* k words into the accumulators. rows is a constant at every call. */
@@ -62,11 +74,15 @@ UP_INLINE void tile(const form form, const int rows, const up_cpu_tiles *t, cons
     } else {
         run(form, rows, t->k, a, t->b, ahead, step, acc);
     }
+    const vec alpha = t->alpha - (vec){0};
     UP_UNROLL
     for (int i = 0; i < rows; i++)
         for (int j = 0; j < 2; j++) {
             vec *to = (vec *)(c + i * t->ldc + j * UP_VW);
-            *to = t->add ? *to + t->alpha * acc[i][j] : t->alpha * acc[i][j];
+            if (t->add)
+                *to = fused(*to, alpha, acc[i][j]);
+            else
+                *to = alpha * acc[i][j];
         }
 }
 
@@ -112,7 +128,7 @@ UP_INLINE void tiles(const form form, int64_t m, const up_cpu_tiles *t) {
             __builtin_prefetch(fetch + i * t->fetch_ld, 1);
             __builtin_prefetch(fetch + i * t->fetch_ld + 4 * LINE, 1);
         }
-        fetch += t->fetch_step;
+        if (fetch) fetch += t->fetch_step;
         tile_of(form, m < ROWS ? (int)m : ROWS, t, a, c, ahead, step);
         ahead += step * t->k;
         a += form == TURNED ? ROWS * COLS : t->a_tile;
