@@ -6,39 +6,34 @@
 #include <string.h>
 
 enum {
-    CACHE_BITS = 17,  /* of the slots: words kept at most; the first ones stay */
     CACHE_PROBES = 8, /* slots that a word may lie in, one behind the other */
-    CACHE_LINE = 64,
-    SLOT_TOKENS = 14,
+    SLOT_TOKENS = 6,
+    FEW = 64,   /* tokens that are merged without a heap */
     BUSY = 0xFF /* for the count of a slot that is being filled */
 };
 
 /* A word and its tokens, one line of the processor's cache. Once `count` says that it is there it never
  * changes, so readers need no lock. */
-typedef struct slot {
+struct up_word_slot {
     uint64_t key[UP_WORD_PARTS]; /* the word's bytes, zeros behind them */
     uint16_t ids[SLOT_TOKENS];
     _Atomic uint32_t count; /* of tokens; 0: free. Written last */
-} slot;
-_Static_assert(sizeof(slot) == CACHE_LINE, "a word is a line of the cache");
-
-struct up_words {
-    const up_vocabulary *vocabulary;
-    void *memory; /* of the slots, which stand at the next line in it */
-    slot *slots;
 };
+_Static_assert(sizeof(up_word_slot) == UP_WORD_SLOT_BYTES, "two words are a line of the processor's cache");
 
 up_words *up_words_create(const up_vocabulary *vocabulary) {
     up_words *words = malloc(sizeof *words);
     if (!words) return NULL;
     words->vocabulary = vocabulary;
-    words->memory = calloc(((size_t)1 << CACHE_BITS) + 1, sizeof(slot)); /* pages are taken as words come */
+    words->memory =
+        calloc(((size_t)1 << UP_WORD_BITS) + 1, sizeof(up_word_slot)); /* pages are taken as words come */
     if (!words->memory) {
         free(words);
         return NULL;
     }
     uintptr_t at = (uintptr_t)words->memory;
-    words->slots = (slot *)((char *)words->memory + (CACHE_LINE - at % CACHE_LINE) % CACHE_LINE);
+    words->slots = (up_word_slot *)((char *)words->memory +
+                                    (UP_WORD_SLOT_BYTES - at % UP_WORD_SLOT_BYTES) % UP_WORD_SLOT_BYTES);
     return words;
 }
 
@@ -116,86 +111,9 @@ static size_t merge_pairs(const up_vocabulary *v, merging *m, size_t n) {
     return count;
 }
 
-static unsigned char lower(char c) {
-    return (unsigned char)(c >= 'A' && c <= 'Z' ? c + 32 : c);
-}
-
-/* The tokens of a word into `ids` (room for `size`), with room to work in. */
-static size_t merge_word(const up_vocabulary *v, const char *word, size_t size, int32_t *ids, int32_t *links,
-                         uint64_t *heap) {
-    merging m = {.ids = ids, .previous = links, .next = links + size, .heap = heap};
-    for (size_t i = 0; i < size; i++) ids[i] = v->byte_ids[lower(word[i])];
-    ids[size - 1] += 256;
-    return merge_pairs(v, &m, size);
-}
-
-static void append(up_tokens *out, const int32_t *ids, size_t count) {
-    if (count > out->room - out->count) count = out->room - out->count;
-    memcpy(out->ids + out->count, ids, count * sizeof *ids);
-    out->count += count;
-}
-
-static up_status encode_long(const up_vocabulary *v, const char *word, size_t size, up_tokens *out) {
-    int32_t *made = malloc(3 * size * sizeof *made);
-    uint64_t *heap = malloc(2 * size * sizeof *heap);
-    int ok = made && heap;
-    if (ok) append(out, made, merge_word(v, word, size, made, made + size, heap));
-    free(made);
-    free(heap);
-    return ok ? UP_OK : up_fail(UP_ERR_MEMORY, "text", "no memory to encode a word of %zu bytes", size);
-}
-
-/* --- the cache --- */
-
-/* The bytes of a short word in lower case, zeros behind them (no word holds a NUL), as numbers, and where in
- * the table its slots begin. */
-#define FACTOR 0x9E3779B97F4A7C15u /* odd, from the golden ratio */
-static inline size_t make_key(const char *word, size_t size, uint64_t key[UP_WORD_PARTS]) {
-    static const unsigned char ones[2 * UP_WORD_SHORT] = {
-        255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255,
-        255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255};
-    const char *mask = (const char *)ones + UP_WORD_SHORT - size;
-    uint64_t hash = 0;
-    for (size_t i = 0; i < UP_WORD_PARTS; i++) key[i] = 0;
-    for (size_t i = 0; 8 * i < size; i++) {
-        uint64_t bytes = up_load_bytes(word + 8 * i) & up_load_bytes(mask + 8 * i);
-        key[i] = bytes | up_letter_bits(bytes) >> 2; /* 0x20 in each letter */
-        hash = (hash ^ key[i]) * FACTOR;
-    }
-    return (hash ^ hash >> 32) * FACTOR >> (64 - CACHE_BITS);
-}
-
-static inline slot *probe(const up_words *words, size_t hash, size_t i) {
-    return &words->slots[(hash + i) & (((size_t)1 << CACHE_BITS) - 1)];
-}
-
-static inline int same_key(const slot *s, const uint64_t key[UP_WORD_PARTS]) {
-    uint64_t differs = 0;
-    for (size_t i = 0; i < UP_WORD_PARTS; i++) differs |= s->key[i] ^ key[i];
-    return !differs;
-}
-
-/* Keep a word if one of its slots is free. Not a failure when it cannot be kept. */
-static void keep(const up_words *words, const uint64_t key[UP_WORD_PARTS], size_t hash, const int32_t *ids,
-                 size_t count) {
-    if (count > SLOT_TOKENS) return;
-    for (size_t i = 0; i < CACHE_PROBES; i++) {
-        slot *s = probe(words, hash, i);
-        uint32_t none = 0;
-        if (atomic_load_explicit(&s->count, memory_order_relaxed) ||
-            !atomic_compare_exchange_strong_explicit(&s->count, &none, BUSY, memory_order_relaxed,
-                                                     memory_order_relaxed))
-            continue;
-        memcpy(s->key, key, sizeof s->key);
-        for (size_t n = 0; n < count; n++) s->ids[n] = (uint16_t)ids[n];
-        atomic_store_explicit(&s->count, (uint32_t)count, memory_order_release);
-        return;
-    }
-}
-
-/* The same for a short word, whose few pairs are all looked at for the lowest: less work than a heap. */
-static size_t merge_short(const up_vocabulary *v, int32_t ids[UP_WORD_SHORT], size_t n) {
-    uint32_t ranks[UP_WORD_SHORT]; /* of the pair that begins here */
+/* The same for at most FEW tokens, whose pairs are all looked at for the lowest: less work than a heap. */
+static size_t merge_few(const up_vocabulary *v, int32_t *ids, size_t n) {
+    uint32_t ranks[FEW]; /* of the pair that begins here */
     for (size_t i = 0; i + 1 < n; i++) ranks[i] = rank_of(v, ids[i], ids[i + 1]);
     while (n > 1) {
         size_t best = 0;
@@ -214,13 +132,79 @@ static size_t merge_short(const up_vocabulary *v, int32_t ids[UP_WORD_SHORT], si
     return n;
 }
 
+static void append(up_tokens *out, const int32_t *ids, size_t count) {
+    if (count > out->room - out->count) count = out->room - out->count;
+    memcpy(out->ids + out->count, ids, count * sizeof *ids);
+    out->count += count;
+}
+
+/* The tokens that a word's merges begin with: its bytes, in lower case, the last one with the word's end. */
+static void spell(const up_vocabulary *v, const char *word, size_t size, int32_t *ids) {
+    for (size_t i = 0; i < size; i++) {
+        unsigned char c = (unsigned char)word[i];
+        ids[i] = v->byte_ids[c >= 'A' && c <= 'Z' ? c + 32 : c];
+    }
+    ids[size - 1] += 256;
+}
+
+up_status up_words_add_long(const up_words *words, const char *word, size_t size, up_tokens *out) {
+    up_words_finish(words, out);
+    if (size <= FEW) {
+        int32_t ids[FEW];
+        spell(words->vocabulary, word, size, ids);
+        append(out, ids, merge_few(words->vocabulary, ids, size));
+        return UP_OK;
+    }
+    merging m = {.ids = malloc(3 * size * sizeof *m.ids), .heap = malloc(2 * size * sizeof *m.heap)};
+    int ok = m.ids && m.heap;
+    if (ok) {
+        m.previous = m.ids + size;
+        m.next = m.previous + size;
+        spell(words->vocabulary, word, size, m.ids);
+        append(out, m.ids, merge_pairs(words->vocabulary, &m, size));
+    }
+    free(m.ids);
+    free(m.heap);
+    return ok ? UP_OK : up_fail(UP_ERR_MEMORY, "text", "no memory to encode a word of %zu bytes", size);
+}
+
+/* --- the cache --- */
+
+static inline up_word_slot *probe(const up_words *words, size_t hash, size_t i) {
+    return &words->slots[(hash + i) & (((size_t)1 << UP_WORD_BITS) - 1)];
+}
+
+static inline int same_key(const up_word_slot *s, const uint64_t key[UP_WORD_PARTS]) {
+    uint64_t differs = 0;
+    for (size_t i = 0; i < UP_WORD_PARTS; i++) differs |= s->key[i] ^ key[i];
+    return !differs;
+}
+
+/* Keep a word if one of its slots is free. Not a failure when it cannot be kept. */
+static void keep(const up_words *words, const uint64_t key[UP_WORD_PARTS], size_t hash, const int32_t *ids,
+                 size_t count) {
+    if (count > SLOT_TOKENS) return;
+    for (size_t i = 0; i < CACHE_PROBES; i++) {
+        up_word_slot *s = probe(words, hash, i);
+        uint32_t none = 0;
+        if (atomic_load_explicit(&s->count, memory_order_relaxed) ||
+            !atomic_compare_exchange_strong_explicit(&s->count, &none, BUSY, memory_order_relaxed,
+                                                     memory_order_relaxed))
+            continue;
+        memcpy(s->key, key, sizeof s->key);
+        for (size_t n = 0; n < count; n++) s->ids[n] = (uint16_t)ids[n];
+        atomic_store_explicit(&s->count, (uint32_t)count, memory_order_release);
+        return;
+    }
+}
+
 /* A short word that is not in the cache. */
 static void encode_new(const up_words *words, const up_waiting_word *word, up_tokens *out) {
-    const up_vocabulary *v = words->vocabulary;
+    char bytes[UP_WORD_SHORT];
     int32_t ids[UP_WORD_SHORT];
-    for (size_t i = 0; i < word->size; i++) ids[i] = v->byte_ids[word->key[i / 8] >> 8 * (i % 8) & 0xFF];
-    ids[word->size - 1] += 256;
-    size_t n = merge_short(v, ids, word->size);
+    for (size_t i = 0; i < word->size; i++) bytes[i] = (char)(word->key[i / 8] >> 8 * (i % 8));
+    spell(words->vocabulary, bytes, word->size, ids);
+    size_t n = merge_few(words->vocabulary, ids, word->size);
     append(out, ids, n);
     keep(words, word->key, word->hash, ids, n);
 }
@@ -240,7 +224,7 @@ static inline void append_cached(const uint16_t ids[SLOT_TOKENS], size_t count, 
 
 static void encode_short(const up_words *words, const up_waiting_word *word, up_tokens *out) {
     for (size_t i = 0; i < CACHE_PROBES; i++) {
-        const slot *s = probe(words, word->hash, i);
+        const up_word_slot *s = probe(words, word->hash, i);
         uint32_t n = atomic_load_explicit(&s->count, memory_order_acquire);
         if (!n) break;
         if (n == BUSY || !same_key(s, word->key)) continue;
@@ -255,17 +239,4 @@ static void encode_short(const up_words *words, const up_waiting_word *word, up_
 void up_words_finish(const up_words *words, up_tokens *out) {
     for (size_t i = 0; i < out->waiting; i++) encode_short(words, &out->words[i], out);
     out->waiting = 0;
-}
-
-up_status up_words_add(const up_words *words, const char *word, size_t size, up_tokens *out) {
-    if (size > UP_WORD_SHORT) {
-        up_words_finish(words, out);
-        return encode_long(words->vocabulary, word, size, out);
-    }
-    if (out->waiting == UP_WORDS_WAITING) up_words_finish(words, out);
-    up_waiting_word *waiting = &out->words[out->waiting++];
-    waiting->size = size;
-    waiting->hash = make_key(word, size, waiting->key);
-    __builtin_prefetch(probe(words, waiting->hash, 0));
-    return UP_OK;
 }
