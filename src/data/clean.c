@@ -12,16 +12,6 @@ enum {
     BLOCK = 64
 };
 
-static void collapse_space(up_codes *codes) {
-    size_t n = 0;
-    for (size_t i = 0; i < codes->count; i++)
-        if (!up_is_space(codes->at[i]))
-            codes->at[n++] = codes->at[i];
-        else if (n && codes->at[n - 1] != ' ')
-            codes->at[n++] = ' ';
-    codes->count = n - (n && codes->at[n - 1] == ' ');
-}
-
 /* Property Case_Ignorable: marks, formats, modifiers and the punctuation inside words. */
 static int is_case_ignorable(uint32_t code) {
     static const uint16_t inside_words[] = {'\'',   '.',    ':',    0x00B7, 0x0387, 0x055F,
@@ -54,20 +44,26 @@ static int is_final_sigma(const up_codes *text, size_t at) {
     return behind == text->count || !is_cased(text->at[behind]);
 }
 
-static void lower(const up_codes *text, up_codes *out) {
+/* Write a line in lower case as UTF-8, at most four bytes for each code point; returns how many. White space
+ * of all kinds becomes spaces. */
+static size_t write_lower(const up_codes *text, char *out) {
+    size_t n = 0;
     for (size_t i = 0; i < text->count; i++) {
         uint32_t code = text->at[i];
-        if (code < 0x80)
-            up_codes_push(out, code >= 'A' && code <= 'Z' ? code + 32 : code);
-        else if (code == 0x0130) {
-            up_codes_push(out, 'i');
-            up_codes_push(out, 0x0307);
-        } /* dotted I keeps its dot */
-        else if (code == 0x03A3)
-            up_codes_push(out, is_final_sigma(text, i) ? 0x03C2 : 0x03C3);
-        else
-            up_codes_push(out, (uint32_t)utf8proc_tolower((int32_t)code));
+        if (code < 0x80) {
+            out[n++] = (char)(code >= 'A' && code <= 'Z' ? code + 32 : code);
+        } else if (code == 0x0130) { /* dotted I keeps its dot */
+            out[n++] = 'i';
+            n += up_utf8_write(0x0307, out + n);
+        } else if (code == 0x03A3) {
+            n += up_utf8_write(is_final_sigma(text, i) ? 0x03C2 : 0x03C3, out + n);
+        } else if (up_is_space(code)) {
+            out[n++] = ' ';
+        } else {
+            n += up_utf8_write((uint32_t)utf8proc_tolower((int32_t)code), out + n);
+        }
     }
+    return n;
 }
 
 /* --- plain lines --- */
@@ -104,27 +100,33 @@ static size_t plain_lines(const char *text, size_t size) {
 
 /* --- the others --- */
 
-/* One line, in two buffers by turns. The result is left in ->codes. */
-static void clean_codes(up_cleaner *c, const char *line, size_t size) {
-    up_codes *a = &c->codes, *b = &c->next;
-    a->count = 0;
-    up_codes_read(a, line, size);
-    b->count = 0;
-    up_repair(&c->repairer, a->at, a->count, &c->references, b);
-    a->count = 0;
-    up_unescape(b->at, b->count, a);
-    b->count = 0;
-    up_unescape(a->at, a->count, b);
-    a->count = 0;
-    collapse_space(b);
-    lower(b, a);
+static int has_reference(const up_codes *codes) {
+    size_t i = 0;
+    while (i < codes->count && codes->at[i] != '&') i++;
+    return i < codes->count;
+}
+
+/* One line, in two buffers by turns. Returns the one that holds the result. */
+static const up_codes *clean_codes(up_cleaner *c, const char *line, size_t size) {
+    up_codes *from = &c->next, *to = &c->codes;
+    from->count = 0;
+    up_codes_read(from, line, size);
+    to->count = 0;
+    up_repair(&c->repairer, from->at, from->count, &c->references, to);
+    for (int times = 0; times < 2 && has_reference(to); times++) {
+        up_codes *repaired = to;
+        to = from;
+        from = repaired;
+        to->count = 0;
+        up_unescape(from->at, from->count, to);
+    }
+    return to;
 }
 
 static up_status clean_line(up_cleaner *c, const char *line, size_t size, const char **cleaned,
                             size_t *cleaned_size) {
-    size_t n = 0;
-    clean_codes(c, line, size);
-    size_t room = c->codes.count * 4 + 1;
+    const up_codes *codes = clean_codes(c, line, size);
+    size_t room = codes->count * 4 + 1;
     if (room > c->room) {
         free(c->line);
         c->line = malloc(room);
@@ -132,10 +134,9 @@ static up_status clean_line(up_cleaner *c, const char *line, size_t size, const 
     }
     if (c->codes.failed || c->next.failed || !c->line)
         return up_fail(UP_ERR_MEMORY, "text", "no memory to clean %zu bytes", size);
-    for (size_t i = 0; i < c->codes.count; i++) n += up_utf8_write(c->codes.at[i], c->line + n);
-    c->line[n++] = '\n';
+    *cleaned_size = write_lower(codes, c->line);
+    c->line[(*cleaned_size)++] = '\n';
     *cleaned = c->line;
-    *cleaned_size = n;
     return UP_OK;
 }
 

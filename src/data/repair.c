@@ -163,6 +163,23 @@ static int any(const up_codes *codes, uint32_t least, uint32_t most) {
     return 0;
 }
 
+/* Code points that no repair changes, whatever stands beside them: they have no other composed form, are no
+ * marks and compose with nothing before them. Only the large ranges; others take the longer way to the same
+ * end. */
+static inline int is_settled(uint32_t code) {
+    if (code < 0x7F) return code != '&' && (code >= ' ' || code == '\t' || code == '\n' || code == '\f');
+    return (code >= 0xA0 && code < 0x132) ||    /* Latin-1 and what follows, to the first ligature */
+           (code >= 0x388 && code < 0x483) ||   /* Greek, Cyrillic */
+           (code >= 0x4E00 && code < 0xA000) || /* Han */
+           (code >= 0xAC00 && code < 0xD7A4);   /* Hangul syllables */
+}
+
+static int all_settled(const uint32_t *text, size_t count) {
+    size_t i = 0;
+    while (i < count && is_settled(text[i])) i++;
+    return i == count;
+}
+
 /* One round over work->text. */
 static void repair_round(up_repairer *work, int references) {
     work->next.count = 0;
@@ -182,12 +199,17 @@ static void repair_round(up_repairer *work, int references) {
 static void repair_segment(up_repairer *work, const uint32_t *text, size_t count, int references,
                            up_codes *out) {
     up_codes *before = &work->before;
+    if (all_settled(text, count)) {
+        up_codes_append(out, text, count);
+        return;
+    }
     work->text.count = 0;
     before->count = 0;
     up_codes_append(&work->text, text, count);
     up_codes_append(before, text, count);
     for (int round = 0; round < ROUNDS_MOST; round++) {
         repair_round(work, references);
+        if (all_settled(work->text.at, work->text.count)) break;
         size_t size = work->text.count * sizeof *before->at;
         if (work->text.count == before->count && (!size || !memcmp(work->text.at, before->at, size))) break;
         before->count = 0;
