@@ -172,10 +172,11 @@ static up_status encode_piece(up_tokenizer *tokenizer, const char *text, size_t 
     char end[2 * UP_WORD_SHORT];
     size_t at = 0, from = 0;
     if (size > UP_WORD_SHORT) UP_TRY(encode_until(tokenizer, text, size, size - UP_WORD_SHORT, &at, out));
-    if (out->count == out->room) return UP_OK;
-    memset(end, ' ', sizeof end);
-    memcpy(end, text + at, size - at);
-    UP_TRY(encode_until(tokenizer, end, size - at, size - at, &from, out));
+    if (at < size && out->count < out->room) {
+        memset(end, ' ', sizeof end);
+        memcpy(end, text + at, size - at);
+        UP_TRY(encode_until(tokenizer, end, size - at, size - at, &from, out));
+    }
     up_words_finish(tokenizer->words, out);
     return UP_OK;
 }

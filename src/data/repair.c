@@ -1,9 +1,10 @@
-/* repair.c - ftfy.fix_text without its repair of wrong decodings: character references, C1 controls, Latin
- * ligatures, full and half width, curly quotes, line breaks, terminal escapes, control characters, and NFC,
- * again and again until nothing changes. Line by line, as ftfy does. */
+/* repair.c - ftfy.fix_text: character references, wrong decodings (mojibake.c), C1 controls, Latin ligatures,
+ * full and half width, curly quotes, line breaks, terminal escapes, control characters, and NFC, again and
+ * again until nothing changes. Line by line, as ftfy does. */
 #include "data/repair.h"
 
 #include "data/entities.h"
+#include "data/mojibake.h"
 #include <utf8proc.h>
 
 enum {
@@ -187,6 +188,7 @@ static void repair_round(up_repairer *work, int references) {
         replace_references(&work->text, &work->next);
         swap(work);
     }
+    up_ungarble(&work->text);
     replace_characters(&work->text, &work->next);
     swap(work);
     remove_controls(&work->text);
@@ -199,7 +201,7 @@ static void repair_round(up_repairer *work, int references) {
 static void repair_segment(up_repairer *work, const uint32_t *text, size_t count, int references,
                            up_codes *out) {
     up_codes *before = &work->before;
-    if (all_settled(text, count)) {
+    if (all_settled(text, count) && !up_is_garbled(text, count)) {
         up_codes_append(out, text, count);
         return;
     }
@@ -209,7 +211,8 @@ static void repair_segment(up_repairer *work, const uint32_t *text, size_t count
     up_codes_append(before, text, count);
     for (int round = 0; round < ROUNDS_MOST; round++) {
         repair_round(work, references);
-        if (all_settled(work->text.at, work->text.count)) break;
+        if (all_settled(work->text.at, work->text.count) && !up_is_garbled(work->text.at, work->text.count))
+            break;
         size_t size = work->text.count * sizeof *before->at;
         if (work->text.count == before->count && (!size || !memcmp(work->text.at, before->at, size))) break;
         before->count = 0;

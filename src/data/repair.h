@@ -1,4 +1,4 @@
-/* repair.h - the character repairs that the ftfy library (6.3) makes on text that is not garbled. */
+/* repair.h - the repairs that the ftfy library (6.3, fix_text as it comes) makes. */
 #ifndef UP_DATA_REPAIR_H
 #define UP_DATA_REPAIR_H
 
@@ -13,8 +13,7 @@ typedef struct up_repairer {
 void up_repairer_free(up_repairer *repairer);
 
 /* Append a line (with its '\n', if it has one), repaired. *references: character references are read; a '<'
- * ends that for this line and those that follow. Text that was decoded by a wrong encoding ("mojibake") is
- * left as it is. */
+ * ends that for this line and those that follow. */
 void up_repair(up_repairer *repairer, const uint32_t *line, size_t count, int *references, up_codes *out);
 
 #endif
