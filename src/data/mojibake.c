@@ -45,25 +45,29 @@ static int rule_fits(const up_garble_rule *rule, const uint32_t *text, size_t co
     return 1;
 }
 
-/* Whether any rule fits the characters from `at` on: few do with the first two. */
-static int any_rule(const uint32_t *text, size_t count, size_t at) {
-    const up_char_sets *first = find_sets(text[at]);
+/* Whether any rule fits the characters from `at` on, whose first two are in these sets: few rules do. */
+static int any_rule(const uint32_t *text, size_t count, size_t at, const up_char_sets *first,
+                    const up_char_sets *second) {
     if (!first) return 0;
-    const up_char_sets *second = at + 1 < count ? find_sets(text[at + 1]) : NULL;
     uint64_t rules = first->as_first & ((second ? second->as_second : 0) | up_garble_any_second);
     for (; rules; rules &= rules - 1)
         if (rule_fits(&up_garble_rules[__builtin_ctzll(rules)], text, count, at)) return 1;
     return 0;
 }
 
-/* One of the first three characters of every rule is beyond ASCII. */
+/* One of the first three characters of every rule is beyond ASCII: rules are tried where that may be so. */
 int up_is_garbled(const uint32_t *text, size_t count) {
-    size_t at = 0; /* rules that begin before it do not fit */
+    size_t at = 0, known = SIZE_MAX; /* the next place, and the one whose sets are `second` */
+    const up_char_sets *second = NULL;
     for (size_t wide = 0; wide < count; wide++) {
         if (text[wide] < 0x80) continue;
         if (at + 2 < wide) at = wide - 2;
-        for (; at <= wide; at++)
-            if (any_rule(text, count, at)) return 1;
+        for (; at <= wide; at++) {
+            const up_char_sets *first = at == known ? second : find_sets(text[at]);
+            known = at + 1;
+            second = known < count ? find_sets(text[known]) : NULL;
+            if (any_rule(text, count, at, first, second)) return 1;
+        }
     }
     return 0;
 }
