@@ -8,6 +8,8 @@
 #include "uniperceiver/text.h"
 #include <utf8proc.h>
 
+enum { SPARE = 512 }; /* tokens that a result may have room for beyond its own */
+
 struct up_tokenizer {
     up_vocabulary vocabulary;
     up_words *words;
@@ -221,7 +223,8 @@ up_status up_tokenize(up_tokenizer *tokenizer, const char *text, size_t length, 
         free(out.ids);
         return status;
     }
-    int32_t *fitting = out.count ? realloc(out.ids, out.count * sizeof *fitting) : NULL;
+    int wasteful = out.room - out.count > SPARE; /* giving back less costs more time than it is worth */
+    int32_t *fitting = out.count && wasteful ? realloc(out.ids, out.count * sizeof *fitting) : NULL;
     *ids = fitting ? fitting : out.ids;
     *count = out.count;
     return UP_OK;
