@@ -14,7 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import text_oracle
-from ftfy.chardata import HTML_ENTITIES
+from ftfy.chardata import CHARMAP_ENCODINGS, HTML_ENTITIES
 
 FOLDER = Path(__file__).resolve().parent / "text"
 RANDOM = random.Random(2021)
@@ -123,6 +123,46 @@ def broken():
     yield from (b"\xff\xfe", b"caf\xc3", b"\xf0\x9f\x98", b"\xed\xa0\xbd\xed\xb8\x80", b"\xc0\x80", b"&eacut\xc3e;", b"\xf4\x90\x80\x80")
 
 
+def misread(text):
+    """Written in UTF-8 and read in another encoding, once or more; some of it altered on the way."""
+    for _ in range(RANDOM.choice([1, 1, 1, 2, 3])):
+        data = text.encode()
+        if RANDOM.random() < 0.1:  # characters beyond 16 bits as two surrogates
+            data = b"".join(half for c in text for half in in_halves(c))
+        if RANDOM.random() < 0.15:
+            data = data.replace(b"\xa0", b" ")
+        if RANDOM.random() < 0.05:
+            data += b"\xc0\x80"
+        text = data.decode(RANDOM.choice(CHARMAP_ENCODINGS), "replace")
+        if RANDOM.random() < 0.15:
+            lost = RANDOM.choice("\ufffd?")
+            text = "".join(lost if "\x80" <= c <= "\x9f" else c for c in text)
+    return text
+
+
+def in_halves(c):
+    above = ord(c) - 0x10000
+    for code in (0xD800 + (above >> 10), 0xDC00 + (above & 0x3FF)) if above >= 0 else (ord(c),):
+        yield chr(code).encode("utf-8", "surrogatepass")
+
+
+def garbled():
+    """Words read in a wrong encoding, beside others that were not, and neighbours by chance."""
+    words = sorted({word for line in SENTENCES for word in line.split() if 1 < len(word) < 30 and not word.isascii()})
+    words += ["número", "voilà", "à", "fácil", "àquele", "€5", "£3", "“q”", "don’t", "—", "…", "naïve", "😀", "šç", "Π", "Р"] * 4
+    some = lambda most: " ".join(RANDOM.choice(words) for _ in range(RANDOM.randint(0, most)))
+    chance = [chr(c) for c in [*range(0x80, 0x180), *range(0x391, 0x3CE), *range(0x400, 0x460)]]
+    chance += "€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ√∂∆≠≈ÂÃ\ufffd░▒▓│┤Ω∑∏π∫ª abcA?.,!&\n"
+    yield from ("nÃºmero", "â€œ like this â€\ufffd", "voilÃ le travail", "Ã quele Ã quilo Ã s Ã ", "Ã\xa0 Â ", "Ã\xb3&Atilde;&sup3;\n", "à¸")
+    yield from ("\xed\xa0\xbd\xed\xb8\n", "Ã©\xc0\n", "Ã©\xc0\x80", "Ã©\xed\xa0\xbd\xed\xb8\x80", "ГўВЂВ\x9da", "Â° 5", " ÂµÂ")
+    for _ in range(250):
+        yield misread(some(4))
+    for _ in range(150):
+        yield some(2) + RANDOM.choice([" ", "", "\n"]) + misread(some(3)) + RANDOM.choice([" ", "", ". ", "<"]) + some(1) + misread(some(1))
+    for _ in range(150):
+        yield "".join(RANDOM.choice(chance) for _ in range(RANDOM.randint(1, 12)))
+
+
 def escape(data):
     """\\xNN for what is not printable UTF-8; the backslash too."""
     if isinstance(data, bytes):
@@ -135,8 +175,6 @@ def write(name, texts, oracle):
     lines = []
     for text in texts:
         decoded = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
-        if text_oracle.is_garbled(decoded):
-            continue
         ids = oracle.encode(decoded)
         fields = [escape(text), escape(text_oracle.clean(decoded)), " ".join(map(str, ids)), escape(oracle.decode(ids))]
         lines.append("\t".join(fields) + "\n")
@@ -148,7 +186,7 @@ def write(name, texts, oracle):
 def main():
     oracle = text_oracle.Oracle()
     texts = [*(line.replace("¶", "\n") for line in SENTENCES), *scripts(), *entities(), *repaired(), *long_words(), *mixtures()]
-    files = [write("cases.txt", texts, oracle), write("broken.txt", broken(), oracle)]
+    files = [write("cases.txt", texts, oracle), write("broken.txt", broken(), oracle), write("garbled.txt", garbled(), oracle)]
     made_by = {"python": platform.python_version(), "unicode": unicodedata.unidata_version}
     made_by |= {package: version(package) for package in ("ftfy", "regex")}
     (FOLDER / "manifest.json").write_text(json.dumps({"made_by": made_by, "files": files}, indent=2) + "\n")

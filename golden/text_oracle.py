@@ -1,12 +1,10 @@
 """The released model's text rules in Python, for fixtures and differential tests: ftfy, html, regex and a plain merge loop
-over CLIP's vocabulary. Exact for Unicode 15.0: Python 3.12 and regex 2023.8.8. Text on which ftfy would repair a wrong
-decoding is outside of these fixtures (`is_garbled`)."""
+over CLIP's vocabulary. Exact for Unicode 15.0: Python 3.12 and regex 2023.8.8."""
 import gzip
 import html
 from pathlib import Path
 
 import ftfy
-import ftfy.badness
 import regex
 
 VOCABULARY = Path(__file__).resolve().parent.parent / "src/data/vocabulary/bpe_simple_vocab_16e6.txt.gz"
@@ -22,12 +20,6 @@ def clean(text):
     text = ftfy.fix_text(text)
     text = html.unescape(html.unescape(text)).strip()
     return regex.sub(r"\s+", " ", text).strip().lower()
-
-
-def is_garbled(text):
-    """Whether ftfy's repair of wrong decodings does more than give C1 controls their windows-1252 meaning."""
-    config = ftfy.TextFixerConfig(fix_encoding=False, explain=False)
-    return ftfy.fix_text(text) != ftfy.fix_text(text, config)
 
 
 def byte_letters():

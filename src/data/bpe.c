@@ -1,30 +1,18 @@
-/* bpe.c - the tokenizer: cleaned text is cut into words by the pattern below, each word into the tokens of
- * CLIP's byte-pair encoding (Radford et al. 2021; Sennrich et al. 2016). Words met before come from a cache.
+/* bpe.c - the tokenizer: text, cleaned piece by piece (clean.c), is cut into words by the pattern below, each
+ * word into the tokens of CLIP's byte-pair encoding (words.c; Radford et al. 2021).
  *
  *   <\|startoftext\|>|<\|endoftext\|>|<\|gen\|>|<\|spe\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+
  */
-#include "data/codes.h"
-#include "data/vocabulary.h"
+#include "data/clean.h"
+#include "data/words.h"
 #include "uniperceiver/text.h"
-#include <stdatomic.h>
 #include <utf8proc.h>
 
-enum {
-    CACHE_SLOTS = 1 << 16, /* words kept at most; the first ones stay */
-    CACHE_PROBES = 8,      /* slots that a word may lie in */
-    CACHED_MOST = 48,      /* bytes of a word that is worth keeping */
-    SHORT_WORD = 64        /* bytes of a word that is merged without allocating */
-};
-
-/* A word and its tokens; never changed or freed while the tokenizer lives, so readers need no lock. */
-typedef struct cached_word {
-    uint16_t length, count;
-    int32_t ids[]; /* [count], then the word's bytes */
-} cached_word;
+enum { SPARE = 512 }; /* tokens that a result may have room for beyond its own */
 
 struct up_tokenizer {
     up_vocabulary vocabulary;
-    _Atomic(cached_word *) cache[CACHE_SLOTS];
+    up_words *words;
 };
 
 /* What the pattern spells out, in its order. */
@@ -50,146 +38,30 @@ up_status up_tokenizer_create(const char *vocab_path, up_tokenizer **out) {
     *out = NULL;
     up_tokenizer *tokenizer = calloc(1, sizeof *tokenizer);
     if (!tokenizer) return up_fail(UP_ERR_MEMORY, "tokenizer", "no memory for %zu bytes", sizeof *tokenizer);
-    for (size_t i = 0; i < CACHE_SLOTS; i++) atomic_init(&tokenizer->cache[i], NULL);
-    up_status status = up_vocabulary_load(vocab_path, &tokenizer->vocabulary);
-    if (status == UP_OK)
-        *out = tokenizer;
-    else
-        free(tokenizer);
+    up_status status = UP_OK;
+    UP_GO(up_vocabulary_load(vocab_path, &tokenizer->vocabulary));
+    tokenizer->words = up_words_create(&tokenizer->vocabulary);
+    if (!tokenizer->words) UP_GO(up_fail(UP_ERR_MEMORY, "tokenizer", "no memory for its words"));
+    *out = tokenizer;
+done:
+    if (status != UP_OK) up_tokenizer_free(tokenizer);
     return status;
 }
 
 void up_tokenizer_free(up_tokenizer *tokenizer) {
     if (!tokenizer) return;
-    for (size_t i = 0; i < CACHE_SLOTS; i++) free(atomic_load(&tokenizer->cache[i]));
+    up_words_free(tokenizer->words);
     up_vocabulary_free(&tokenizer->vocabulary);
     free(tokenizer);
-}
-
-/* --- merging one word: a linked list of tokens and a heap of the pairs that could merge --- */
-
-typedef struct merging {
-    int32_t *ids; /* [n], -1 = merged into the one before */
-    int32_t *previous, *next;
-    uint64_t *heap; /* [2n], rank << 32 | position of the left token: the smallest is merged first */
-    size_t heap_count;
-} merging;
-
-static void heap_push(merging *m, uint64_t item) {
-    size_t at = m->heap_count++;
-    for (; at > 0 && m->heap[(at - 1) / 2] > item; at = (at - 1) / 2) m->heap[at] = m->heap[(at - 1) / 2];
-    m->heap[at] = item;
-}
-
-static uint64_t heap_pop(merging *m) {
-    uint64_t top = m->heap[0], item = m->heap[--m->heap_count];
-    size_t at = 0;
-    for (size_t child; (child = 2 * at + 1) < m->heap_count; at = child) {
-        if (child + 1 < m->heap_count && m->heap[child + 1] < m->heap[child]) child++;
-        if (m->heap[child] >= item) break;
-        m->heap[at] = m->heap[child];
-    }
-    m->heap[at] = item;
-    return top;
-}
-
-/* The rank of the pair that begins at `left`, UP_MERGES if it does not merge. */
-static uint32_t pair_rank(const up_vocabulary *v, const merging *m, int32_t left) {
-    if (left < 0 || m->ids[left] < 0 || m->next[left] < 0) return UP_MERGES;
-    return up_pair_slot(v, (uint32_t)m->ids[left], (uint32_t)m->ids[m->next[left]])->rank;
-}
-
-static void offer(const up_vocabulary *v, merging *m, int32_t left) {
-    uint32_t rank = pair_rank(v, m, left);
-    if (rank != UP_MERGES) heap_push(m, (uint64_t)rank << 32 | (uint32_t)left);
-}
-
-/* A merge only makes pairs of a higher rank, so taking the lowest pair anywhere, leftmost first, is the same
- * as merging all pairs of one rank at a time. An item whose pair has changed since has another rank now and
- * is dropped. */
-static size_t merge_pairs(const up_vocabulary *v, merging *m, size_t n) {
-    for (int32_t i = 0; i < (int32_t)n; i++) {
-        m->previous[i] = i - 1;
-        m->next[i] = i + 1 < (int32_t)n ? i + 1 : -1;
-    }
-    for (int32_t i = 0; i < (int32_t)n; i++) offer(v, m, i);
-    while (m->heap_count) {
-        uint64_t item = heap_pop(m);
-        int32_t left = (int32_t)(item & 0xFFFFFFFFu), right = m->next[left];
-        if (pair_rank(v, m, left) != item >> 32) continue;
-        m->ids[left] = 512 + (int32_t)(item >> 32);
-        m->ids[right] = -1;
-        m->next[left] = m->next[right];
-        if (m->next[right] >= 0) m->previous[m->next[right]] = left;
-        offer(v, m, m->previous[left]);
-        offer(v, m, left);
-    }
-    size_t count = 0;
-    for (size_t i = 0; i < n; i++)
-        if (m->ids[i] >= 0) m->ids[count++] = m->ids[i];
-    return count;
-}
-
-/* The tokens of a word into `ids` (room for `size`); 0 when memory runs out. */
-static size_t encode_word(const up_vocabulary *v, const char *word, size_t size, int32_t *ids) {
-    int32_t links[2 * SHORT_WORD];
-    uint64_t heap[2 * SHORT_WORD];
-    merging m = {.ids = ids, .previous = links, .heap = heap};
-    if (size > SHORT_WORD) {
-        m.previous = malloc(2 * size * sizeof *m.previous);
-        m.heap = malloc(2 * size * sizeof *m.heap);
-    }
-    size_t count = 0;
-    if (m.previous && m.heap) {
-        m.next = m.previous + size;
-        for (size_t i = 0; i < size; i++) ids[i] = v->byte_ids[(unsigned char)word[i]];
-        ids[size - 1] += 256;
-        count = merge_pairs(v, &m, size);
-    }
-    if (size > SHORT_WORD) {
-        free(m.previous);
-        free(m.heap);
-    }
-    return count;
-}
-
-/* --- the cache: a word is looked for, and later put, in a few slots behind its hash --- */
-
-static const cached_word *find_cached(up_tokenizer *tokenizer, const char *word, size_t size, uint64_t hash) {
-    for (size_t i = 0; i < CACHE_PROBES; i++) {
-        const cached_word *found =
-            atomic_load_explicit(&tokenizer->cache[(hash + i) & (CACHE_SLOTS - 1)], memory_order_acquire);
-        if (!found) return NULL;
-        if (found->length == size && !memcmp(found->ids + found->count, word, size)) return found;
-    }
-    return NULL;
-}
-
-/* Keep a word if one of its slots is free. Not a failure when it cannot be kept. */
-static void keep_cached(up_tokenizer *tokenizer, const char *word, size_t size, uint64_t hash,
-                        const int32_t *ids, size_t count) {
-    size_t slot = 0;
-    while (slot < CACHE_PROBES &&
-           atomic_load_explicit(&tokenizer->cache[(hash + slot) & (CACHE_SLOTS - 1)], memory_order_relaxed))
-        slot++;
-    cached_word *kept = slot < CACHE_PROBES ? malloc(sizeof *kept + count * sizeof *ids + size) : NULL;
-    if (!kept) return;
-    kept->length = (uint16_t)size;
-    kept->count = (uint16_t)count;
-    memcpy(kept->ids, ids, count * sizeof *ids);
-    memcpy(kept->ids + count, word, size);
-    for (; slot < CACHE_PROBES; slot++) {
-        cached_word *none = NULL;
-        if (atomic_compare_exchange_strong_explicit(&tokenizer->cache[(hash + slot) & (CACHE_SLOTS - 1)],
-                                                    &none, kept, memory_order_release, memory_order_relaxed))
-            return;
-    }
-    free(kept);
 }
 
 /* --- the pattern --- */
 
 typedef enum kind { LETTER, NUMBER, OTHER, NOTHING } kind;
+
+static inline int is_ascii_letter(unsigned char byte) {
+    return (unsigned)(byte | 32) - 'a' < 26;
+}
 
 /* Read one code point of cleaned text and tell its kind. U+0345, a mark whose capital is a letter, matches no
  * part of the case-blind pattern: nothing, like white space. */
@@ -198,7 +70,7 @@ static inline kind read_kind(const char *text, size_t size, size_t *used) {
     uint32_t code;
     if (byte < 0x80) {
         *used = 1;
-        if ((unsigned)(byte | 32) - 'a' < 26) return LETTER;
+        if (is_ascii_letter(byte)) return LETTER;
         if ((unsigned)byte - '0' < 10) return NUMBER;
         return up_is_space(byte) ? NOTHING : OTHER;
     }
@@ -209,97 +81,153 @@ static inline kind read_kind(const char *text, size_t size, size_t *used) {
     return code == 0x345 || up_is_space(code) ? NOTHING : OTHER;
 }
 
-/* How many bytes of `text` spell `form` when case is ignored: the text has no capitals any more, but the long
- * s (U+017F) is an s too. 0 if they do not. */
+/* How many bytes of `text` spell `form` when case is ignored. The long s (U+017F) is an s too. 0 if they do
+ * not. */
 static size_t match_form(const char *form, const char *text, size_t size) {
     size_t n = 0;
-    for (; *form; form++)
-        if (n < size && text[n] == *form)
+    for (; *form; form++) {
+        char c = n < size ? text[n] : 0;
+        if (c == *form || (is_ascii_letter((unsigned char)c) && (c | 32) == *form))
             n++;
         else if (*form == 's' && size - n >= 2 && !memcmp(text + n, "\xC5\xBF", 2))
             n += 2;
         else
             return 0;
+    }
     return n;
 }
 
-/* Cut the next word off: its bytes, its kind, and in *id the token if it is a special one's name, else -1. */
-static size_t next_word(const char *text, size_t size, kind *word_kind, int32_t *id) {
-    size_t length = 0, used;
-    *id = -1;
+/* A word cut off the text: its bytes, its kind, and the token if it is a special one's name, else -1. */
+typedef struct word {
+    size_t size;
+    kind kind;
+    int32_t id;
+} word;
+
+static word cut_word(const char *text, size_t size) {
+    size_t used;
     if (*text == '<' || *text == '\'')
         for (size_t i = 0; i < sizeof fixed_forms / sizeof fixed_forms[0]; i++) {
             size_t matched = match_form(fixed_forms[i].form, text, size);
             if (!matched) continue;
-            *word_kind = OTHER;
-            if (matched == strlen(fixed_forms[i].form)) *id = fixed_forms[i].id;
-            return matched;
+            int whole = matched == strlen(fixed_forms[i].form);
+            return (word){matched, OTHER, whole ? fixed_forms[i].id : -1};
         }
-    *word_kind = read_kind(text, size, &used);
-    for (length = used; length < size && *word_kind != NUMBER; length += used)
-        if (read_kind(text + length, size - length, &used) != *word_kind) break;
-    return length;
+    word cut = {.kind = read_kind(text, size, &used), .id = -1};
+    for (cut.size = used; cut.size < size && cut.kind != NUMBER; cut.size += used)
+        if (read_kind(text + cut.size, size - cut.size, &used) != cut.kind) break;
+    return cut;
 }
 
-/* Tokens of one word, at most `room` of them, into `ids`. *count becomes how many. */
-static up_status put_word(up_tokenizer *tokenizer, const char *word, size_t size, int32_t *ids, size_t room,
-                          size_t *count) {
-    uint64_t hash = size <= CACHED_MOST ? up_hash_bytes(word, size) : 0;
-    const cached_word *cached = size <= CACHED_MOST ? find_cached(tokenizer, word, size, hash) : NULL;
-    if (cached) {
-        *count = cached->count < room ? cached->count : room;
-        for (size_t i = 0; i < *count; i++) ids[i] = cached->ids[i];
-        return UP_OK;
+/* The same word where it is a short one of ASCII letters, size 0 where it is not: most words are, and eight
+ * bytes are looked at together. UP_WORD_SHORT bytes can be read. */
+static inline size_t ascii_letters(const char *text) {
+    for (size_t n = 0; n < UP_WORD_SHORT; n += 8) {
+        uint64_t others = ~up_letter_bits(up_load_bytes(text + n)) & 0x80 * UP_EACH_BYTE;
+        if (!others) continue;
+        n += (size_t)__builtin_ctzll(others) / 8;
+        return (unsigned char)text[n] < 0x80 ? n : 0;
     }
-    int32_t few[SHORT_WORD], *made = size <= SHORT_WORD ? few : malloc(size * sizeof *made);
-    size_t n = made ? encode_word(&tokenizer->vocabulary, word, size, made) : 0;
-    *count = n < room ? n : room;
-    for (size_t i = 0; i < *count; i++) ids[i] = made[i];
-    if (n && size <= CACHED_MOST) keep_cached(tokenizer, word, size, hash, made, n);
-    if (made != few) free(made);
-    return n ? UP_OK : up_fail(UP_ERR_MEMORY, "text", "no memory to encode a word of %zu bytes", size);
+    return 0;
 }
 
-/* Encode cleaned text until it ends or `ids` has `limit` tokens. */
-static up_status encode(up_tokenizer *tokenizer, const char *text, size_t size, int32_t *ids, size_t limit,
-                        size_t *count) {
-    *count = 0;
-    for (size_t i = 0; i < size && *count < limit;) {
-        kind word_kind;
-        int32_t id;
-        size_t length = next_word(text + i, size - i, &word_kind, &id), added = 0;
-        if (id >= 0) {
-            ids[*count] = id;
-            added = 1;
-        } else if (word_kind != NOTHING)
-            UP_TRY(put_word(tokenizer, text + i, length, ids + *count, limit - *count, &added));
-        *count += added;
-        i += length;
+/* --- encoding --- */
+
+static void start_tokens(up_tokens *out, int32_t *ids, size_t room) {
+    out->ids = ids;
+    out->count = 0;
+    out->room = room;
+    out->waiting = 0;
+}
+
+static void add_special(up_tokenizer *tokenizer, int32_t id, up_tokens *out) {
+    up_words_finish(tokenizer->words, out);
+    if (out->count < out->room) out->ids[out->count++] = id;
+}
+
+/* Encode the words that begin before `stop`, of a piece with at least UP_WORD_SHORT bytes behind that. *at
+ * becomes where the next one begins. */
+static up_status encode_until(up_tokenizer *tokenizer, const char *text, size_t size, size_t stop, size_t *at,
+                              up_tokens *out) {
+    size_t i = *at;
+    while (i < stop && out->count < out->room) {
+        size_t letters = ascii_letters(text + i);
+        if (letters) {
+            UP_TRY(up_words_add(tokenizer->words, text + i, letters, out));
+            i += letters;
+            i += text[i] == ' '; /* what mostly follows */
+            continue;
+        }
+        word cut = cut_word(text + i, size - i);
+        if (cut.id >= 0)
+            add_special(tokenizer, cut.id, out);
+        else if (cut.kind != NOTHING)
+            UP_TRY(up_words_add(tokenizer->words, text + i, cut.size, out));
+        i += cut.size;
     }
+    *at = i;
+    return UP_OK;
+}
+
+/* Encode a piece of the text. Its end is encoded from a copy that has spaces behind it. */
+static up_status encode_piece(up_tokenizer *tokenizer, const char *text, size_t size, up_tokens *out) {
+    char end[2 * UP_WORD_SHORT];
+    size_t at = 0, from = 0;
+    if (size > UP_WORD_SHORT) UP_TRY(encode_until(tokenizer, text, size, size - UP_WORD_SHORT, &at, out));
+    if (at < size && out->count < out->room) {
+        memset(end, ' ', sizeof end);
+        memcpy(end, text + at, size - at);
+        UP_TRY(encode_until(tokenizer, end, size - at, size - at, &from, out));
+    }
+    up_words_finish(tokenizer->words, out);
     return UP_OK;
 }
 
 /* --- the public functions --- */
 
+/* Room for a piece, whose tokens spell at least one byte each, and for pieces like it up to the text's end.
+ */
+static up_status make_room(up_tokens *out, size_t piece, size_t rest) {
+    if (out->ids && piece <= out->room - out->count) return UP_OK;
+    size_t room = out->count + piece + rest + 1;
+    int32_t *grown = realloc(out->ids, room * sizeof *grown);
+    if (!grown) return up_fail(UP_ERR_MEMORY, "tokenize", "no memory for %zu tokens", room);
+    out->ids = grown;
+    out->room = room;
+    return UP_OK;
+}
+
+static up_status encode_all(up_tokenizer *tokenizer, up_cleaner *cleaner, up_tokens *out) {
+    const char *piece;
+    size_t size;
+    do {
+        UP_TRY(up_cleaner_next(cleaner, &piece, &size));
+        UP_TRY(make_room(out, size, cleaner->size - cleaner->at));
+        UP_TRY(encode_piece(tokenizer, piece, size, out));
+    } while (piece);
+    return UP_OK;
+}
+
 up_status up_tokenize(up_tokenizer *tokenizer, const char *text, size_t length, int32_t **ids,
                       size_t *count) {
     if (!tokenizer || !ids || !count) return up_fail(UP_ERR_ARGUMENT, "tokenize", "a pointer is NULL");
-    char *cleaned;
-    size_t size;
     *ids = NULL;
     *count = 0;
-    UP_TRY(up_clean_text(text, length, &cleaned, &size));
-    int32_t *made = malloc((size ? size : 1) * sizeof *made); /* a token spells at least one byte */
-    up_status status = made ? encode(tokenizer, cleaned, size, made, size, count)
-                            : up_fail(UP_ERR_MEMORY, "tokenize", "no memory for %zu tokens", size);
-    free(cleaned);
-    if (status == UP_OK && *count) *ids = realloc(made, *count * sizeof *made);
-    if (!*ids) *ids = made; /* nothing to give back, or realloc kept the larger block */
-    if (status == UP_OK) return UP_OK;
-    free(made);
-    *ids = NULL;
-    *count = 0;
-    return status;
+    UP_TRY(up_check_text(text, length));
+    up_cleaner cleaner = up_cleaner_make(text, length);
+    up_tokens out;
+    start_tokens(&out, NULL, 0);
+    up_status status = encode_all(tokenizer, &cleaner, &out);
+    up_cleaner_free(&cleaner);
+    if (status != UP_OK) {
+        free(out.ids);
+        return status;
+    }
+    int wasteful = out.room - out.count > SPARE; /* giving back less costs more time than it is worth */
+    int32_t *fitting = out.count && wasteful ? realloc(out.ids, out.count * sizeof *fitting) : NULL;
+    *ids = fitting ? fitting : out.ids;
+    *count = out.count;
+    return UP_OK;
 }
 
 up_status up_tokenize_closed(up_tokenizer *tokenizer, const char *text, size_t length, size_t limit,
@@ -307,13 +235,23 @@ up_status up_tokenize_closed(up_tokenizer *tokenizer, const char *text, size_t l
     if (!tokenizer || !ids || !count) return up_fail(UP_ERR_ARGUMENT, "tokenize", "a pointer is NULL");
     if (!limit)
         return up_fail(UP_ERR_ARGUMENT, "tokenize", "a limit of 0 tokens leaves no room for the end token");
-    char *cleaned;
+    UP_TRY(up_check_text(text, length));
+    up_cleaner cleaner = up_cleaner_make(text, length);
+    up_tokens out;
+    start_tokens(&out, ids, limit - 1);
+    const char *piece = text;
     size_t size;
-    UP_TRY(up_clean_text(text, length, &cleaned, &size));
-    up_status status = encode(tokenizer, cleaned, size, ids, limit - 1, count);
-    free(cleaned);
-    if (status == UP_OK) ids[(*count)++] = UP_TOKEN_END;
-    return status;
+    up_status status = UP_OK;
+    while (piece && out.count < out.room) {
+        UP_GO(up_cleaner_next(&cleaner, &piece, &size));
+        UP_GO(encode_piece(tokenizer, piece, size, &out));
+    }
+done:
+    up_cleaner_free(&cleaner);
+    if (status != UP_OK) return status;
+    *count = out.count;
+    ids[(*count)++] = UP_TOKEN_END;
+    return UP_OK;
 }
 
 int up_token_ends_word(const up_tokenizer *tokenizer, int32_t id) {

@@ -77,8 +77,8 @@ static inline size_t up_utf8_write(uint32_t code, char *out) {
 
 /* Append the code points of well-formed or broken UTF-8. */
 static inline void up_codes_read(up_codes *codes, const char *text, size_t size) {
-    uint32_t code;
-    for (size_t i = 0; i < size; up_codes_push(codes, code)) i += up_utf8_read(text + i, size - i, &code);
+    if (!size || !up_codes_reserve(codes, size)) return;
+    for (size_t i = 0; i < size;) i += up_utf8_read(text + i, size - i, &codes->at[codes->count++]);
 }
 
 /* White space as \s of a pattern and Python's strip see it (property White_Space; U+001C..1F never get this

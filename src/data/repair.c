@@ -1,10 +1,10 @@
-/* repair.c - ftfy.fix_text without its repair of wrong decodings: character references, C1 controls, Latin
- * ligatures, full and half width, curly quotes, line breaks, terminal escapes, control characters, and NFC,
- * again and again until nothing changes. Line by line, as ftfy does: a '<' stops the reading of references
- * from its line on. */
+/* repair.c - ftfy.fix_text: character references, wrong decodings (mojibake.c), C1 controls, Latin ligatures,
+ * full and half width, curly quotes, line breaks, terminal escapes, control characters, and NFC, again and
+ * again until nothing changes. Line by line, as ftfy does. */
 #include "data/repair.h"
 
 #include "data/entities.h"
+#include "data/mojibake.h"
 #include <utf8proc.h>
 
 enum {
@@ -151,11 +151,7 @@ static void compose(const up_codes *from, up_codes *to, up_codes *spare) {
     if (!to->failed) compose_pairs(to);
 }
 
-typedef struct workbench { /* the text being repaired and what the next step makes of it */
-    up_codes text, next, spare;
-} workbench;
-
-static void swap(workbench *work) {
+static void swap(up_repairer *work) {
     up_codes done = work->next;
     work->next = work->text;
     work->text = done;
@@ -168,13 +164,31 @@ static int any(const up_codes *codes, uint32_t least, uint32_t most) {
     return 0;
 }
 
+/* Code points that no repair changes, whatever stands beside them: they have no other composed form, are no
+ * marks and compose with nothing before them. Only the large ranges; others take the longer way to the same
+ * end. */
+static inline int is_settled(uint32_t code) {
+    if (code < 0x7F) return code != '&' && (code >= ' ' || code == '\t' || code == '\n' || code == '\f');
+    return (code >= 0xA0 && code < 0x132) ||    /* Latin-1 and what follows, to the first ligature */
+           (code >= 0x388 && code < 0x483) ||   /* Greek, Cyrillic */
+           (code >= 0x4E00 && code < 0xA000) || /* Han */
+           (code >= 0xAC00 && code < 0xD7A4);   /* Hangul syllables */
+}
+
+static int all_settled(const uint32_t *text, size_t count) {
+    size_t i = 0;
+    while (i < count && is_settled(text[i])) i++;
+    return i == count;
+}
+
 /* One round over work->text. */
-static void repair_round(workbench *work, int references) {
+static void repair_round(up_repairer *work, int references) {
     work->next.count = 0;
     if (references && any(&work->text, '&', '&')) {
         replace_references(&work->text, &work->next);
         swap(work);
     }
+    up_ungarble(&work->text);
     replace_characters(&work->text, &work->next);
     swap(work);
     remove_controls(&work->text);
@@ -184,41 +198,41 @@ static void repair_round(workbench *work, int references) {
     }
 }
 
-static void repair_segment(const uint32_t *text, size_t count, int references, workbench *work,
+static void repair_segment(up_repairer *work, const uint32_t *text, size_t count, int references,
                            up_codes *out) {
-    up_codes before = {0};
+    up_codes *before = &work->before;
+    if (all_settled(text, count) && !up_is_garbled(text, count)) {
+        up_codes_append(out, text, count);
+        return;
+    }
     work->text.count = 0;
+    before->count = 0;
     up_codes_append(&work->text, text, count);
-    up_codes_append(&before, text, count);
+    up_codes_append(before, text, count);
     for (int round = 0; round < ROUNDS_MOST; round++) {
         repair_round(work, references);
-        size_t size = work->text.count * sizeof *before.at;
-        if (work->text.count == before.count && (!size || !memcmp(work->text.at, before.at, size))) break;
-        before.count = 0;
-        up_codes_append(&before, work->text.at, work->text.count);
+        if (all_settled(work->text.at, work->text.count) && !up_is_garbled(work->text.at, work->text.count))
+            break;
+        size_t size = work->text.count * sizeof *before->at;
+        if (work->text.count == before->count && (!size || !memcmp(work->text.at, before->at, size))) break;
+        before->count = 0;
+        up_codes_append(before, work->text.at, work->text.count);
     }
     up_codes_append(out, work->text.at, work->text.count);
-    out->failed |= work->text.failed | work->next.failed | work->spare.failed | before.failed;
-    free(before.at);
+    out->failed |= work->text.failed | work->next.failed | work->spare.failed | before->failed;
 }
 
-void up_repair(const uint32_t *text, size_t count, up_codes *out) {
-    workbench work = {0};
-    int references = 1;
-    for (size_t at = 0, end; at < count; at = end) {
-        int plain = 1;
-        for (end = at; end < count && end - at < SEGMENT_MOST;) {
-            uint32_t code = text[end++];
-            if (code == '<') references = 0;
-            if (code >= 0x7F || code == '&' || is_control(code) || code == '\r') plain = 0;
-            if (code == '\n') break;
-        }
-        if (plain)
-            up_codes_append(out, text + at, end - at);
-        else
-            repair_segment(text + at, end - at, references, &work, out);
+void up_repair(up_repairer *repairer, const uint32_t *line, size_t count, int *references, up_codes *out) {
+    for (size_t at = 0, size; at < count; at += size) {
+        size = count - at < SEGMENT_MOST ? count - at : SEGMENT_MOST;
+        for (size_t i = 0; i < size && *references; i++) *references = line[at + i] != '<';
+        repair_segment(repairer, line + at, size, *references, out);
     }
-    free(work.text.at);
-    free(work.next.at);
-    free(work.spare.at);
+}
+
+void up_repairer_free(up_repairer *repairer) {
+    free(repairer->text.at);
+    free(repairer->next.at);
+    free(repairer->spare.at);
+    free(repairer->before.at);
 }
