@@ -205,6 +205,93 @@ static void short_sides_and_squares(void) {
     }
 }
 
+/* A picture in a block of exactly its size, so that a sanitizer sees any byte read past it. Noise, flat black
+ * and white, or stripes of both, where sums leave 0 to 255 on either side. */
+static up_image random_picture(up_rng *rng, int width, int height) {
+    up_image image = {width, height, malloc((size_t)width * (size_t)height * 3)};
+    CU_ASSERT_FATAL(image.data != NULL);
+    uint32_t kind = up_rng_below(rng, 4), period = 1 + up_rng_below(rng, 9);
+    for (size_t i = 0; i < (size_t)width * (size_t)height * 3; i++)
+        image.data[i] = (uint8_t)(kind ? up_rng_u32(rng) >> 24 : (i / period) % 2 * 255);
+    return image;
+}
+
+static int random_side(up_rng *rng) {
+    static const uint32_t most[] = {1, 4, 20, 80, 300, 1500};
+    return 1 + (int)up_rng_below(rng, most[up_rng_below(rng, 6)]);
+}
+
+/* The sets of passes that this processor can run, the definition first. */
+static int runnable(const up_image_passes *passes[3]) {
+    int n = 0;
+    for (up_isa isa = UP_ISA_BASE; isa <= up_isa_best(); isa++)
+        if (up_image_passes_of(isa)) passes[n++] = up_image_passes_of(isa);
+    if (n < 3) printf("(skipped %d of 3 instruction sets: not on this processor) ", 3 - n);
+    return n;
+}
+
+/* Every instruction set resizes any window of any box to the bytes of the definition. */
+static void passes_agree(void) {
+    enum { ROUNDS = 1500, MOST = 200 };
+    const up_image_passes *passes[3];
+    int sets = runnable(passes), compared = 0;
+    up_rng rng = up_rng_make(up_test_seed(), 1, 0, 0);
+    printf("UP_TEST_SEED=%llu ", (unsigned long long)up_test_seed());
+    for (int round = 0; round < ROUNDS; round++) {
+        up_image in = random_picture(&rng, random_side(&rng), 1 + random_side(&rng) % 90);
+        double x = up_rng_uniform(&rng) * 0.9 * in.width, y = up_rng_uniform(&rng) * 0.9 * in.height;
+        double box[4] = {x, y, x + (in.width - x) * (0.1 + 0.9 * up_rng_uniform(&rng)),
+                         y + (in.height - y) * (0.1 + 0.9 * up_rng_uniform(&rng))};
+        const double all[4] = {0, 0, in.width, in.height};
+        const double *part = round % 2 ? box : all;
+        int full[2], at[2], size[2];
+        for (int d = 0; d < 2; d++) {
+            full[d] = 1 + random_side(&rng) % MOST;
+            at[d] = (int)up_rng_below(&rng, (uint32_t)full[d]);
+            size[d] = 1 + (int)up_rng_below(&rng, (uint32_t)(full[d] - at[d]));
+        }
+        up_image want = {0}, out;
+        for (int s = 0; s < sets; s++) {
+            UP_ASSERT_OK(up_image_resize_window(passes[s], &in, part, full[0], full[1], at[0], at[1], size[0],
+                                                size[1], s ? &out : &want));
+            if (!s) continue;
+            int same = out.width == want.width && out.height == want.height &&
+                       !memcmp(out.data, want.data, (size_t)want.width * (size_t)want.height * 3);
+            if (!same)
+                fprintf(stderr, "set %d: %d x %d to %d x %d of %d x %d differs\n", s, in.width, in.height,
+                        size[0], size[1], full[0], full[1]);
+            CU_ASSERT(same);
+            compared++;
+            up_image_free(&out);
+        }
+        up_image_free(&want);
+        up_image_free(&in);
+    }
+    CU_ASSERT_EQUAL(compared, ROUNDS * (sets - 1));
+}
+
+/* Channels taken apart, and nothing written beside them. */
+static void splits_agree(void) {
+    enum { MOST = 100, PLANE = MOST + 30 };
+    const up_image_passes *passes[3];
+    int sets = runnable(passes);
+    up_rng rng = up_rng_make(up_test_seed(), 2, 0, 0);
+    for (int n = 0; n <= MOST; n++) {
+        uint8_t found[3][PLANE], *in = malloc((size_t)n * 3 + 1);
+        CU_ASSERT_FATAL(in != NULL);
+        for (int i = 0; i < n * 3; i++) in[i] = (uint8_t)(up_rng_u32(&rng) >> 24);
+        for (int s = 0; s < sets; s++) {
+            int wrong = 0;
+            memset(found, 77, sizeof found);
+            passes[s]->split(in, n, found[0], PLANE);
+            for (int c = 0; c < 3; c++)
+                for (int i = 0; i < PLANE; i++) wrong += found[c][i] != (i < n ? in[3 * i + c] : 77);
+            CU_ASSERT_EQUAL(wrong, 0);
+        }
+        free(in);
+    }
+}
+
 static double worst(const float *found, const char *name, int64_t n) {
     up_npy want = {0};
     UP_ASSERT_OK(up_npy_read(golden(name, "npy"), &want));
@@ -508,6 +595,8 @@ const up_test up_tests[] = {
     {"decode_samples", decode_samples},
     {"resize_like_pillow", resize_like_pillow},
     {"short_sides_and_squares", short_sides_and_squares},
+    {"passes_agree", passes_agree},
+    {"splits_agree", splits_agree},
     {"normalise_and_patches", normalise_and_patches},
     {"wrong_arguments", wrong_arguments},
     {"not_a_picture", not_a_picture},

@@ -2,6 +2,7 @@
 #ifndef UP_DATA_PIXELS_H
 #define UP_DATA_PIXELS_H
 
+#include "data/image_passes.h"
 #include "uniperceiver/image.h"
 
 /* More pixels than `limits` allows (NULL: the default) is UP_ERR_FORMAT; `name` is the file in the message.
@@ -41,8 +42,9 @@ up_status up_webp_decode(const uint8_t *bytes, size_t size, const char *name, co
 int up_exif_orientation(const uint8_t *body, size_t size);
 
 /* The window (x, y, width, height) of what up_image_resize would make of the whole picture at full_width x
- * full_height, without computing the rest. */
-up_status up_image_resize_window(const up_image *in, const double box[4], int full_width, int full_height,
-                                 int x, int y, int width, int height, up_image *out);
+ * full_height, without computing the rest. All passes give the same bytes. */
+up_status up_image_resize_window(const up_image_passes *passes, const up_image *in, const double box[4],
+                                 int full_width, int full_height, int x, int y, int width, int height,
+                                 up_image *out);
 
 #endif
