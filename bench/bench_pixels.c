@@ -65,7 +65,7 @@ static void paint(int number, unsigned char *rgb) {
         wave[w][0] = pitch * cos(turn);
         wave[w][1] = pitch * sin(turn);
         wave[w][2] = 6.28 * up_rng_uniform(&rng);
-        wave[w][3] = 1.2 / (pitch + 0.15);
+        wave[w][3] = 1.6 / (pitch + 0.15);
     }
     for (int y = 0; y < HEIGHT; y++)
         for (int x = 0; x < WIDTH; x++, rgb += 3) {
@@ -75,7 +75,7 @@ static void paint(int number, unsigned char *rgb) {
                 if (far > 20 + 80 * disc[d][2]) continue;
                 for (int c = 0; c < 3; c++) value[c] += 160 * (disc[d][3 + c] - 0.5);
             }
-            double texture = 14 * (up_rng_uniform(&rng) - 0.5);
+            double texture = 24 * (up_rng_uniform(&rng) - 0.5);
             for (int w = 0; w < WAVES; w++)
                 texture += wave[w][3] * sin(wave[w][0] * x + wave[w][1] * y + wave[w][2]);
             for (int c = 0; c < 3; c++) rgb[c] = (unsigned char)fmin(fmax(value[c] + texture, 0), 255);

@@ -1,5 +1,6 @@
 /* test_image.c - pictures against golden/image (Pillow's pixels, torchvision's rules) and against hostile
  * bytes. */
+#include "data/picture.h"
 #include "data/pixels.h"
 #include "files/file.h"
 #include "files/npy.h"
@@ -365,6 +366,96 @@ static void expect_failure(up_status status, up_status wanted, const char *name,
     CU_ASSERT_PTR_NULL(out->data);
 }
 
+/* golden/image/jpeg_large.jpg, 203 x 304 when upright, no shorter than `least`. */
+static up_image large(int least, up_whole *whole) {
+    up_image image;
+    up_decoding how = {.short_side = least};
+    UP_ASSERT_OK(up_image_read_as(golden("jpeg_large", "jpg"), &how, &image, whole));
+    CU_ASSERT(whole->width == 203 && whole->height == 304);
+    CU_ASSERT_EQUAL(image.width, (203 + whole->times - 1) / whole->times);
+    CU_ASSERT_EQUAL(image.height, (304 + whole->times - 1) / whole->times);
+    return image;
+}
+
+/* The smallest of 1/1, 1/2, 1/4 and 1/8 that is large enough, and no other. */
+static void scaled_sizes(void) {
+    static const int expected[][2] = {{0, 1},  {203, 1}, {103, 1}, {102, 2}, {52, 2},
+                                      {51, 4}, {27, 4},  {26, 8},  {1, 8},   {300, 1}};
+    for (size_t i = 0; i < sizeof expected / sizeof *expected; i++) {
+        up_whole whole;
+        up_image image = large(expected[i][0], &whole);
+        CU_ASSERT_EQUAL(whole.times, expected[i][1]);
+        up_image_free(&image);
+    }
+    up_image image;
+    up_whole whole;
+    up_decoding how = {&(up_image_limits){203 * 304 - 1}, 20};
+    expect_failure(up_image_read_as(golden("jpeg_large", "jpg"), &how, &image, &whole), UP_ERR_FORMAT,
+                   golden("jpeg_large", "jpg"), "limit", &image); /* which is on the stored picture */
+    how = (up_decoding){.short_side = 5};
+    UP_ASSERT_OK(up_image_read_as(golden("source", "png"), &how, &image, &whole)); /* PNG comes whole */
+    CU_ASSERT(image.width == 61 && whole.width == 61 && whole.times == 1);
+    up_image_free(&image);
+}
+
+/* The bound that docs/numerics.md states: patches of a scaled picture lie on average within 2 of 255 of the
+ * whole one's, and all but one in a thousand within 24; without the option they are the whole one's. */
+static void scaled_patches(void) {
+    static uint8_t exact[3 * 64 * 64], scaled[3 * 64 * 64], again[3 * 64 * 64];
+    const char *path = golden("jpeg_large", "jpg");
+    for (int side = 16; side <= 64; side += 16) {
+        up_config config = {.image_size = side, .image_resize = side + 4, .patch = 16};
+        up_cut cut = {.x = 0.3, .y = 0.8};
+        up_image image;
+        int sum = 0, far = 0, n = 3 * side * side;
+        UP_ASSERT_OK(up_image_read(path, NULL, &image));
+        UP_ASSERT_OK(up_picture_patches(&config, &image, 0, &cut, exact));
+        UP_ASSERT_OK(up_picture_read(&config, path, NULL, &cut, again));
+        CU_ASSERT(!memcmp(exact, again, (size_t)n));
+        cut.scaled = 1;
+        UP_ASSERT_OK(up_picture_read(&config, path, NULL, &cut, scaled));
+        for (int i = 0; i < n; i++) {
+            sum += abs(exact[i] - scaled[i]);
+            far += abs(exact[i] - scaled[i]) > 24;
+        }
+        CU_ASSERT(sum > 0); /* it was decoded smaller */
+        CU_ASSERT(sum <= 2 * n);
+        CU_ASSERT(far <= n / 1000);
+        up_image_free(&image);
+    }
+}
+
+/* A side of 203 pixels becomes 50.75, rounded up to 51: wherever an orientation puts the part of a pixel that
+ * is too much, the square is the same piece of the picture. */
+static void scaled_orientations(void) {
+    static const uint8_t entry[] = {0x12, 1, 3, 0, 1, 0, 0, 0}; /* orientation, one number of 16 bits */
+    enum { SIZE = 30, N = 3 * SIZE * SIZE };
+    const sample s = {"jpeg_large", "jpg", 0};
+    bytes b = load(&s);
+    uint8_t *value = memmem(b.data, b.size, entry, sizeof entry);
+    CU_ASSERT_FATAL(value != NULL);
+    for (uint8_t orientation = 1; orientation <= 8; orientation++) {
+        up_image image, exact, found;
+        up_whole whole;
+        int sum = 0;
+        value[sizeof entry] = orientation;
+        UP_ASSERT_OK(up_image_decode(b.data, b.size, s.name, NULL, &image));
+        UP_ASSERT_OK(up_image_square(&image, SIZE + 4, SIZE, 0.2, 0.9, &exact));
+        up_image_free(&image);
+        image = (up_image){0};
+        UP_ASSERT_OK(
+            up_jpeg_decode(b.data, b.size, s.name, &(up_decoding){.short_side = 51}, &image, &whole));
+        CU_ASSERT(whole.times == 4 && (whole.width == 203) == (orientation > 4));
+        UP_ASSERT_OK(up_image_square_of(&image, whole, SIZE + 4, SIZE, 0.2, 0.9, &found));
+        for (int i = 0; i < N; i++) sum += abs(exact.data[i] - found.data[i]);
+        CU_ASSERT(sum > 0 && sum <= N); /* 1 of 255 on average; a quarter of a pixel makes it 1.3 */
+        up_image_free(&image);
+        up_image_free(&exact);
+        up_image_free(&found);
+    }
+    free(b.data);
+}
+
 static void not_a_picture(void) {
     static const char text[] = "hello\nworld, this is text";
     up_image out;
@@ -598,6 +689,9 @@ const up_test up_tests[] = {
     {"passes_agree", passes_agree},
     {"splits_agree", splits_agree},
     {"normalise_and_patches", normalise_and_patches},
+    {"scaled_sizes", scaled_sizes},
+    {"scaled_patches", scaled_patches},
+    {"scaled_orientations", scaled_orientations},
     {"wrong_arguments", wrong_arguments},
     {"not_a_picture", not_a_picture},
     {"huge_headers", huge_headers},

@@ -168,25 +168,24 @@ up_status up_image_resize(const up_image *in, double x0, double y0, double x1, d
 }
 
 /* The size that `side` for the short side gives. */
-static up_status short_side_size(const up_image *in, int side, int *width, int *height) {
-    int low = in->width < in->height ? in->width : in->height,
-        high = in->width < in->height ? in->height : in->width;
+static up_status short_side_size(up_whole in, int side, up_whole *out) {
+    int low = in.width < in.height ? in.width : in.height, high = in.width < in.height ? in.height : in.width;
     if (low < 1 || side < 1)
         return up_fail(UP_ERR_ARGUMENT, "resize", "short side %d to %d: both must be 1 or more", low, side);
     int64_t other = (int64_t)side * high / low;
     if (other > INT_MAX)
         return up_fail(UP_ERR_FORMAT, "resize", "a picture of %d x %d is too long for a short side of %d",
-                       in->width, in->height, side);
-    *width = in->width < in->height ? side : (int)other;
-    *height = in->width < in->height ? (int)other : side;
+                       in.width, in.height, side);
+    out->width = in.width < in.height ? side : (int)other;
+    out->height = in.width < in.height ? (int)other : side;
     return UP_OK;
 }
 
 up_status up_image_resize_short(const up_image *in, int short_side, up_image *out) {
-    int width = 0, height = 0;
+    up_whole full = {0};
     *out = (up_image){0};
-    UP_TRY(short_side_size(in, short_side, &width, &height));
-    return up_image_resize(in, 0, 0, in->width, in->height, width, height, out);
+    UP_TRY(short_side_size(up_image_whole(in), short_side, &full));
+    return up_image_resize(in, 0, 0, in->width, in->height, full.width, full.height, out);
 }
 
 up_status up_image_crop(const up_image *in, int x, int y, int width, int height, up_image *out) {
@@ -207,16 +206,23 @@ static int offset(int room, double fraction) {
     return (int)fmin(at, room);
 }
 
-up_status up_image_square(const up_image *in, int resize, int size, double fx, double fy, up_image *out) {
-    int width = 0, height = 0;
+up_status up_image_square_of(const up_image *in, up_whole whole, int resize, int size, double fx, double fy,
+                             up_image *out) {
+    up_whole full = {0};
     *out = (up_image){0};
     if (size < 1 || resize < size || !(fx >= 0 && fx <= 1 && fy >= 0 && fy <= 1))
         return up_fail(UP_ERR_ARGUMENT, "square",
                        "size %d of short side %d at fractions %g, %g: size <= short side and 0..1 "
                        "are wanted",
                        size, resize, fx, fy);
-    UP_TRY(short_side_size(in, resize, &width, &height));
-    return up_image_resize_window(up_image_passes_here(), in, (double[]){0, 0, in->width, in->height}, width,
-                                  height, offset(width - size, fx), offset(height - size, fy), size, size,
+    UP_TRY(short_side_size(whole, resize, &full));
+    const double times = whole.times, box[4] = {whole.left, whole.top, whole.left + whole.width / times,
+                                                whole.top + whole.height / times};
+    return up_image_resize_window(up_image_passes_here(), in, box, full.width, full.height,
+                                  offset(full.width - size, fx), offset(full.height - size, fy), size, size,
                                   out);
+}
+
+up_status up_image_square(const up_image *in, int resize, int size, double fx, double fy, up_image *out) {
+    return up_image_square_of(in, up_image_whole(in), resize, size, fx, fy, out);
 }
