@@ -1,4 +1,4 @@
-/* bench_pixels.c - pictures a second on one core, from JPEG files in memory to the patches of a model:
+/* bench_pixels.c - pictures a second, from JPEG files in memory to the patches of a model:
  * decode, resize of the short side and centre cut, patches of bytes (what a batch holds; the model's device
  * looks the normalised values up), and the same as normalised floats. Processor time, medians over rounds.
  * bench_pixels --help says how it is called. */
@@ -7,6 +7,7 @@
 
 #include <dirent.h>
 #include <math.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,7 +15,7 @@
 
 #include <jpeglib.h>
 
-enum { MADE = 24, WIDTH = 500, HEIGHT = 375, PATCH = 16, MAX_ROUNDS = 101 };
+enum { MADE = 24, WIDTH = 500, HEIGHT = 375, PATCH = 16, MIN_ROUNDS = 5, MAX_ROUNDS = 101 };
 
 typedef struct file {
     char name[256];
@@ -23,8 +24,8 @@ typedef struct file {
 } file;
 
 typedef struct options {
-    int json, size, resize, rounds;
-    double seconds; /* of all rounds together */
+    int json, size, resize, threads;
+    double seconds; /* of all rounds of a thread together */
     const char *write, *folder;
 } options;
 
@@ -208,46 +209,73 @@ static double median(double *values, int n) {
 
 static void report(const options *o, int count, double bytes, const double ms[STAGES]) {
     double to_bytes = ms[DECODE] + ms[SQUARE] + ms[PATCHES], to_floats = ms[DECODE] + ms[SQUARE] + ms[FLOATS];
+    double per_second = 1e3 * o->threads / to_bytes, floats_per_second = 1e3 * o->threads / to_floats;
     if (o->json) {
-        printf(
-            "{\"pictures\": %d, \"file_bytes\": %.0f, \"size\": %d, \"resize\": %d, \"decode_ms\": %.4f, "
-            "\"square_ms\": %.4f, \"patches_ms\": %.4f, \"floats_ms\": %.4f, \"pictures_per_second\": %.1f, "
-            "\"float_pictures_per_second\": %.1f}\n",
-            count, bytes, o->size, o->resize, ms[DECODE], ms[SQUARE], ms[PATCHES], ms[FLOATS], 1e3 / to_bytes,
-            1e3 / to_floats);
+        printf("{\"threads\": %d, \"pictures\": %d, \"file_bytes\": %.0f, \"size\": %d, \"resize\": %d, "
+               "\"decode_ms\": %.4f, \"square_ms\": %.4f, \"patches_ms\": %.4f, \"floats_ms\": %.4f, "
+               "\"pictures_per_second\": %.1f, \"float_pictures_per_second\": %.1f}\n",
+               o->threads, count, bytes, o->size, o->resize, ms[DECODE], ms[SQUARE], ms[PATCHES], ms[FLOATS],
+               per_second, floats_per_second);
         return;
     }
-    printf("%d pictures, %.1f KiB on average, short side %d, square of %d\n", count, bytes / 1024, o->resize,
-           o->size);
+    printf("%d pictures, %.1f KiB on average, short side %d, square of %d, threads: %d\n", count,
+           bytes / 1024, o->resize, o->size, o->threads);
     printf("%-20s%12s\n", "stage", "ms");
     for (int s = 0; s < STAGES; s++) printf("%-20s%12.4f\n", stage_names[s], ms[s]);
     printf("\n%-20s%12s%14s\n", "from a file to", "ms", "pictures/s");
-    printf("%-20s%12.4f%14.1f\n", "patches of bytes", to_bytes, 1e3 / to_bytes);
-    printf("%-20s%12.4f%14.1f\n", "normalised floats", to_floats, 1e3 / to_floats);
+    printf("%-20s%12.4f%14.1f\n", "patches of bytes", to_bytes, per_second);
+    printf("%-20s%12.4f%14.1f\n", "normalised floats", to_floats, floats_per_second);
 }
 
-static void measure(const options *o, const file *files, int count) {
-    double spent[STAGES][MAX_ROUNDS], ms[STAGES], bytes = 0, warm[STAGES] = {0}, begun = now();
+typedef struct job {
+    const options *options;
+    const file *files;
+    int count;
+    double ms[STAGES]; /* a picture; medians over rounds */
+    pthread_t thread;
+} job;
+
+static void *measure(void *argument) {
+    job *j = argument;
+    double spent[STAGES][MAX_ROUNDS], warm[STAGES] = {0}, begun = now();
     int rounds = 0;
-    for (int i = 0; i < count; i++) bytes += (double)files[i].size / count;
-    round_of(o, files, count, warm);
-    while (rounds < MAX_ROUNDS && (rounds < o->rounds || now() - begun < o->seconds)) {
+    round_of(j->options, j->files, j->count, warm);
+    while (rounds < MAX_ROUNDS && (rounds < MIN_ROUNDS || now() - begun < j->options->seconds)) {
         double one[STAGES] = {0};
-        round_of(o, files, count, one);
-        for (int s = 0; s < STAGES; s++) spent[s][rounds] = 1e3 * one[s] / count;
+        round_of(j->options, j->files, j->count, one);
+        for (int s = 0; s < STAGES; s++) spent[s][rounds] = 1e3 * one[s] / j->count;
         rounds++;
     }
-    for (int s = 0; s < STAGES; s++) ms[s] = median(spent[s], rounds);
+    for (int s = 0; s < STAGES; s++) j->ms[s] = median(spent[s], rounds);
+    return NULL;
+}
+
+/* Every thread works on all pictures by itself, as workers of the loader do on theirs. */
+static void measure_all(const options *o, const file *files, int count) {
+    job *jobs = must(calloc((size_t)o->threads, sizeof *jobs));
+    double ms[STAGES] = {0}, bytes = 0;
+    for (int i = 0; i < count; i++) bytes += (double)files[i].size / count;
+    for (int t = 0; t < o->threads; t++) {
+        jobs[t] = (job){.options = o, .files = files, .count = count};
+        if (pthread_create(&jobs[t].thread, NULL, measure, &jobs[t])) must(NULL);
+    }
+    for (int t = 0; t < o->threads; t++) {
+        pthread_join(jobs[t].thread, NULL);
+        for (int s = 0; s < STAGES; s++) ms[s] += jobs[t].ms[s] / o->threads;
+    }
     report(o, count, bytes, ms);
+    free(jobs);
 }
 
 static const char help[] =
-    "bench_pixels [--json] [--seconds S] [--size N] [--resize N] [--write FOLDER] [FOLDER]\n"
-    "Pictures a second on one core, from the JPEG files of FOLDER, read into memory beforehand, to the "
+    "bench_pixels [--json] [--seconds S] [--threads N] [--size N] [--resize N] [--write FOLDER] [FOLDER]\n"
+    "Pictures a second, a core for each thread, from the JPEG files of FOLDER, read into memory beforehand, "
+    "to the "
     "patches\n"
     "of a model; without FOLDER from 24 pictures of 500 x 375 made here. Processor time, medians over "
     "rounds.\n"
     "  --seconds S     at least as long, and 5 rounds over all pictures (2)\n"
+    "  --threads N     so many at once, each on all pictures (1)\n"
     "  --size N        side of the square, a multiple of 16 (224)\n"
     "  --resize N      short side before the cut (224)\n"
     "  --write FOLDER  write the pictures there and end: for another program to read the same\n"
@@ -259,7 +287,7 @@ static int usage(const char *what) {
 }
 
 int main(int argc, char **argv) {
-    options o = {.size = 224, .rounds = 5, .seconds = 2};
+    options o = {.size = 224, .threads = 1, .seconds = 2};
     for (int k = 1; k < argc; k++) {
         const char *value = k + 1 < argc ? argv[k + 1] : NULL;
         int takes = 1;
@@ -272,6 +300,8 @@ int main(int argc, char **argv) {
             takes = 0;
         } else if (value && !strcmp(argv[k], "--seconds"))
             o.seconds = atof(value);
+        else if (value && !strcmp(argv[k], "--threads"))
+            o.threads = atoi(value);
         else if (value && !strcmp(argv[k], "--size"))
             o.size = atoi(value);
         else if (value && !strcmp(argv[k], "--resize"))
@@ -286,13 +316,13 @@ int main(int argc, char **argv) {
         k += takes;
     }
     if (!o.resize) o.resize = o.size;
-    if (o.size < PATCH || o.size % PATCH || o.resize < o.size) return usage("wrong size");
+    if (o.size < PATCH || o.size % PATCH || o.resize < o.size || o.threads < 1) return usage("wrong number");
     file *files = NULL;
     int count = load(&o, &files), failed = 0;
     if (o.write)
         failed = write_files(o.write, files, count);
     else
-        measure(&o, files, count);
+        measure_all(&o, files, count);
     for (int i = 0; i < count; i++) free(files[i].bytes);
     free(files);
     return failed;
