@@ -398,8 +398,8 @@ static void scaled_sizes(void) {
     up_image_free(&image);
 }
 
-/* What docs/numerics.md states of this picture: patches of a scaled picture lie on average within 2 of 255 of the
- * whole one's, and all but one in a thousand within 24; without the option they are the whole one's. */
+/* What docs/numerics.md states of this picture: patches of a scaled picture lie on average within 2 of 255 of
+ * the whole one's, and all but one in a thousand within 24; without the option they are the whole one's. */
 static void scaled_patches(void) {
     static uint8_t exact[3 * 64 * 64], scaled[3 * 64 * 64], again[3 * 64 * 64];
     const char *path = golden("jpeg_large", "jpg");
