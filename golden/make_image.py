@@ -74,6 +74,8 @@ def make_jpeg():
     for o in range(1, 9):
         add(f"jpeg_exif{o}.jpg", encoded(picture(24, 16, 3), "JPEG", quality=90, exif=exif(o, o % 2)))
     add("jpeg_trailing.jpg", encoded(picture(24, 16, 3), "JPEG", quality=90) + b"and more bytes")
+    large = encoded(picture(304, 203, 4), "JPEG", quality=88, subsampling=2, exif=exif(6, 1))
+    (FOLDER / "jpeg_large.jpg").write_bytes(large)  # for decoding at 1/2, 1/4 and 1/8; its pixels are not kept
 
 
 def make_webp():

@@ -1230,6 +1230,25 @@ static void test_chance(void) {
     up_image_free(&resized);
 }
 
+/* Large pictures may be decoded smaller in training where a task says so, and nowhere else. */
+static void test_scaled_decoding(void) {
+    static uint8_t plain[PATCHES], scaled[PATCHES], exact[2][PATCHES];
+    const up_build_options training = {1, up_test_seed(), 0}, middle = {0};
+    char text[256];
+    int sum = 0;
+    write_small_lists();
+    snprintf(text, sizeof text, "image\tlabel\nx.jpg\tdog\n%s\tcat\n",
+             up_lab_golden("image", "jpeg_large.jpg"));
+    up_lab_text("small.tsv", text);
+    first_pixels("", &training, 0, plain);
+    first_pixels(", scaled_decoding: true", &training, 0, scaled);
+    first_pixels("", &middle, 0, exact[0]);
+    first_pixels(", scaled_decoding: true", &middle, 0, exact[1]);
+    for (int i = 0; i < PATCHES; i++) sum += abs(plain[i] - scaled[i]);
+    CU_ASSERT(sum > 0 && sum <= 2 * PATCHES);
+    CU_ASSERT(!memcmp(exact[0], exact[1], PATCHES));
+}
+
 /* Sample n is cut the same in whichever batch it comes, and otherwise by another seed or source. */
 static void test_chance_by_sample(void) {
     static const size_t rows[3] = {1, 1, 1};
@@ -1437,6 +1456,7 @@ const up_test up_tests[] = {
     {"pixels", test_pixels},
     {"pixels of clips", test_pixels_of_clips},
     {"chance", test_chance},
+    {"scaled decoding", test_scaled_decoding},
     {"chance: by sample", test_chance_by_sample},
     {"keys", test_keys},
     {"drop path", test_drop_path},

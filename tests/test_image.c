@@ -1,5 +1,6 @@
 /* test_image.c - pictures against golden/image (Pillow's pixels, torchvision's rules) and against hostile
  * bytes. */
+#include "data/picture.h"
 #include "data/pixels.h"
 #include "files/file.h"
 #include "files/npy.h"
@@ -205,6 +206,93 @@ static void short_sides_and_squares(void) {
     }
 }
 
+/* A picture in a block of exactly its size, so that a sanitizer sees any byte read past it. Noise, flat black
+ * and white, or stripes of both, where sums leave 0 to 255 on either side. */
+static up_image random_picture(up_rng *rng, int width, int height) {
+    up_image image = {width, height, malloc((size_t)width * (size_t)height * 3)};
+    CU_ASSERT_FATAL(image.data != NULL);
+    uint32_t kind = up_rng_below(rng, 4), period = 1 + up_rng_below(rng, 9);
+    for (size_t i = 0; i < (size_t)width * (size_t)height * 3; i++)
+        image.data[i] = (uint8_t)(kind ? up_rng_u32(rng) >> 24 : (i / period) % 2 * 255);
+    return image;
+}
+
+static int random_side(up_rng *rng) {
+    static const uint32_t most[] = {1, 4, 20, 80, 300, 1500};
+    return 1 + (int)up_rng_below(rng, most[up_rng_below(rng, 6)]);
+}
+
+/* The sets of passes that this processor can run, the definition first. */
+static int runnable(const up_image_passes *passes[3]) {
+    int n = 0;
+    for (up_isa isa = UP_ISA_BASE; isa <= up_isa_best(); isa++)
+        if (up_image_passes_of(isa)) passes[n++] = up_image_passes_of(isa);
+    if (n < 3) printf("(skipped %d of 3 instruction sets: not on this processor) ", 3 - n);
+    return n;
+}
+
+/* Every instruction set resizes any window of any box to the bytes of the definition. */
+static void passes_agree(void) {
+    enum { ROUNDS = 1500, MOST = 200 };
+    const up_image_passes *passes[3];
+    int sets = runnable(passes), compared = 0;
+    up_rng rng = up_rng_make(up_test_seed(), 1, 0, 0);
+    printf("UP_TEST_SEED=%llu ", (unsigned long long)up_test_seed());
+    for (int round = 0; round < ROUNDS; round++) {
+        up_image in = random_picture(&rng, random_side(&rng), 1 + random_side(&rng) % 90);
+        double x = up_rng_uniform(&rng) * 0.9 * in.width, y = up_rng_uniform(&rng) * 0.9 * in.height;
+        double box[4] = {x, y, x + (in.width - x) * (0.1 + 0.9 * up_rng_uniform(&rng)),
+                         y + (in.height - y) * (0.1 + 0.9 * up_rng_uniform(&rng))};
+        const double all[4] = {0, 0, in.width, in.height};
+        const double *part = round % 2 ? box : all;
+        int full[2], at[2], size[2];
+        for (int d = 0; d < 2; d++) {
+            full[d] = 1 + random_side(&rng) % MOST;
+            at[d] = (int)up_rng_below(&rng, (uint32_t)full[d]);
+            size[d] = 1 + (int)up_rng_below(&rng, (uint32_t)(full[d] - at[d]));
+        }
+        up_image want = {0}, out;
+        for (int s = 0; s < sets; s++) {
+            UP_ASSERT_OK(up_image_resize_window(passes[s], &in, part, full[0], full[1], at[0], at[1], size[0],
+                                                size[1], s ? &out : &want));
+            if (!s) continue;
+            int same = out.width == want.width && out.height == want.height &&
+                       !memcmp(out.data, want.data, (size_t)want.width * (size_t)want.height * 3);
+            if (!same)
+                fprintf(stderr, "set %d: %d x %d to %d x %d of %d x %d differs\n", s, in.width, in.height,
+                        size[0], size[1], full[0], full[1]);
+            CU_ASSERT(same);
+            compared++;
+            up_image_free(&out);
+        }
+        up_image_free(&want);
+        up_image_free(&in);
+    }
+    CU_ASSERT_EQUAL(compared, ROUNDS * (sets - 1));
+}
+
+/* Channels taken apart, and nothing written beside them. */
+static void splits_agree(void) {
+    enum { MOST = 100, PLANE = MOST + 30 };
+    const up_image_passes *passes[3];
+    int sets = runnable(passes);
+    up_rng rng = up_rng_make(up_test_seed(), 2, 0, 0);
+    for (int n = 0; n <= MOST; n++) {
+        uint8_t found[3][PLANE], *in = malloc((size_t)n * 3 + 1);
+        CU_ASSERT_FATAL(in != NULL);
+        for (int i = 0; i < n * 3; i++) in[i] = (uint8_t)(up_rng_u32(&rng) >> 24);
+        for (int s = 0; s < sets; s++) {
+            int wrong = 0;
+            memset(found, 77, sizeof found);
+            passes[s]->split(in, n, found[0], PLANE);
+            for (int c = 0; c < 3; c++)
+                for (int i = 0; i < PLANE; i++) wrong += found[c][i] != (i < n ? in[3 * i + c] : 77);
+            CU_ASSERT_EQUAL(wrong, 0);
+        }
+        free(in);
+    }
+}
+
 static double worst(const float *found, const char *name, int64_t n) {
     up_npy want = {0};
     UP_ASSERT_OK(up_npy_read(golden(name, "npy"), &want));
@@ -276,6 +364,96 @@ static void expect_failure(up_status status, up_status wanted, const char *name,
     CU_ASSERT_EQUAL(strncmp(up_last_error(), name, strlen(name)), 0);
     CU_ASSERT_PTR_NOT_NULL(strstr(up_last_error(), word));
     CU_ASSERT_PTR_NULL(out->data);
+}
+
+/* golden/image/jpeg_large.jpg, 203 x 304 when upright, no shorter than `least`. */
+static up_image large(int least, up_whole *whole) {
+    up_image image;
+    up_decoding how = {.short_side = least};
+    UP_ASSERT_OK(up_image_read_as(golden("jpeg_large", "jpg"), &how, &image, whole));
+    CU_ASSERT(whole->width == 203 && whole->height == 304);
+    CU_ASSERT_EQUAL(image.width, (203 + whole->times - 1) / whole->times);
+    CU_ASSERT_EQUAL(image.height, (304 + whole->times - 1) / whole->times);
+    return image;
+}
+
+/* The smallest of 1/1, 1/2, 1/4 and 1/8 that is large enough, and no other. */
+static void scaled_sizes(void) {
+    static const int expected[][2] = {{0, 1},  {203, 1}, {103, 1}, {102, 2}, {52, 2},
+                                      {51, 4}, {27, 4},  {26, 8},  {1, 8},   {300, 1}};
+    for (size_t i = 0; i < sizeof expected / sizeof *expected; i++) {
+        up_whole whole;
+        up_image image = large(expected[i][0], &whole);
+        CU_ASSERT_EQUAL(whole.times, expected[i][1]);
+        up_image_free(&image);
+    }
+    up_image image;
+    up_whole whole;
+    up_decoding how = {&(up_image_limits){203 * 304 - 1}, 20};
+    expect_failure(up_image_read_as(golden("jpeg_large", "jpg"), &how, &image, &whole), UP_ERR_FORMAT,
+                   golden("jpeg_large", "jpg"), "limit", &image); /* which is on the stored picture */
+    how = (up_decoding){.short_side = 5};
+    UP_ASSERT_OK(up_image_read_as(golden("source", "png"), &how, &image, &whole)); /* PNG comes whole */
+    CU_ASSERT(image.width == 61 && whole.width == 61 && whole.times == 1);
+    up_image_free(&image);
+}
+
+/* What docs/numerics.md states of this picture: patches of a scaled picture lie on average within 2 of 255 of
+ * the whole one's, and all but one in a thousand within 24; without the option they are the whole one's. */
+static void scaled_patches(void) {
+    static uint8_t exact[3 * 64 * 64], scaled[3 * 64 * 64], again[3 * 64 * 64];
+    const char *path = golden("jpeg_large", "jpg");
+    for (int side = 16; side <= 64; side += 16) {
+        up_config config = {.image_size = side, .image_resize = side + 4, .patch = 16};
+        up_cut cut = {.x = 0.3, .y = 0.8};
+        up_image image;
+        int sum = 0, far = 0, n = 3 * side * side;
+        UP_ASSERT_OK(up_image_read(path, NULL, &image));
+        UP_ASSERT_OK(up_picture_patches(&config, &image, 0, &cut, exact));
+        UP_ASSERT_OK(up_picture_read(&config, path, NULL, &cut, again));
+        CU_ASSERT(!memcmp(exact, again, (size_t)n));
+        cut.scaled = 1;
+        UP_ASSERT_OK(up_picture_read(&config, path, NULL, &cut, scaled));
+        for (int i = 0; i < n; i++) {
+            sum += abs(exact[i] - scaled[i]);
+            far += abs(exact[i] - scaled[i]) > 24;
+        }
+        CU_ASSERT(sum > 0); /* it was decoded smaller */
+        CU_ASSERT(sum <= 2 * n);
+        CU_ASSERT(far <= n / 1000);
+        up_image_free(&image);
+    }
+}
+
+/* A side of 203 pixels becomes 50.75, rounded up to 51: wherever an orientation puts the part of a pixel that
+ * is too much, the square is the same piece of the picture. */
+static void scaled_orientations(void) {
+    static const uint8_t entry[] = {0x12, 1, 3, 0, 1, 0, 0, 0}; /* orientation, one number of 16 bits */
+    enum { SIZE = 30, N = 3 * SIZE * SIZE };
+    const sample s = {"jpeg_large", "jpg", 0};
+    bytes b = load(&s);
+    uint8_t *value = memmem(b.data, b.size, entry, sizeof entry);
+    CU_ASSERT_FATAL(value != NULL);
+    for (uint8_t orientation = 1; orientation <= 8; orientation++) {
+        up_image image, exact, found;
+        up_whole whole;
+        int sum = 0;
+        value[sizeof entry] = orientation;
+        UP_ASSERT_OK(up_image_decode(b.data, b.size, s.name, NULL, &image));
+        UP_ASSERT_OK(up_image_square(&image, SIZE + 4, SIZE, 0.2, 0.9, &exact));
+        up_image_free(&image);
+        image = (up_image){0};
+        UP_ASSERT_OK(
+            up_jpeg_decode(b.data, b.size, s.name, &(up_decoding){.short_side = 51}, &image, &whole));
+        CU_ASSERT(whole.times == 4 && (whole.width == 203) == (orientation > 4));
+        UP_ASSERT_OK(up_image_square_of(&image, whole, SIZE + 4, SIZE, 0.2, 0.9, &found));
+        for (int i = 0; i < N; i++) sum += abs(exact.data[i] - found.data[i]);
+        CU_ASSERT(sum > 0 && sum <= N); /* 1 of 255 on average; a quarter of a pixel makes it 1.3 */
+        up_image_free(&image);
+        up_image_free(&exact);
+        up_image_free(&found);
+    }
+    free(b.data);
 }
 
 static void not_a_picture(void) {
@@ -508,7 +686,12 @@ const up_test up_tests[] = {
     {"decode_samples", decode_samples},
     {"resize_like_pillow", resize_like_pillow},
     {"short_sides_and_squares", short_sides_and_squares},
+    {"passes_agree", passes_agree},
+    {"splits_agree", splits_agree},
     {"normalise_and_patches", normalise_and_patches},
+    {"scaled_sizes", scaled_sizes},
+    {"scaled_patches", scaled_patches},
+    {"scaled_orientations", scaled_orientations},
     {"wrong_arguments", wrong_arguments},
     {"not_a_picture", not_a_picture},
     {"huge_headers", huge_headers},

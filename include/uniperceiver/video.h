@@ -21,8 +21,9 @@ typedef struct up_video_clip {
 /* Decode `clip->frames` RGB frames into out[0..frames-1] (each owned by the caller, up_image_free). Frames
  * are counted in presentation order as the decoder returns them (variable frame rate: by index, not by time);
  * rotation metadata is applied; a video shorter than the clip repeats its last frame, as the paper's source
- * does. A file without a decodable video frame is an error that names the file. `limits` bounds the pixels of
- * one frame; may be NULL. */
+ * does. How many frames there are, where the start depends on it, is told by the file's packets for formats
+ * in which each is a frame (H.264, HEVC, VP9, AV1, MJPEG, GIF), else by decoding. A file without a decodable
+ * video frame is an error that names the file. `limits` bounds the pixels of one frame; may be NULL. */
 UP_API up_status up_video_decode(const void *bytes, size_t size, const char *name, const up_video_clip *clip,
                                  const up_image_limits *limits, up_image *out);
 UP_API up_status up_video_read(const char *path, const up_video_clip *clip, const up_image_limits *limits,

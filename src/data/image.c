@@ -45,6 +45,10 @@ void up_image_free(up_image *image) {
     *image = (up_image){0};
 }
 
+up_whole up_image_whole(const up_image *image) {
+    return (up_whole){.width = image->width, .height = image->height, .times = 1};
+}
+
 void up_image_over_white(up_image *image) {
     size_t n = (size_t)image->width * (size_t)image->height;
     uint8_t *in = image->data, *out = image->data;
@@ -93,7 +97,7 @@ up_status up_image_orient(up_image *image, up_orientation how, const char *name)
 typedef struct format {
     const char *signature;
     size_t length;
-    up_status (*decode)(const uint8_t *, size_t, const char *, const up_image_limits *, up_image *);
+    up_status (*decode)(const uint8_t *, size_t, const char *, const up_decoding *, up_image *, up_whole *);
 } format;
 static const format formats[] = {
     {"\xff\xd8\xff", 3, up_jpeg_decode},
@@ -109,25 +113,36 @@ static up_status unknown_format(const uint8_t *bytes, size_t size, const char *n
     return up_fail(UP_ERR_FORMAT, name, "begins with \"%s\", which is no JPEG, PNG or WebP picture", first);
 }
 
-up_status up_image_decode(const void *bytes, size_t size, const char *name, const up_image_limits *limits,
-                          up_image *out) {
+static up_status decode_as(const void *bytes, size_t size, const char *name, const up_decoding *how,
+                           up_image *out, up_whole *whole) {
     *out = (up_image){0};
     if (!size) return up_fail(UP_ERR_FORMAT, name, "is empty, a JPEG, PNG or WebP picture is wanted");
     for (size_t i = 0; i < sizeof formats / sizeof *formats; i++) {
         if (size < formats[i].length || memcmp(bytes, formats[i].signature, formats[i].length)) continue;
-        up_status status = formats[i].decode(bytes, size, name, limits, out);
+        up_status status = formats[i].decode(bytes, size, name, how, out, whole);
         if (status != UP_OK) up_image_free(out);
         return status;
     }
     return unknown_format(bytes, size, name);
 }
 
-up_status up_image_read(const char *path, const up_image_limits *limits, up_image *out) {
+up_status up_image_decode(const void *bytes, size_t size, const char *name, const up_image_limits *limits,
+                          up_image *out) {
+    up_whole whole;
+    return decode_as(bytes, size, name, &(up_decoding){.limits = limits}, out, &whole);
+}
+
+up_status up_image_read_as(const char *path, const up_decoding *how, up_image *out, up_whole *whole) {
     void *bytes = NULL;
     size_t size = 0;
     *out = (up_image){0};
     UP_TRY(up_file_read(path, &bytes, &size));
-    up_status status = up_image_decode(bytes, size, path, limits, out);
+    up_status status = decode_as(bytes, size, path, how, out, whole);
     free(bytes);
     return status;
+}
+
+up_status up_image_read(const char *path, const up_image_limits *limits, up_image *out) {
+    up_whole whole;
+    return up_image_read_as(path, &(up_decoding){.limits = limits}, out, &whole);
 }

@@ -99,9 +99,31 @@ static void cmyk_row(const uint8_t *in, int width, uint8_t *out) {
         }
 }
 
-/* Everything that may longjmp. `d` and `out` live in the caller's frame, so their fields survive the jump. */
+/* The largest of 2, 4 and 8 that leaves a short side of no less than `least`; else 1. Their inverse
+ * transforms are fast; those of 3/8, 5/8 and so on are slower than the whole one. */
+static unsigned denominator(const struct jpeg_decompress_struct *jpeg, int least) {
+    unsigned low = jpeg->image_width < jpeg->image_height ? jpeg->image_width : jpeg->image_height;
+    for (unsigned d = 8; least > 0 && d > 1; d /= 2)
+        if ((low + d - 1) / d >= (unsigned)least) return d;
+    return 1;
+}
+
+static up_whole whole_of(const struct jpeg_decompress_struct *jpeg, up_orientation turn) {
+    double times = jpeg->scale_denom;
+    double right = jpeg->output_width - jpeg->image_width / times; /* parts of a pixel, from rounding up */
+    double bottom = jpeg->output_height - jpeg->image_height / times;
+    int width = (int)jpeg->image_width, height = (int)jpeg->image_height;
+    return (up_whole){.width = turn.transpose ? height : width,
+                      .height = turn.transpose ? width : height,
+                      .times = (int)jpeg->scale_denom,
+                      .left = turn.flip_x ? (turn.transpose ? bottom : right) : 0,
+                      .top = turn.flip_y ? (turn.transpose ? right : bottom) : 0};
+}
+
+/* Everything that may longjmp. `d`, `out` and `whole` live in the caller's frame, so their fields survive the
+ * jump. */
 static up_status decode(decoder *d, const uint8_t *bytes, size_t size, const char *name,
-                        const up_image_limits *limits, up_image *out) {
+                        const up_decoding *how, up_image *out, up_whole *whole) {
     struct jpeg_decompress_struct *jpeg = &d->jpeg;
     if (setjmp(d->failed))
         return d->errors.msg_code == JERR_OUT_OF_MEMORY
@@ -114,7 +136,10 @@ static up_status decode(decoder *d, const uint8_t *bytes, size_t size, const cha
     jpeg_read_header(jpeg, TRUE);
     int cmyk = jpeg->jpeg_color_space == JCS_CMYK || jpeg->jpeg_color_space == JCS_YCCK;
     jpeg->out_color_space = cmyk ? JCS_CMYK : JCS_RGB;
-    UP_TRY(up_image_alloc(jpeg->image_width, jpeg->image_height, 3, name, limits, out));
+    jpeg->scale_denom = denominator(jpeg, how->short_side);
+    UP_TRY(up_image_check_size(jpeg->image_width, jpeg->image_height, name, how->limits));
+    jpeg_calc_output_dimensions(jpeg);
+    UP_TRY(up_image_alloc(jpeg->output_width, jpeg->output_height, 3, name, how->limits, out));
     jpeg_start_decompress(jpeg);
     JSAMPARRAY row = NULL;
     if (cmyk) row = jpeg->mem->alloc_sarray((j_common_ptr)jpeg, JPOOL_IMAGE, jpeg->output_width * 4, 1);
@@ -123,20 +148,21 @@ static up_status decode(decoder *d, const uint8_t *bytes, size_t size, const cha
         jpeg_read_scanlines(jpeg, cmyk ? row : &to, 1);
         if (cmyk) cmyk_row(row[0], out->width, to);
     }
-    up_orientation how = orientation_of(jpeg);
+    up_orientation turn = orientation_of(jpeg);
+    *whole = whole_of(jpeg, turn);
     jpeg_finish_decompress(jpeg);
-    return up_image_orient(out, how, name);
+    return up_image_orient(out, turn, name);
 }
 
-up_status up_jpeg_decode(const uint8_t *bytes, size_t size, const char *name, const up_image_limits *limits,
-                         up_image *out) {
+up_status up_jpeg_decode(const uint8_t *bytes, size_t size, const char *name, const up_decoding *how,
+                         up_image *out, up_whole *whole) {
     decoder d = {0};
     d.jpeg.err = jpeg_std_error(&d.errors);
     d.jpeg.client_data = &d;
     d.errors.error_exit = on_error;
     d.errors.emit_message = on_message;
     d.progress.progress_monitor = on_progress;
-    up_status status = decode(&d, bytes, size, name, limits, out);
+    up_status status = decode(&d, bytes, size, name, how, out, whole);
     jpeg_destroy_decompress(&d.jpeg);
     return status;
 }

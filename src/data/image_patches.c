@@ -1,6 +1,6 @@
 /* image_patches.c - RGB bytes to normalised planar floats (torchvision's ToTensor and Normalize, in single
  * precision), and those to the patches that the projection weight [D, 3, patch, patch] multiplies. */
-#include "uniperceiver/image.h"
+#include "data/pixels.h"
 
 #include <string.h>
 
@@ -35,13 +35,12 @@ up_status up_image_patches(const float *pixels, int height, int width, int patch
 
 up_status up_image_patch_bytes(const up_image *in, int patch, uint8_t *out) {
     UP_TRY(check_grid(in->height, in->width, patch));
+    const up_image_passes *passes = up_image_passes_here();
+    size_t side = (size_t)patch, plane = side * side, width = (size_t)in->width;
     for (int y = 0; y < in->height; y += patch)
-        for (int x = 0; x < in->width; x += patch)
-            for (int c = 0; c < 3; c++)
-                for (int row = 0; row < patch; row++) {
-                    const uint8_t *pixel =
-                        in->data + ((size_t)(y + row) * (size_t)in->width + (size_t)x) * 3 + c;
-                    for (int column = 0; column < patch; column++, pixel += 3) *out++ = *pixel;
-                }
+        for (int x = 0; x < in->width; x += patch, out += 3 * plane)
+            for (size_t row = 0; row < side; row++)
+                passes->split(in->data + (((size_t)y + row) * width + (size_t)x) * 3, patch, out + row * side,
+                              plane);
     return UP_OK;
 }

@@ -88,14 +88,15 @@ static up_status decode(decoder *d, const char *name, const up_image_limits *lim
     return UP_OK;
 }
 
-up_status up_png_decode(const uint8_t *bytes, size_t size, const char *name, const up_image_limits *limits,
-                        up_image *out) {
+up_status up_png_decode(const uint8_t *bytes, size_t size, const char *name, const up_decoding *how,
+                        up_image *out, up_whole *whole) {
     decoder d = {.bytes = bytes, .left = size};
     d.png = png_create_read_struct_2(PNG_LIBPNG_VER_STRING, &d, on_error, on_warning, &d, take, give_back);
     if (d.png) d.info = png_create_info_struct(d.png);
-    up_status status = d.info ? decode(&d, name, limits, out)
+    up_status status = d.info ? decode(&d, name, how->limits, out)
                               : up_fail(UP_ERR_MEMORY, name, "no memory for the PNG decoder");
     png_destroy_read_struct(&d.png, &d.info, NULL);
     free(d.rows);
+    *whole = up_image_whole(out);
     return status;
 }

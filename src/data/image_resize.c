@@ -1,22 +1,13 @@
 /* image_resize.c - bicubic (a = -0.5) antialiased resize of 8-bit RGB in two passes, across then down, each
  * with weights of 22 fractional bits and a result rounded to 8 bits: the arithmetic of Pillow's Image.resize,
  * bit for bit. Also the short-side rule, crops and squares of torchvision. */
+#include "data/image_passes.h"
 #include "data/pixels.h"
 
 #include <limits.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-
-enum { FRACTION = 22 }; /* 32 bits, less 8 of the pixel and 2 for sign and overshoot */
-
-/* For each of n output pixels: the inputs first[i] .. first[i] + count[i] - 1 and their weights, `taps`
- * apart. */
-typedef struct kernel {
-    int n, taps;
-    int *first, *count;
-    int32_t *weights; /* [n, taps] */
-} kernel;
 
 static double cubic(double x) {
     const double a = -0.5;
@@ -26,7 +17,7 @@ static double cubic(double x) {
     return 0;
 }
 
-static void kernel_free(kernel *k) {
+static void taps_free(up_resize_taps *k) {
     free(k->first);
     free(k->count);
     free(k->weights);
@@ -34,13 +25,13 @@ static void kernel_free(kernel *k) {
 
 /* Weights of one output pixel whose middle lies at `centre` of the input; `scale` = input pixels an output
  * pixel. */
-static void fill_taps(kernel *k, int i, int in_size, double centre, double scale, double *taps) {
+static void fill_taps(up_resize_taps *k, int i, int in_size, double centre, double scale, double *taps) {
     double wider = scale < 1 ? 1 : scale, support = 2 * wider, sum = 0;
     int first = (int)fmax(centre - support + 0.5, 0), end = (int)fmin(centre + support + 0.5, in_size);
     int count = end - first;
     for (int t = 0; t < count; t++) sum += taps[t] = cubic((t + first - centre + 0.5) * (1 / wider));
     for (int t = 0; t < count; t++) {
-        double weight = (sum != 0 ? taps[t] / sum : taps[t]) * (1 << FRACTION);
+        double weight = (sum != 0 ? taps[t] / sum : taps[t]) * (1 << UP_RESIZE_FRACTION);
         k->weights[(size_t)i * (size_t)k->taps + (size_t)t] =
             (int32_t)(weight < 0 ? weight - 0.5 : weight + 0.5);
     }
@@ -48,12 +39,13 @@ static void fill_taps(kernel *k, int i, int in_size, double centre, double scale
     k->count[i] = count;
 }
 
-/* The kernel of the output pixels start .. start + n - 1 when the input's from..to becomes out_size pixels.
+/* The taps of the output pixels start .. start + n - 1 when the input's from..to becomes out_size pixels.
  * Single precision ends of the box are part of Pillow's arithmetic. */
-static up_status kernel_make(kernel *k, int in_size, float from, float to, int out_size, int start, int n) {
+static up_status taps_make(up_resize_taps *k, int in_size, float from, float to, int out_size, int start,
+                           int n) {
     double scale = (double)(to - from) / out_size, most = ceil(2 * (scale < 1 ? 1 : scale)) * 2 + 1;
     k->n = n;
-    k->taps = (int)fmin(most, in_size);
+    k->taps = up_resize_groups((int)fmin(most, in_size)) * UP_RESIZE_GROUP;
     k->first = malloc((size_t)n * sizeof *k->first);
     k->count = malloc((size_t)n * sizeof *k->count);
     k->weights = calloc((size_t)n * (size_t)k->taps, sizeof *k->weights);
@@ -67,61 +59,88 @@ static up_status kernel_make(kernel *k, int in_size, float from, float to, int o
     return status;
 }
 
-static uint8_t rounded(int32_t sum) {
-    sum >>= FRACTION;
-    return (uint8_t)(sum < 0 ? 0 : sum > 255 ? 255 : sum);
+static void taps_pack(const up_image_passes *passes, up_resize_taps *k) {
+    int32_t *end = k->weights + (size_t)k->n * (size_t)k->taps;
+    if (passes->pack)
+        for (int32_t *group = k->weights; group < end; group += UP_RESIZE_GROUP) passes->pack(group);
 }
 
-static void across(const kernel *k, const uint8_t *in, uint8_t *out) {
-    for (int x = 0; x < k->n; x++, out += 3) {
-        const uint8_t *pixel = in + (size_t)k->first[x] * 3;
-        const int32_t *weight = k->weights + (size_t)x * (size_t)k->taps;
-        int32_t r = 1 << (FRACTION - 1), g = r, b = r;
-        for (int t = 0; t < k->count[x]; t++, pixel += 3) {
-            r += pixel[0] * weight[t];
-            g += pixel[1] * weight[t];
-            b += pixel[2] * weight[t];
+/* Rows on their way across. */
+typedef struct middle {
+    const up_image *in;
+    const up_resize_taps *taps;
+    int next;       /* row of the input that goes across next */
+    int top, end;   /* rows that are wanted */
+    size_t stride;  /* of `rows`, whole vectors of 64 bytes */
+    uint8_t *rows;  /* [end - top + UP_RESIZE_ROWS, stride] */
+    uint8_t *tails; /* [UP_RESIZE_ROWS, in->width * 3 + UP_RESIZE_MARGIN] */
+} middle;
+
+static up_status middle_make(middle *m, const up_image *in, const up_resize_taps *h,
+                             const up_resize_taps *v) {
+    enum { VECTOR = 64 };
+    int last = v->n - 1;
+    size_t tail = (size_t)in->width * 3 + UP_RESIZE_MARGIN;
+    *m = (middle){.in = in, .taps = h, .next = v->first[0], .top = v->first[0]};
+    m->end = v->first[last] + v->count[last];
+    m->stride = ((size_t)h->n * 3 + UP_RESIZE_MARGIN + VECTOR - 1) / VECTOR * VECTOR;
+    m->rows = malloc((size_t)(m->end - m->top + UP_RESIZE_ROWS) * m->stride);
+    m->tails = malloc(UP_RESIZE_ROWS * tail);
+    if (m->rows && m->tails) return UP_OK;
+    return up_fail(UP_ERR_MEMORY, "resize", "no memory for %d rows of %zu bytes", m->end - m->top, m->stride);
+}
+
+/* Row y of the input with a readable margin: in place where enough of the picture follows. */
+static const uint8_t *row_with_margin(const middle *m, int y, int slot) {
+    size_t length = (size_t)m->in->width * 3, following = (size_t)(m->in->height - 1 - y) * length;
+    const uint8_t *row = m->in->data + (size_t)y * length;
+    if (following >= UP_RESIZE_MARGIN) return row;
+    uint8_t *copy = m->tails + (size_t)slot * (length + UP_RESIZE_MARGIN);
+    memcpy(copy, row, length);
+    memset(copy + length, 0, UP_RESIZE_MARGIN);
+    return copy;
+}
+
+/* Bring the rows before `end` across, and up to three more. */
+static void bring_across(const up_image_passes *passes, middle *m, int end) {
+    while (m->next < end) {
+        const uint8_t *in[UP_RESIZE_ROWS];
+        uint8_t *out[UP_RESIZE_ROWS];
+        for (int i = 0; i < UP_RESIZE_ROWS; i++) {
+            int y = m->next + i;
+            in[i] = row_with_margin(m, y < m->end ? y : m->end - 1, i);
+            out[i] = m->rows + (size_t)(y - m->top) * m->stride;
         }
-        out[0] = rounded(r);
-        out[1] = rounded(g);
-        out[2] = rounded(b);
+        passes->across(m->taps, in, out);
+        m->next += UP_RESIZE_ROWS;
     }
 }
 
-/* One output row from `count` rows of n bytes; `sums` is scratch of n. */
-static void down(const uint8_t *rows, const int32_t *weights, int count, size_t n, int32_t *sums,
-                 uint8_t *out) {
-    for (size_t i = 0; i < n; i++) sums[i] = 1 << (FRACTION - 1);
-    for (int t = 0; t < count; t++, rows += n)
-        for (size_t i = 0; i < n; i++) sums[i] += rows[i] * weights[t];
-    for (size_t i = 0; i < n; i++) out[i] = rounded(sums[i]);
-}
-
-/* Both passes; only the rows that the second pass reads go through the first. */
-static up_status two_passes(const up_image *in, const kernel *h, const kernel *v, up_image *out) {
-    size_t stride = (size_t)h->n * 3;
-    int top = v->first[0], rows = v->first[v->n - 1] + v->count[v->n - 1] - top;
-    uint8_t *between = malloc((size_t)rows * stride);
-    int32_t *sums = malloc(stride * sizeof *sums);
+/* Both passes; only the rows that the second pass reads go through the first, shortly before they are read.
+ */
+static up_status two_passes(const up_image_passes *passes, const up_image *in, up_resize_taps *h,
+                            up_resize_taps *v, up_image *out) {
+    middle m;
+    size_t n = (size_t)h->n * 3;
     up_status status = UP_OK;
-    if (!between || !sums) {
-        status = up_fail(UP_ERR_MEMORY, "resize", "no memory for %d rows of %zu bytes", rows, stride);
-        goto done;
+    UP_GO(middle_make(&m, in, h, v));
+    taps_pack(passes, h);
+    taps_pack(passes, v);
+    for (int y = 0; y < v->n; y++) {
+        bring_across(passes, &m, v->first[y] + v->count[y]);
+        passes->down(v, y, m.rows + (size_t)(v->first[y] - m.top) * m.stride, m.stride, n,
+                     out->data + (size_t)y * n);
     }
-    for (int y = 0; y < rows; y++)
-        across(h, in->data + (size_t)(top + y) * (size_t)in->width * 3, between + (size_t)y * stride);
-    for (int y = 0; y < v->n; y++)
-        down(between + (size_t)(v->first[y] - top) * stride, v->weights + (size_t)y * (size_t)v->taps,
-             v->count[y], stride, sums, out->data + (size_t)y * stride);
 done:
-    free(between);
-    free(sums);
+    free(m.rows);
+    free(m.tails);
     return status;
 }
 
-up_status up_image_resize_window(const up_image *in, const double box[4], int full_width, int full_height,
-                                 int x, int y, int width, int height, up_image *out) {
-    kernel h = {0}, v = {0};
+up_status up_image_resize_window(const up_image_passes *passes, const up_image *in, const double box[4],
+                                 int full_width, int full_height, int x, int y, int width, int height,
+                                 up_image *out) {
+    up_resize_taps h = {0}, v = {0};
     up_image made = {0};
     *out = made;
     if (!(box[0] >= 0 && box[1] >= 0 && box[2] <= in->width && box[3] <= in->height &&
@@ -130,43 +149,43 @@ up_status up_image_resize_window(const up_image *in, const double box[4], int fu
                        box[0], box[1], box[2], box[3], in->width, in->height);
     up_status status = up_image_alloc(width, height, 3, "resize", NULL, &made);
     if (status != UP_OK) return status;
-    UP_GO(kernel_make(&h, in->width, (float)box[0], (float)box[2], full_width, x, width));
-    UP_GO(kernel_make(&v, in->height, (float)box[1], (float)box[3], full_height, y, height));
-    UP_GO(two_passes(in, &h, &v, &made));
+    UP_GO(taps_make(&h, in->width, (float)box[0], (float)box[2], full_width, x, width));
+    UP_GO(taps_make(&v, in->height, (float)box[1], (float)box[3], full_height, y, height));
+    UP_GO(two_passes(passes, in, &h, &v, &made));
     *out = made;
     made.data = NULL;
 done:
-    kernel_free(&h);
-    kernel_free(&v);
+    taps_free(&h);
+    taps_free(&v);
     up_image_free(&made);
     return status;
 }
 
 up_status up_image_resize(const up_image *in, double x0, double y0, double x1, double y1, int width,
                           int height, up_image *out) {
-    return up_image_resize_window(in, (double[]){x0, y0, x1, y1}, width, height, 0, 0, width, height, out);
+    return up_image_resize_window(up_image_passes_here(), in, (double[]){x0, y0, x1, y1}, width, height, 0, 0,
+                                  width, height, out);
 }
 
 /* The size that `side` for the short side gives. */
-static up_status short_side_size(const up_image *in, int side, int *width, int *height) {
-    int low = in->width < in->height ? in->width : in->height,
-        high = in->width < in->height ? in->height : in->width;
+static up_status short_side_size(up_whole in, int side, up_whole *out) {
+    int low = in.width < in.height ? in.width : in.height, high = in.width < in.height ? in.height : in.width;
     if (low < 1 || side < 1)
         return up_fail(UP_ERR_ARGUMENT, "resize", "short side %d to %d: both must be 1 or more", low, side);
     int64_t other = (int64_t)side * high / low;
     if (other > INT_MAX)
         return up_fail(UP_ERR_FORMAT, "resize", "a picture of %d x %d is too long for a short side of %d",
-                       in->width, in->height, side);
-    *width = in->width < in->height ? side : (int)other;
-    *height = in->width < in->height ? (int)other : side;
+                       in.width, in.height, side);
+    out->width = in.width < in.height ? side : (int)other;
+    out->height = in.width < in.height ? (int)other : side;
     return UP_OK;
 }
 
 up_status up_image_resize_short(const up_image *in, int short_side, up_image *out) {
-    int width = 0, height = 0;
+    up_whole full = {0};
     *out = (up_image){0};
-    UP_TRY(short_side_size(in, short_side, &width, &height));
-    return up_image_resize(in, 0, 0, in->width, in->height, width, height, out);
+    UP_TRY(short_side_size(up_image_whole(in), short_side, &full));
+    return up_image_resize(in, 0, 0, in->width, in->height, full.width, full.height, out);
 }
 
 up_status up_image_crop(const up_image *in, int x, int y, int width, int height, up_image *out) {
@@ -187,15 +206,23 @@ static int offset(int room, double fraction) {
     return (int)fmin(at, room);
 }
 
-up_status up_image_square(const up_image *in, int resize, int size, double fx, double fy, up_image *out) {
-    int width = 0, height = 0;
+up_status up_image_square_of(const up_image *in, up_whole whole, int resize, int size, double fx, double fy,
+                             up_image *out) {
+    up_whole full = {0};
     *out = (up_image){0};
     if (size < 1 || resize < size || !(fx >= 0 && fx <= 1 && fy >= 0 && fy <= 1))
         return up_fail(UP_ERR_ARGUMENT, "square",
                        "size %d of short side %d at fractions %g, %g: size <= short side and 0..1 "
                        "are wanted",
                        size, resize, fx, fy);
-    UP_TRY(short_side_size(in, resize, &width, &height));
-    return up_image_resize_window(in, (double[]){0, 0, in->width, in->height}, width, height,
-                                  offset(width - size, fx), offset(height - size, fy), size, size, out);
+    UP_TRY(short_side_size(whole, resize, &full));
+    const double times = whole.times, box[4] = {whole.left, whole.top, whole.left + whole.width / times,
+                                                whole.top + whole.height / times};
+    return up_image_resize_window(up_image_passes_here(), in, box, full.width, full.height,
+                                  offset(full.width - size, fx), offset(full.height - size, fy), size, size,
+                                  out);
+}
+
+up_status up_image_square(const up_image *in, int resize, int size, double fx, double fy, up_image *out) {
+    return up_image_square_of(in, up_image_whole(in), resize, size, fx, fy, out);
 }

@@ -37,9 +37,11 @@ static up_status decode(const uint8_t *bytes, size_t size, const char *name, con
 }
 #endif
 
-up_status up_webp_decode(const uint8_t *bytes, size_t size, const char *name, const up_image_limits *limits,
-                         up_image *out) {
+up_status up_webp_decode(const uint8_t *bytes, size_t size, const char *name, const up_decoding *how,
+                         up_image *out, up_whole *whole) {
     if (size < 12 || memcmp(bytes + 8, "WEBP", 4))
         return up_fail(UP_ERR_FORMAT, name, "a RIFF file that is no WebP picture");
-    return decode(bytes, size, name, limits, out);
+    UP_TRY(decode(bytes, size, name, how->limits, out));
+    *whole = up_image_whole(out);
+    return UP_OK;
 }

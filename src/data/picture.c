@@ -2,8 +2,9 @@
  * A.
  */
 #include "data/picture.h"
+#include "data/pixels.h"
 
-const up_cut up_cut_middle = {0, 0.5, 0.5, 0};
+const up_cut up_cut_middle = {.x = 0.5, .y = 0.5};
 
 size_t up_picture_bytes(const up_config *c) {
     return 3 * (size_t)c->image_size * (size_t)c->image_size;
@@ -21,14 +22,34 @@ static void mirror(up_image *image) {
             }
 }
 
-up_status up_picture_patches(const up_config *c, const up_image *image, int frame, const up_cut *cut,
-                             uint8_t *out) {
-    int resize = cut->resize;
-    if (!resize) resize = frame ? c->video_resize : c->image_resize;
+static int short_side(const up_config *c, int frame, const up_cut *cut) {
+    if (cut->resize) return cut->resize;
+    return frame ? c->video_resize : c->image_resize;
+}
+
+static up_status patches_of(const up_config *c, const up_image *image, up_whole whole, int resize,
+                            const up_cut *cut, uint8_t *out) {
     up_image square = {0};
-    UP_TRY(up_image_square(image, resize, c->image_size, cut->x, cut->y, &square));
+    UP_TRY(up_image_square_of(image, whole, resize, c->image_size, cut->x, cut->y, &square));
     if (cut->mirror) mirror(&square);
     up_status status = up_image_patch_bytes(&square, c->patch, out);
     up_image_free(&square);
+    return status;
+}
+
+up_status up_picture_patches(const up_config *c, const up_image *image, int frame, const up_cut *cut,
+                             uint8_t *out) {
+    return patches_of(c, image, up_image_whole(image), short_side(c, frame, cut), cut, out);
+}
+
+up_status up_picture_read(const up_config *c, const char *path, const up_image_limits *limits,
+                          const up_cut *cut, uint8_t *out) {
+    up_image image = {0};
+    up_whole whole;
+    int resize = short_side(c, 0, cut);
+    up_decoding how = {.limits = limits, .short_side = cut->scaled ? (3 * resize + 1) / 2 : 0};
+    UP_TRY(up_image_read_as(path, &how, &image, &whole));
+    up_status status = patches_of(c, &image, whole, resize, cut, out);
+    up_image_free(&image);
     return status;
 }

@@ -10,6 +10,7 @@ typedef struct up_cut {
     int resize;  /* short side before the cut; 0: the model's, for pictures or for frames */
     double x, y; /* where in the free room, 0 to 1; 0.5: the middle */
     int mirror;  /* 1: left and right change places */
+    int scaled;  /* 1: up_picture_read may decode fewer pixels, 3/2 of the short side at the least */
 } up_cut;
 
 /* The middle, at the model's own size. */
@@ -21,5 +22,9 @@ size_t up_picture_bytes(const up_config *config);
 /* out [cells, 3 * patch * patch]; `frame` 1: a frame of a clip. */
 up_status up_picture_patches(const up_config *config, const up_image *image, int frame, const up_cut *cut,
                              uint8_t *out);
+
+/* The same out of a picture's file. */
+up_status up_picture_read(const up_config *config, const char *path, const up_image_limits *limits,
+                          const up_cut *cut, uint8_t *out);
 
 #endif

@@ -239,9 +239,31 @@ static void free_frames(up_image *frames, int n) {
     for (int i = 0; i < n; i++) up_image_free(&frames[i]);
 }
 
+/* Formats in which a sound video has a packet for each frame that its decoder returns: their frames can be
+ * counted without being decoded. (VP8, for one, has packets of frames that are never shown.) */
+static int packets_are_frames(enum AVCodecID codec) {
+    static const enum AVCodecID known[] = {AV_CODEC_ID_H264, AV_CODEC_ID_HEVC,  AV_CODEC_ID_VP9,
+                                           AV_CODEC_ID_AV1,  AV_CODEC_ID_MJPEG, AV_CODEC_ID_GIF};
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        if (codec == known[i]) return 1;
+    return 0;
+}
+
+/* The packets that are left; out of memory is negative. */
+static int count_packets(reader *r, int64_t *count) {
+    int end;
+    while ((end = av_read_frame(r->format, r->packet)) >= 0) {
+        int shown = r->packet->size > 0 && !(r->packet->flags & AV_PKT_FLAG_DISCARD);
+        *count += r->packet->stream_index == r->stream->index && shown;
+        av_packet_unref(r->packet);
+    }
+    return end == AVERROR(ENOMEM) ? end : 0;
+}
+
 /* One pass over the video from its beginning. With `out`, the frames start, start + stride, ... are kept,
  * *kept of them, and the pass ends with the last one wanted. *seen = frames decoded: all there are where
- * *kept < clip->frames. *starved: an allocation failed on the way. */
+ * *kept < clip->frames. Without `out` it is the number of frames there are, and `clip` says that they need
+ * not be decoded for it. *starved: an allocation failed on the way. */
 static up_status pass_once(source *s, const up_video_clip *clip, int64_t start, const up_image_limits *limits,
                            up_image *out, int *kept, int64_t *seen, int *starved) {
     reader r = {0};
@@ -255,15 +277,18 @@ static up_status pass_once(source *s, const up_video_clip *clip, int64_t start, 
     UP_GO(open_format(&r, s));
     UP_GO(open_codec(&r, s, limits, !out));
     int more = 0;
-    while (!(out && *kept == clip->frames) && (more = next_frame(&r)) > 0) {
-        *starved |= errno == ENOMEM;
-        if (out && *seen == start + (int64_t)*kept * clip->stride) {
-            UP_GO(convert(&r, s, limits, &out[*kept]));
-            ++*kept;
+    if (!out && clip && packets_are_frames(r.codec->codec_id))
+        more = count_packets(&r, seen);
+    else
+        while (!(out && *kept == clip->frames) && (more = next_frame(&r)) > 0) {
+            *starved |= errno == ENOMEM;
+            if (out && *seen == start + (int64_t)*kept * clip->stride) {
+                UP_GO(convert(&r, s, limits, &out[*kept]));
+                ++*kept;
+            }
+            ++*seen;
+            av_frame_unref(r.frame);
         }
-        ++*seen;
-        av_frame_unref(r.frame);
-    }
     if (more < 0)
         status = broken(s, "decoding", more);
     else if (!*seen)
@@ -309,7 +334,9 @@ static up_status repeat_last(up_image *out, int have, int frames, const char *na
     return UP_OK;
 }
 
-/* A start that depends on the length costs a counting pass; an explicit one only where it proves too late. */
+/* A start that depends on the length costs a counting pass, which decodes only where packets do not tell; an
+ * explicit one only where it proves too late. So does one that packets promised and the decoder does not
+ * keep: a damaged video's clip lies where its decodable frames are. */
 static up_status decode(source *s, const up_video_clip *clip, const up_image_limits *limits, up_image *out) {
     int kept = 0;
     int64_t total = 0, start = clip->start;
@@ -332,9 +359,8 @@ done:
 }
 
 static up_status count(source *s, int64_t *frames) {
-    up_video_clip whole = {.frames = 1, .stride = 1};
     int kept;
-    return pass(s, &whole, 0, NULL, NULL, &kept, frames);
+    return pass(s, NULL, 0, NULL, NULL, &kept, frames);
 }
 
 /* Errors are ours to report, in one line. */

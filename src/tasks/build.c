@@ -99,6 +99,7 @@ static up_cut choose_cut(const up_builder *b, up_rng *rng) {
     cut.x = up_rng_uniform(rng);
     cut.y = up_rng_uniform(rng);
     cut.mirror = up_rng_u32(rng) & 1 && t->flip;
+    cut.scaled = t->scaled_decoding;
     return cut;
 }
 
@@ -106,15 +107,12 @@ static up_status put_image(up_builder *b, size_t row) {
     const up_config *c = b->source->world->config;
     up_rng rng = draw(b, PURPOSE_CUT);
     up_cut cut = choose_cut(b, &rng);
-    up_image image = {0};
     char *path = NULL;
     up_status status = UP_OK;
     UP_GO(up_table_file(&b->source->table, row, b->source->image, &path));
-    UP_GO(up_image_read(path, &b->source->world->limits, &image));
-    UP_GO(up_picture_patches(c, &image, 0, &cut, b->patches));
+    UP_GO(up_picture_read(c, path, &b->source->world->limits, &cut, b->patches));
     UP_GO(up_batch_image(&b->work->batch, b->patches, up_config_cells(c)));
 done:
-    up_image_free(&image);
     free(path);
     return status;
 }

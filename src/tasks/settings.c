@@ -39,6 +39,8 @@ static const up_config_row task_rows[] = {
     {"limit", UP_CONFIG_INT, TASK(limit), .fallback = "0", .min = 0, .max = 1e9,
      .help = "evaluation: rows at most"},
     {"flip", UP_CONFIG_BOOL, TASK(flip), .fallback = "false", .help = "training: mirror pictures at random"},
+    {"scaled_decoding", UP_CONFIG_BOOL, TASK(scaled_decoding), .fallback = "false",
+     .help = "training: an approximation: decode large JPEG pictures at 1/2, 1/4 or 1/8"},
     {.key = NULL},
 };
 const up_config_schema up_task_schema = {task_rows, sizeof(up_task_settings)};

@@ -23,6 +23,7 @@ typedef struct up_task_settings {
     int64_t resize;          /* short side before the crop; 0: the model's image_resize or video_resize */
     int64_t limit;           /* evaluation: at most so many rows; 0 = all */
     bool flip;               /* training: mirror pictures at random */
+    bool scaled_decoding;    /* training: decode large JPEG pictures at 1/2, 1/4 or 1/8 */
 } up_task_settings;
 
 extern const up_config_schema up_task_schema;
