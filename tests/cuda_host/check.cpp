@@ -144,7 +144,7 @@ struct touch { /* an access that is being judged */
 } // namespace
 
 static std::string place_of(const touch &t) {
-    if (!t.code) return up_name_of(current) + " in stream " + std::to_string(current.place.stream) + " ";
+    if (!t.code) return up_name_of(current) + " ";
     return "at " + up_place_of_code(static_cast<const char *>(t.code) - 1, false) + " ";
 }
 static const char *verb(const touch &t) {
@@ -165,9 +165,9 @@ static std::string named(const touch &t) {
     const past *other = nullptr;
     for (const past &p : pasts)
         if (p.first <= m.epoch) other = &p;
-    up_report("race: %s in stream %u: %s, which %s in stream %u %s, and no event or wait orders the two",
-              up_name_of(current).c_str(), current.place.stream, what.c_str(),
-              up_name_of(other->operation).c_str(), other->place.stream, past_verb);
+    up_report("race: %s (stream %u), which %s (stream %u) %s, and no event or wait orders the two",
+              what.c_str(), current.place.stream, up_name_of(other->operation).c_str(), other->place.stream,
+              past_verb);
 }
 
 /* Whether what `m` tells of happened before what happens now. */
@@ -232,7 +232,7 @@ static void judge_all(unsigned char *state, shadow *s, touch t, size_t bytes, bo
         t.at--;
         if (state[i] == NOTHING) up_report("%s%s %s", place_of(t).c_str(), verb(t), named(t).c_str());
         if (thread && t.access != UP_WRITE && up_settings_get().uninitialised)
-            up_report("%s%s %s, which was never written", place_of(t).c_str(), verb(t), named(t).c_str());
+            up_report("%s%s %s, which nobody has written", place_of(t).c_str(), verb(t), named(t).c_str());
         if (t.access != UP_READ) state[i] = WRITTEN;
         t.at++;
     }

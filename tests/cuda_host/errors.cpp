@@ -126,11 +126,21 @@ std::string up_place_of_code(const void *address, bool function) {
     return answer.empty() || answer[0] == '?' ? text : answer;
 }
 
+std::string up_name_of_kernel(const void *kernel) {
+    std::string name = up_place_of_code(kernel, true);
+    size_t end = name.size(); /* the parameters are what the last closing parenthesis ends */
+    for (int depth = 0; end > 0 && name.back() == ')'; end--) {
+        depth += (name[end - 1] == ')') - (name[end - 1] == '(');
+        if (depth == 0) break;
+    }
+    if (end && end < name.size()) name.resize(end - 1);
+    return name.compare(0, 5, "void ") ? name : name.substr(5);
+}
+
 static void print_place(FILE *to) {
     const unsigned t = up_now.thread;
     const unsigned x = t % blockDim.x, y = t / blockDim.x % blockDim.y, z = t / blockDim.x / blockDim.y;
-    fprintf(to,
-            "kernel %s, block (%u,%u,%u), thread (%u,%u,%u): ", up_place_of_code(up_now.kernel, true).c_str(),
+    fprintf(to, "kernel %s, block (%u,%u,%u), thread (%u,%u,%u): ", up_name_of_kernel(up_now.kernel).c_str(),
             blockIdx.x, blockIdx.y, blockIdx.z, x, y, z);
 }
 

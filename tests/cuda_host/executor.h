@@ -29,6 +29,8 @@ cudaError_t up_error(cudaError_t error); /* records it as the thread's last one 
 [[noreturn]] void up_report(const char *format, ...) __attribute__((format(printf, 1, 2)));
 std::string up_place_of_code(const void *address, bool function); /* "file:line", or the function's name */
 
+std::string up_name_of_kernel(const void *kernel); /* without its parameters */
+
 /* ---- memory.cpp ---- */
 struct up_allocation {
     char *at; /* what the program got; its end, on a boundary of 256 bytes, is the region's */

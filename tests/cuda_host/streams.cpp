@@ -172,7 +172,7 @@ void finish(cudaStream_t s, uint64_t position, const up_clock &clock) {
 } // namespace
 
 std::string up_name_of(const up_operation &operation) {
-    return operation.kernel ? "kernel " + up_place_of_code(operation.kernel, true) : operation.what;
+    return operation.kernel ? "kernel " + up_name_of_kernel(operation.kernel) : operation.what;
 }
 
 void up_finish_all() {
