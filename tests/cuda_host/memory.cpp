@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 namespace {
-constexpr size_t ALIGN = 256;
+constexpr size_t ALIGN = 256, LARGE = 4 << 20;
 constexpr unsigned char RED = 0xdb;
 size_t page;
 char *cursor;
@@ -131,6 +131,7 @@ static cudaError_t allocate(void **pointer, size_t bytes) {
     if (!region || mprotect(region, pages, PROT_READ | PROT_WRITE)) return cudaErrorMemoryAllocation;
     const up_allocation a = {region + pages - used, bytes, region, pages, ++allocations};
     cursor = region + pages + page;
+    if (bytes >= LARGE) madvise(region, pages, MADV_HUGEPAGE); /* opening and closing is by page */
     memset(region, RED, (size_t)(a.at - region));
     up_poison(a.at, bytes);
     memset(a.at + bytes, RED, used - bytes);

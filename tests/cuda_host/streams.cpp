@@ -54,8 +54,8 @@ struct CUgraphExec_st {
 };
 
 namespace {
-std::vector<cudaStream_t> streams; /* the first one is the default stream */
-up_clock host_clock;               /* what the host has waited for */
+auto &streams = *new std::vector<cudaStream_t>; /* the first one is the default stream */
+up_clock host_clock;                            /* what the host has waited for */
 
 cudaStream_t make_stream(bool blocking) {
     for (cudaStream_t s : streams)
