@@ -29,9 +29,10 @@ typedef unsigned long long uint64_t;
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
-#define UP_DEVICE static __device__ __forceinline__ /* a function for kernels */
-#define UP_WARP   32
-#define UP_FULL   0xffffffffu /* the mask of a whole warp */
+#define UP_DEVICE   static __device__ __forceinline__ /* a function for kernels */
+#define UP_WARP     32
+#define UP_FULL     0xffffffffu                /* the mask of a whole warp */
+#define UP_INFINITY __int_as_float(0x7f800000) /* NVRTC has no math.h */
 
 typedef __half up_half;
 typedef __nv_bfloat16 up_bf16;
@@ -135,7 +136,7 @@ UP_DEVICE float up_block_sum(float x, float *room) {
     return up_block_reduce(x, room, 0.0f, up_add());
 }
 UP_DEVICE float up_block_max(float x, float *room) {
-    return up_block_reduce(x, room, -INFINITY, up_larger());
+    return up_block_reduce(x, room, -UP_INFINITY, up_larger());
 }
 
 #endif

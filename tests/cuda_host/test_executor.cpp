@@ -723,6 +723,35 @@ static void test_products() {
     }
 }
 
+/* ---- a .cu file ---- */
+void up_example(int type, void *y, const void *x, int n, int d, cudaStream_t stream); /* example.cu */
+
+template <class T> static void check_example(int type, double unit) {
+    const int n = 7, d = 200;
+    array<T> x(n * d), y(n * d);
+    for (T &e : x.host) e = up_from_float<T>(draw());
+    x.up();
+    up_example(type, y.at, x.at, n, d, 0);
+    OK(cudaGetLastError());
+    y.down();
+    for (int r = 0; r < n; r++) {
+        const T *row = &x.host[r * d];
+        double mean = 0, variance = 0;
+        for (int i = 0; i < d; i++) mean += up_to_float(row[i]) / d;
+        for (int i = 0; i < d; i++) variance += pow(up_to_float(row[i]) - mean, 2) / d;
+        for (int i = 0; i < d; i++) {
+            const double want = (up_to_float(row[i]) - mean) / sqrt(variance + 1e-5);
+            CHECK(fabs(up_to_float(y.host[r * d + i]) - want) <= fabs(want) * unit + 1e-5);
+        }
+    }
+}
+
+static void test_example() {
+    check_example<float>(0, 0x1p-24);
+    check_example<up_half>(1, 0x1p-11);
+    check_example<up_bf16>(2, 0x1p-8);
+}
+
 int main(int count, char **names) {
     const struct {
         const char *name;
@@ -746,6 +775,7 @@ int main(int count, char **names) {
         {"launches", test_launches},
         {"tiles", test_tiles},
         {"products", test_products},
+        {"example", test_example},
     };
     for (const auto &test : tests) {
         if (count > 1 && strcmp(names[1], test.name) != 0) continue;
