@@ -330,6 +330,29 @@ extern "C" void __tsan_vptr_read(void **at) {
     up_check_thread(at, sizeof *at, UP_READ, __builtin_return_address(0));
 }
 
+/* clang makes such calls of copies of structs and of loops that fill; the linker leads them here
+ * (CMakeLists.txt). Where neither end is memory of the device, the executor itself may be the caller. */
+static void see(const void *at, size_t bytes, up_access access, const void *code) {
+    if (up_in_kernel && (up_is_device(at) || up_is_shared_room(at))) up_check_thread(at, bytes, access, code);
+}
+extern "C" void *__real_memcpy(void *to, const void *from, size_t bytes);
+extern "C" void *__real_memmove(void *to, const void *from, size_t bytes);
+extern "C" void *__real_memset(void *to, int value, size_t bytes);
+extern "C" void *__wrap_memcpy(void *to, const void *from, size_t bytes) {
+    see(from, bytes, UP_READ, __builtin_return_address(0));
+    see(to, bytes, UP_WRITE, __builtin_return_address(0));
+    return __real_memcpy(to, from, bytes);
+}
+extern "C" void *__wrap_memmove(void *to, const void *from, size_t bytes) {
+    see(from, bytes, UP_READ, __builtin_return_address(0));
+    see(to, bytes, UP_WRITE, __builtin_return_address(0));
+    return __real_memmove(to, from, bytes);
+}
+extern "C" void *__wrap_memset(void *to, int value, size_t bytes) {
+    see(to, bytes, UP_WRITE, __builtin_return_address(0));
+    return __real_memset(to, value, bytes);
+}
+
 /* Atomics of C++ in the host's part of the files (also in the guards of static variables). */
 #define UP_ATOMICS(bits, type)                                                                               \
     extern "C" type __tsan_atomic##bits##_load(const volatile type *a, int) {                                \

@@ -143,6 +143,33 @@ static void test_warp_barriers() {
     for (int i = 0; i < 3 * threads; i++) CHECK(out.host[i] == (i % threads ^ 1) * 10 + i / threads);
 }
 
+/* ---- whole structs, and loops that a compiler makes calls of memcpy and memset of ---- */
+struct sixteen {
+    float at[16];
+};
+__global__ void copy_structs(sixteen *to, const sixteen *from, float *zeros) {
+    UP_SHARED(bytes);
+    sixteen *room = reinterpret_cast<sixteen *>(bytes);
+    room[threadIdx.x] = from[threadIdx.x];
+    for (int i = 0; i < 64; i++) zeros[threadIdx.x * 64 + i] = 0;
+    __syncthreads();
+    to[threadIdx.x] = room[threadIdx.x ^ 1];
+    zeros[threadIdx.x * 64] = zeros[threadIdx.x * 64 + 1] + room[threadIdx.x].at[0];
+}
+
+static void test_structs() {
+    const int threads = 64;
+    array<sixteen> from(threads), to(threads);
+    array<float> zeros(threads * 64);
+    for (int i = 0; i < threads * 16; i++) from.host[i / 16].at[i % 16] = (float)i;
+    from.up();
+    up_launch(copy_structs, 1, threads, threads * sizeof(sixteen), 0, to.at, from.at, zeros.at);
+    to.down();
+    zeros.down();
+    for (int i = 0; i < threads * 16; i++) CHECK(to.host[i / 16].at[i % 16] == (float)(i ^ 16));
+    for (int i = 0; i < threads * 64; i++) CHECK(zeros.host[i] == (i % 64 ? 0.0f : (float)(i / 64 * 16)));
+}
+
 /* ---- reductions of device.cuh, vector access ---- */
 template <class T> __global__ void row_sums(const T *x, float *sums, float *largest, T *doubled, int n) {
     UP_SHARED(bytes);
@@ -762,6 +789,7 @@ int main(int count, char **names) {
         {"barriers", test_barriers},
         {"warps", test_warps},
         {"warp_barriers", test_warp_barriers},
+        {"structs", test_structs},
         {"reductions", test_reductions},
         {"atomics", test_atomics},
         {"types", test_types},

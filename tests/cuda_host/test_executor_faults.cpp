@@ -20,6 +20,12 @@ __global__ void reverse(float *x, bool barrier) {
 __global__ void write_at(float *x, long i) {
     x[i] = 1;
 }
+struct sixteen {
+    float at[16];
+};
+__global__ void copy_at(sixteen *to, const sixteen *from, long i) {
+    to[threadIdx.x] = from[i];
+}
 __global__ void read_at(float *y, const float *x, long i) {
     y[threadIdx.x] = x[i];
 }
@@ -112,6 +118,13 @@ static void just_before() {
 static void far_behind() {
     array<float> x(100), y(100);
     up_launch(read_at, 1, 1, 0, 0, y.at, x.at, 200L);
+    OK(cudaDeviceSynchronize());
+}
+static void struct_over_the_end() {
+    array<sixteen> y(1);
+    array<float> x(24);
+    x.up();
+    up_launch(copy_at, 1, 1, 0, 0, y.at, reinterpret_cast<const sixteen *>(x.at), 1L);
     OK(cudaDeviceSynchronize());
 }
 static void use_after_free() {
@@ -347,6 +360,8 @@ static const struct {
     {"far_behind", far_behind, ABORTS, "byte 800 of device allocation 1 of 400 bytes: behind its end",
      "kernel read_at, block (0,0,0), thread (0,0,0): touches byte 800 of device allocation 1 of 400 bytes: "
      "behind its end"},
+    {"struct_over_the_end", struct_over_the_end, ABORTS,
+     "byte 96 of device allocation 2 of 96 bytes: behind its end", NULL},
     {"use_after_free", use_after_free, ABORTS, "of device memory that is not allocated, or was freed",
      "of device memory that is not allocated, or was freed"},
     {"behind_shared", behind_shared, ABORTS, "byte 256 of shared memory, of which the block has 256",
