@@ -90,12 +90,15 @@ __global__ void half_atomic(int *x) {
     else
         x[0] += 1;
 }
-__global__ void endless(float *x, int depth) {
+__device__ void deep(float *x, int depth) {
     volatile float room[1000];
     for (int i = 0; i < 1000; i++) room[i] = x[i % 2] + (float)depth;
     x[0] = room[depth % 1000];
-    if (depth > 0) endless(x, depth - 1);
+    if (depth > 0) deep(x, depth - 1);
     x[1] = room[(depth + 1) % 1000];
+}
+__global__ void endless(float *x, int depth) {
+    deep(x, depth);
 }
 
 /* ---- the faults ---- */
