@@ -77,6 +77,14 @@ up_isa up_isa_chosen(void) {
     return UP_ISA_BASE;
 }
 
+void up_isa_force(up_isa isa) {
+    setenv("UP_CPU_ISA", isa_names[isa], 1);
+    if (isa == UP_ISA_AVX512) return;
+    setenv("ONEDNN_MAX_CPU_ISA", isa == UP_ISA_AVX2 ? "AVX2" : "SSE41", 1);
+    setenv("DNNL_MAX_CPU_ISA", isa == UP_ISA_AVX2 ? "AVX2" : "SSE41", 1);
+    setenv("OPENBLAS_CORETYPE", isa == UP_ISA_AVX2 ? "Haswell" : "Prescott", 1);
+}
+
 /* The value of a line "name : value" of /proc/cpuinfo. */
 static void cpuinfo(const char *name, char *out, size_t room) {
     char line[8192];

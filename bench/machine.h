@@ -14,6 +14,8 @@ const char *up_isa_name(up_isa isa);
 int up_isa_here(up_isa isa); /* does this processor run it? */
 /* The one that the cpu backend takes: the best, or what UP_CPU_ISA says (backend_cpu/dispatch.c). */
 up_isa up_isa_chosen(void);
+/* Makes a cpu backend that is created later take it, and the libraries of products under it no better one. */
+void up_isa_force(up_isa isa);
 
 typedef struct up_machine {
     char model[128];    /* of the processor, as it calls itself */
