@@ -12,7 +12,7 @@ enum { MOST_VARIANTS = 12, MOST_TURNS = 1000 };
 typedef struct options {
     up_step_options step;
     const char *dtypes, *isas;
-    int turns, json, serve, memory;
+    int turns, json, serve, memory, lengths;
 } options;
 
 /* One case at one type and instruction set. */
@@ -154,6 +154,14 @@ static void measure_memory(const up_step_case *c, const options *o) {
 
 /* ---- */
 
+static void print_lengths(int count) {
+    int *lengths = up_bench_room((size_t)count, sizeof *lengths);
+    up_step_lengths(count, lengths);
+    for (int i = 0; i < count; i++) printf("%s%d", i ? "," : "", lengths[i]);
+    printf("\n");
+    free(lengths);
+}
+
 static const up_step_case *case_named(const char *name) {
     const up_step_case *c = up_step_cases;
     while (c->name && strcmp(c->name, name) != 0) c++;
@@ -194,6 +202,7 @@ int main(int argc, char **argv) {
          "instead: what a batch twice as large adds to the peak of memory"},
         {"--serve", UP_OPTION_FLAG, &o.serve, 0,
          "instead: one step as a worker, a turn for each line of the input"},
+        {"--lengths", UP_OPTION_FLAG, &o.lengths, 0, "instead: the lengths of the texts, with commas"},
         {"--json", UP_OPTION_FLAG, &o.json, 0, "one object a line"},
         {0}};
     int words = up_bench_options(argc, argv,
@@ -201,6 +210,10 @@ int main(int argc, char **argv) {
                                  "vocabulary, beam, beam_whole; without one, all",
                                  table);
     if (o.turns > MOST_TURNS) up_bench_die("--repeat: at most 1000");
+    if (o.lengths) {
+        print_lengths(o.step.texts);
+        return 0;
+    }
     if (!o.serve && !o.memory) print_head(&o);
     for (int i = 0; i < words; i++) run_case(case_named(argv[1 + i]), &o);
     for (const up_step_case *c = up_step_cases; words == 0 && c->name; c++) run_case(c, &o);

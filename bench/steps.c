@@ -194,11 +194,11 @@ static void *open_tune(const void *options) {
     return s;
 }
 
-static const up_measure encode = {open_encode, run_batch, report_batch, close_batch};
-static const up_measure train = {open_train, run_batch, report_batch, close_batch};
-static const up_measure texts = {open_texts, run_batch, report_batch, close_batch};
-static const up_measure captions = {open_captions, run_batch, report_batch, close_batch};
-static const up_measure tune = {open_tune, run_batch, report_batch, close_batch};
+static const up_measure encode = {open_encode, NULL, run_batch, report_batch, close_batch};
+static const up_measure train = {open_train, NULL, run_batch, report_batch, close_batch};
+static const up_measure texts = {open_texts, NULL, run_batch, report_batch, close_batch};
+static const up_measure captions = {open_captions, NULL, run_batch, report_batch, close_batch};
+static const up_measure tune = {open_tune, NULL, run_batch, report_batch, close_batch};
 
 const up_step_case up_step_cases[] = {
     {"encode", "pictures", "features of pictures", &encode},

@@ -89,5 +89,5 @@ static void close_beam(void *state) {
     free(b);
 }
 
-const up_measure up_measure_beam = {open_beam, run_beam, report_beam, close_beam};
-const up_measure up_measure_beam_whole = {open_beam_whole, run_beam, report_beam, close_beam};
+const up_measure up_measure_beam = {open_beam, NULL, run_beam, report_beam, close_beam};
+const up_measure up_measure_beam_whole = {open_beam_whole, NULL, run_beam, report_beam, close_beam};

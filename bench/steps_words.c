@@ -107,5 +107,5 @@ static void close_vocabulary(void *state) {
     free(v);
 }
 
-const up_measure up_measure_vocabulary = {open_vocabulary, run_vocabulary, report_vocabulary,
+const up_measure up_measure_vocabulary = {open_vocabulary, NULL, run_vocabulary, report_vocabulary,
                                           close_vocabulary};

@@ -34,6 +34,7 @@ static void write_all(int file, const void *from, size_t size) {
 }
 
 static up_turn take_turn(const up_measure *measure, void *state) {
+    if (measure->prepare) measure->prepare(state);
     double start = up_bench_now(), work = up_bench_processor();
     measure->run(state);
     return (up_turn){up_bench_now() - start, up_bench_processor() - work};

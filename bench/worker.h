@@ -23,6 +23,7 @@ typedef struct up_report {
 /* A measurement: `open` makes it ready, `run` is a turn, `report` fills all but the peak. */
 typedef struct up_measure {
     void *(*open)(const void *options);
+    void (*prepare)(void *state); /* before each turn, not counted in it; NULL: nothing */
     void (*run)(void *state);
     void (*report)(void *state, up_report *report);
     void (*close)(void *state);
