@@ -12,7 +12,7 @@
 enum { REPETITIONS = 1000 };
 
 typedef struct options {
-    const char *backend;
+    const char *backend, *isa;
     up_dtype dtype;
     int json, threads;
     double seconds;
@@ -58,11 +58,12 @@ static void print_row(const up_operation_state *s, const options *o, const limit
         return;
     }
     printf(
-        "{\"operation\": \"%s\", \"dtype\": \"%s\", \"ms\": %.4f, \"gflops\": %.2f, \"gbps\": %.2f, "
-        "\"core_ms\": %.4f, \"core_gflops\": %.2f, \"share\": %.4f, \"core_share\": %.4f, \"of\": \"%s\"}\n",
-        s->row->name, up_bench_dtype_name(o->dtype), 1e3 * t.wall, 1e-9 * s->flop / t.wall,
-        1e-9 * s->bytes / t.wall, 1e3 * t.cores, 1e-9 * s->flop / t.cores, share, core_share,
-        computes ? "flops" : "copy");
+        "{\"operation\": \"%s\", \"backend\": \"%s\", \"isa\": \"%s\", \"dtype\": \"%s\", \"threads\": %d, "
+        "\"ms\": %.4f, \"gflops\": %.2f, \"gbps\": %.2f, \"core_ms\": %.4f, \"core_gflops\": %.2f, "
+        "\"share\": %.4f, \"core_share\": %.4f, \"of\": \"%s\"}\n",
+        s->row->name, o->backend, up_isa_name(up_isa_chosen()), up_bench_dtype_name(o->dtype), l->threads,
+        1e3 * t.wall, 1e-9 * s->flop / t.wall, 1e-9 * s->bytes / t.wall, 1e3 * t.cores,
+        1e-9 * s->flop / t.cores, share, core_share, computes ? "flops" : "copy");
 }
 
 static limits measure_limits(const options *o) {
@@ -89,6 +90,7 @@ int main(int argc, char **argv) {
     const up_option table[] = {
         {"--backend", UP_OPTION_TEXT, &o.backend, 0, "cpu or ref"},
         {"--threads", UP_OPTION_WHOLE, &o.threads, 0, "0: as many as the backend takes"},
+        {"--isa", UP_OPTION_TEXT, &o.isa, 0, "avx512, avx2 or base; else what the backend takes"},
         {"--dtype", UP_OPTION_DTYPE, &o.dtype, 0, "of the activations"},
         {"--seconds", UP_OPTION_REAL, &o.seconds, 0, "of each row, at least 5 calls"},
         {"--json", UP_OPTION_FLAG, &o.json, 0, "one object a line"},
@@ -98,6 +100,7 @@ int main(int argc, char **argv) {
                                  "one of the words; without a word, all",
                                  table);
     up_backend *b = NULL;
+    if (o.isa) up_isa_force(up_isa_named(o.isa));
     limits l = measure_limits(&o);
     UP_BENCH_OK(up_backend_create(o.backend, o.threads, &b));
     if (!o.json)

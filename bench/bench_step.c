@@ -12,7 +12,7 @@ enum { MOST_VARIANTS = 12, MOST_TURNS = 1000 };
 typedef struct options {
     up_step_options step;
     const char *dtypes, *isas;
-    int turns, json, serve, memory, lengths;
+    int turns, warm, json, serve, memory, lengths;
 } options;
 
 /* One case at one type and instruction set. */
@@ -54,10 +54,10 @@ static int list_variants(const options *o, variant *out) {
 
 /* ---- one case: all variants, in turns ---- */
 
-/* The first turn takes memory, and is not counted. */
-static void take_turns(const up_step_case *c, variant *variants, int count, int turns) {
+/* The first `warm` turns, which take memory, are not counted. */
+static void take_turns(const up_step_case *c, variant *variants, int count, int warm, int turns) {
     for (int v = 0; v < count; v++) up_worker_start(&variants[v].worker, c->measure, &variants[v].options);
-    for (int t = -1; t < turns; t++)
+    for (int t = -warm; t < turns; t++)
         for (int v = 0; v < count; v++) {
             up_turn turn;
             up_worker_turn(&variants[v].worker, &turn);
@@ -115,7 +115,7 @@ static void measure_case(const up_step_case *c, const options *o) {
     variant *variants = up_bench_room(MOST_VARIANTS, sizeof *variants);
     int count = list_variants(o, variants);
     if (count == 0) up_bench_die("no such type or instruction set here");
-    take_turns(c, variants, count, o->turns);
+    take_turns(c, variants, count, o->warm, o->turns);
     for (int v = 0; v < count; v++) print_variant(c, &variants[v], o);
     fflush(stdout);
     free(variants);
@@ -186,7 +186,8 @@ int main(int argc, char **argv) {
         .step =
             {.preset = "base", .backend = "cpu", .pictures = 8, .texts = 64, .tokens = 1536, .entries = 8192},
         .dtypes = "f32",
-        .turns = 5};
+        .turns = 5,
+        .warm = 1};
     const up_option table[] = {
         {"--preset", UP_OPTION_TEXT, &o.step.preset, 0, "sizes of the model"},
         {"--backend", UP_OPTION_TEXT, &o.step.backend, 0, "cpu or ref"},
@@ -195,7 +196,8 @@ int main(int argc, char **argv) {
         {"--isa", UP_OPTION_TEXT, &o.isas, 0, "avx512, avx2, base, or a list; else what the backend takes"},
         {"--batch", UP_OPTION_WHOLE, &o.step.pictures, 1, "pictures of a batch"},
         {"--texts", UP_OPTION_WHOLE, &o.step.texts, 1, "texts of a batch"},
-        {"--repeat", UP_OPTION_WHOLE, &o.turns, 1, "turns of each, after one that is not counted"},
+        {"--repeat", UP_OPTION_WHOLE, &o.turns, 1, "turns of each"},
+        {"--warm", UP_OPTION_WHOLE, &o.warm, 0, "turns before them that are not counted"},
         {"--tokens", UP_OPTION_WHOLE, &o.step.tokens, 3, "of a chunk of the vocabulary"},
         {"--entries", UP_OPTION_WHOLE, &o.step.entries, 0, "of the vocabulary; 0: all 49,410"},
         {"--memory", UP_OPTION_FLAG, &o.memory, 0,

@@ -70,6 +70,12 @@ int up_isa_here(up_isa isa) {
     return isa == UP_ISA_BASE || (isa == UP_ISA_AVX2 ? has_avx2() : has_avx512());
 }
 
+up_isa up_isa_named(const char *name) {
+    for (int isa = 0; isa < UP_ISA_COUNT; isa++)
+        if (!strcmp(name, isa_names[isa]) && up_isa_here((up_isa)isa)) return (up_isa)isa;
+    up_bench_die("--isa: not one that this processor runs; wanted base, avx2 or avx512");
+}
+
 up_isa up_isa_chosen(void) {
     const char *wanted = getenv("UP_CPU_ISA");
     for (int isa = UP_ISA_COUNT - 1; isa > 0; isa--)

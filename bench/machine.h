@@ -11,7 +11,8 @@
 typedef enum up_isa { UP_ISA_BASE, UP_ISA_AVX2, UP_ISA_AVX512, UP_ISA_COUNT } up_isa;
 
 const char *up_isa_name(up_isa isa);
-int up_isa_here(up_isa isa); /* does this processor run it? */
+up_isa up_isa_named(const char *name); /* one that is unknown, or not this processor's, ends the program */
+int up_isa_here(up_isa isa);           /* does this processor run it? */
 /* The one that the cpu backend takes: the best, or what UP_CPU_ISA says (backend_cpu/dispatch.c). */
 up_isa up_isa_chosen(void);
 /* Makes a cpu backend that is created later take it, and the libraries of products under it no better one. */

@@ -89,6 +89,7 @@ class Worker:
             "seconds": seconds,
             "processor": processor,
             "samples": self.report.get("samples", 0),
+            "tokens": self.report.get("tokens", 0),
             "peak_mib": self.report.get("peak_mib", 0),
             "needed": self.report.get("needed", 0),
         }
@@ -191,6 +192,8 @@ def print_group(results):
     print(f"{head['compare']}: {head['preset']}, {head['dtype']}, {head['isa'] or 'best'}, {head['threads']} threads")
     for r in results:
         against = f"{r['seconds'] / ours:6.2f} x ours" if ours else ""
+        if head["compare"] == "tokens" and r["tokens"] != head["tokens"]:
+            against += f"  OTHER TOKENS: {r['tokens']}, ours {head['tokens']}"
         print(f"  {r['program']:15} {1e3 * r['seconds']:10.2f} ms {1e3 * r['processor']:10.2f} core ms {against}  {r['version']}", flush=True)
 
 
