@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""report.py FOLDER SECONDS [quick]: the page docs/benchmarks.md from the lines that scripts/benchmarks.sh measured."""
+"""report.py FOLDER SECONDS [quick]: the page docs/benchmarks.md from the lines that scripts/benchmarks.sh measured, in
+so many seconds; 0: parts of several runs, of which some may lack groups."""
 import json
 import os
 import sys
@@ -244,7 +245,8 @@ def single_figures():
 
 
 print("# Benchmarks\n")
-print(f"Made by `scripts/benchmarks.sh{' --quick' if quick else ''}` in {took // 60} minutes {took % 60} seconds; not to be edited. Medians of turns: programs, types "
+when = f"in {took // 60} minutes {took % 60} seconds" if took else "in several runs, not all of them whole"
+print(f"Made by `scripts/benchmarks.sh{' --quick' if quick else ''}` {when}; not to be edited. Medians of turns: programs, types "
       "and instruction sets of a row alternate. How to read and repeat them: [CONTRIBUTING.md](../CONTRIBUTING.md), `--help` of each program in `bench/`.\n")
 summary()
 machine()

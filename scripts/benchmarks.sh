@@ -122,5 +122,7 @@ if wanted peers; then
     [ -n "$quick" ] || compare encode train --isa "${isas##* }" --threads 1 --turns 2
 fi
 
-python3 bench/report.py "$results" $((SECONDS - began)) "${quick:+quick}" >"$out"
+took=$((SECONDS - began))
+[ -z "$keep" ] || took=0
+python3 bench/report.py "$results" $took "${quick:+quick}" >"$out"
 said "$out written"
