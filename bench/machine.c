@@ -76,15 +76,19 @@ up_isa up_isa_named(const char *name) {
     up_bench_die("--isa: not one that this processor runs; wanted base, avx2 or avx512");
 }
 
+/* What the backend calls AVX-512 on a processor that multiplies bf16, too. */
+static const char with_bf16[] = "avx512bf16";
+
 up_isa up_isa_chosen(void) {
     const char *wanted = getenv("UP_CPU_ISA");
+    if (wanted && !strcmp(wanted, with_bf16)) return UP_ISA_AVX512;
     for (int isa = UP_ISA_COUNT - 1; isa > 0; isa--)
         if (up_isa_here((up_isa)isa) && (!wanted || !strcmp(wanted, isa_names[isa]))) return (up_isa)isa;
     return UP_ISA_BASE;
 }
 
 void up_isa_force(up_isa isa) {
-    setenv("UP_CPU_ISA", isa_names[isa], 1);
+    setenv("UP_CPU_ISA", isa == UP_ISA_AVX512 && has_avx512_bf16() ? with_bf16 : isa_names[isa], 1);
     if (isa == UP_ISA_AVX512) return;
     setenv("ONEDNN_MAX_CPU_ISA", isa == UP_ISA_AVX2 ? "AVX2" : "SSE41", 1);
     setenv("DNNL_MAX_CPU_ISA", isa == UP_ISA_AVX2 ? "AVX2" : "SSE41", 1);

@@ -97,7 +97,10 @@ class Worker:
 
 def environment(o):
     env = dict(os.environ)
-    env.update(AVX2 if o.isa == "avx2" else {"UP_CPU_ISA": o.isa} if o.isa else {})
+    if o.isa == "avx2":
+        env.update(AVX2)
+    elif o.isa == "base":
+        env["UP_CPU_ISA"] = "base"
     env["OMP_NUM_THREADS"] = str(o.threads)
     return env
 
