@@ -129,8 +129,8 @@ def peer_tables():
           "layer at the read-out row alone in every program; weights are random. bf16: encoding with weights of that type, "
           "training under autocast. Training: cosine cross-entropy, norm clipped, AdamW (PyTorch's fused one). Texts: ours "
           "packed, PyTorch's padded to the longest of the batch with a mask; lengths log-normal, mean 15, deviation 8. AVX2: "
-          "`ATEN_CPU_CAPABILITY`, `ONEDNN_MAX_CPU_ISA`, `XLA_FLAGS` and the like ask the libraries for it; ONNX Runtime has no "
-          "such switch. tiktoken gets texts cleaned and cut beforehand, and does less than the others.\n")
+          "`ATEN_CPU_CAPABILITY` and the like ask PyTorch for it; programs that no switch holds to it are left out. "
+          "tiktoken gets texts cleaned and cut beforehand, and does less than the others.\n")
     rows = []
     for (group, isa, dtype, threads, preset), results in groups().items():
         ours = of(results, "ours")
