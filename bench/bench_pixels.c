@@ -2,16 +2,17 @@
  * decode, resize of the short side and centre cut, patches of bytes (what a batch holds; the model's device
  * looks the normalised values up), and the same as normalised floats. Processor time, medians over rounds.
  * bench_pixels --help says how it is called. */
+#include "bench/common.h"
+#include "bench/worker.h"
+#include "files/file.h"
 #include "uniperceiver/image.h"
 #include "uniperceiver/random.h"
 
 #include <dirent.h>
 #include <math.h>
 #include <pthread.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include <jpeglib.h>
 
@@ -32,24 +33,6 @@ typedef struct options {
 enum { DECODE, SQUARE, PATCHES, FLOATS, STAGES };
 static const char *const stage_names[STAGES] = {"decode", "resize and cut", "patches of bytes",
                                                 "normalised floats"};
-
-static void check(up_status status) {
-    if (status == UP_OK) return;
-    fprintf(stderr, "bench_pixels: %s\n", up_last_error());
-    exit(1);
-}
-
-static void *must(void *memory) {
-    if (memory) return memory;
-    fprintf(stderr, "bench_pixels: no memory\n");
-    exit(1);
-}
-
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 /* ---- pictures ---- */
 
@@ -86,7 +69,7 @@ static void paint(int number, unsigned char *rgb) {
 static void make_file(int number, file *out) {
     struct jpeg_compress_struct jpeg;
     struct jpeg_error_mgr errors;
-    unsigned char *rgb = must(malloc(WIDTH * HEIGHT * 3));
+    unsigned char *rgb = up_bench_room(WIDTH * HEIGHT, 3);
     paint(number, rgb);
     snprintf(out->name, sizeof out->name, "picture%02d.jpg", number);
     jpeg.err = jpeg_std_error(&errors);
@@ -110,21 +93,13 @@ static void make_file(int number, file *out) {
 
 static void read_file(const char *folder, const char *name, file *out) {
     char path[4096];
+    void *bytes;
+    size_t size;
     snprintf(path, sizeof path, "%s/%s", folder, name);
     snprintf(out->name, sizeof out->name, "%s", name);
-    FILE *in = fopen(path, "rb");
-    if (!in || fseek(in, 0, SEEK_END)) {
-        perror(path);
-        exit(1);
-    }
-    out->size = (unsigned long)ftell(in);
-    rewind(in);
-    out->bytes = must(malloc(out->size + 1));
-    if (fread(out->bytes, 1, out->size, in) != out->size) {
-        perror(path);
-        exit(1);
-    }
-    fclose(in);
+    UP_BENCH_OK(up_file_read(path, &bytes, &size));
+    out->bytes = bytes;
+    out->size = size;
 }
 
 static int is_jpeg(const struct dirent *entry) {
@@ -135,17 +110,14 @@ static int is_jpeg(const struct dirent *entry) {
 /* The folder's JPEG files by name, or pictures made here. */
 static int load(const options *o, file **out) {
     if (!o->folder) {
-        *out = must(calloc(MADE, sizeof **out));
+        *out = up_bench_room(MADE, sizeof **out);
         for (int i = 0; i < MADE; i++) make_file(i, &(*out)[i]);
         return MADE;
     }
     struct dirent **entries = NULL;
     int count = scandir(o->folder, &entries, is_jpeg, alphasort);
-    if (count < 1) {
-        fprintf(stderr, "bench_pixels: %s: no .jpg or .jpeg file\n", o->folder);
-        exit(1);
-    }
-    *out = must(calloc((size_t)count, sizeof **out));
+    if (count < 1) up_bench_die("the folder has no .jpg or .jpeg file");
+    *out = up_bench_room((size_t)count, sizeof **out);
     for (int i = 0; i < count; i++) {
         read_file(o->folder, entries[i]->d_name, &(*out)[i]);
         free(entries[i]);
@@ -154,19 +126,15 @@ static int load(const options *o, file **out) {
     return count;
 }
 
-static int write_files(const char *folder, const file *files, int count) {
+static void write_files(const char *folder, const file *files, int count) {
     for (int i = 0; i < count; i++) {
         char path[4096];
         snprintf(path, sizeof path, "%s/%s", folder, files[i].name);
         FILE *to = fopen(path, "wb");
         int failed = !to || fwrite(files[i].bytes, 1, files[i].size, to) != files[i].size;
         if (to && fclose(to)) failed = 1;
-        if (failed) {
-            perror(path);
-            return 1;
-        }
+        if (failed) up_bench_die("--write: a file cannot be written");
     }
-    return 0;
 }
 
 /* ---- measuring ---- */
@@ -174,20 +142,20 @@ static int write_files(const char *folder, const file *files, int count) {
 /* All files once; the time of each stage is added to `spent`. */
 static void round_of(const options *o, const file *files, int count, double spent[STAGES]) {
     size_t n = 3 * (size_t)o->size * (size_t)o->size;
-    unsigned char *patches = must(malloc(n));
-    float *planar = must(malloc(n * sizeof *planar)), *values = must(malloc(n * sizeof *values));
+    unsigned char *patches = up_bench_room(n, 1);
+    float *planar = up_bench_room(n, sizeof *planar), *values = up_bench_room(n, sizeof *values);
     for (int i = 0; i < count; i++) {
         up_image whole, square;
-        double t[STAGES + 1] = {now()};
-        check(up_image_decode(files[i].bytes, files[i].size, files[i].name, NULL, &whole));
-        t[1] = now();
-        check(up_image_square(&whole, o->resize, o->size, 0.5, 0.5, &square));
-        t[2] = now();
-        check(up_image_patch_bytes(&square, PATCH, patches));
-        t[3] = now();
+        double t[STAGES + 1] = {up_bench_thread()};
+        UP_BENCH_OK(up_image_decode(files[i].bytes, files[i].size, files[i].name, NULL, &whole));
+        t[1] = up_bench_thread();
+        UP_BENCH_OK(up_image_square(&whole, o->resize, o->size, 0.5, 0.5, &square));
+        t[2] = up_bench_thread();
+        UP_BENCH_OK(up_image_patch_bytes(&square, PATCH, patches));
+        t[3] = up_bench_thread();
         up_image_normalize(&square, &up_pixel_norm_image, planar);
-        check(up_image_patches(planar, o->size, o->size, PATCH, values));
-        t[4] = now();
+        UP_BENCH_OK(up_image_patches(planar, o->size, o->size, PATCH, values));
+        t[4] = up_bench_thread();
         for (int s = 0; s < STAGES; s++) spent[s] += t[s + 1] - t[s];
         up_image_free(&whole);
         up_image_free(&square);
@@ -195,16 +163,6 @@ static void round_of(const options *o, const file *files, int count, double spen
     free(patches);
     free(planar);
     free(values);
-}
-
-static int ascending(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static double median(double *values, int n) {
-    qsort(values, (size_t)n, sizeof *values, ascending);
-    return n % 2 ? values[n / 2] : (values[n / 2 - 1] + values[n / 2]) / 2;
 }
 
 static void report(const options *o, int count, double bytes, const double ms[STAGES]) {
@@ -237,27 +195,28 @@ typedef struct job {
 
 static void *measure(void *argument) {
     job *j = argument;
-    double spent[STAGES][MAX_ROUNDS], warm[STAGES] = {0}, begun = now();
+    double spent[STAGES][MAX_ROUNDS], warm[STAGES] = {0}, begun = up_bench_thread();
     int rounds = 0;
     round_of(j->options, j->files, j->count, warm);
-    while (rounds < MAX_ROUNDS && (rounds < MIN_ROUNDS || now() - begun < j->options->seconds)) {
+    while (rounds < MAX_ROUNDS && (rounds < MIN_ROUNDS || up_bench_thread() - begun < j->options->seconds)) {
         double one[STAGES] = {0};
         round_of(j->options, j->files, j->count, one);
         for (int s = 0; s < STAGES; s++) spent[s][rounds] = 1e3 * one[s] / j->count;
         rounds++;
     }
-    for (int s = 0; s < STAGES; s++) j->ms[s] = median(spent[s], rounds);
+    for (int s = 0; s < STAGES; s++) j->ms[s] = up_bench_median(spent[s], rounds);
     return NULL;
 }
 
 /* Every thread works on all pictures by itself, as workers of the loader do on theirs. */
 static void measure_all(const options *o, const file *files, int count) {
-    job *jobs = must(calloc((size_t)o->threads, sizeof *jobs));
+    job *jobs = up_bench_room((size_t)o->threads, sizeof *jobs);
     double ms[STAGES] = {0}, bytes = 0;
     for (int i = 0; i < count; i++) bytes += (double)files[i].size / count;
     for (int t = 0; t < o->threads; t++) {
         jobs[t] = (job){.options = o, .files = files, .count = count};
-        if (pthread_create(&jobs[t].thread, NULL, measure, &jobs[t])) must(NULL);
+        if (pthread_create(&jobs[t].thread, NULL, measure, &jobs[t]))
+            up_bench_die("the system gave no thread");
     }
     for (int t = 0; t < o->threads; t++) {
         pthread_join(jobs[t].thread, NULL);
@@ -267,63 +226,88 @@ static void measure_all(const options *o, const file *files, int count) {
     free(jobs);
 }
 
-static const char help[] =
-    "bench_pixels [--json] [--seconds S] [--threads N] [--size N] [--resize N] [--write FOLDER] [FOLDER]\n"
-    "Pictures a second, a core for each thread, from the JPEG files of FOLDER, read into memory beforehand, "
-    "to the "
-    "patches\n"
-    "of a model; without FOLDER from 24 pictures of 500 x 375 made here. Processor time, medians over "
-    "rounds.\n"
-    "  --seconds S     at least as long, and 5 rounds over all pictures (2)\n"
-    "  --threads N     so many at once, each on all pictures (1)\n"
-    "  --size N        side of the square, a multiple of 16 (224)\n"
-    "  --resize N      short side before the cut (224)\n"
-    "  --write FOLDER  write the pictures there and end: for another program to read the same\n"
-    "  --json          one line of JSON\n";
-
-static int usage(const char *what) {
-    fprintf(stderr, "bench_pixels: %s\n%s", what, help);
-    return 2;
+static void free_files(file *files, int count) {
+    for (int i = 0; i < count; i++) free(files[i].bytes);
+    free(files);
 }
+
+/* ---- as a worker: all files once, to normalised patches ---- */
+typedef struct state {
+    const options *options;
+    file *files;
+    int count;
+    float *planar, *patches;
+} state;
+
+static void *open_state(const void *opts) {
+    state *s = up_bench_room(1, sizeof *s);
+    s->options = opts;
+    s->count = load(opts, &s->files);
+    size_t values = 3 * (size_t)s->options->size * (size_t)s->options->size;
+    s->planar = up_bench_room(values, sizeof *s->planar);
+    s->patches = up_bench_room(values, sizeof *s->patches);
+    return s;
+}
+
+static void run(void *opened) {
+    state *s = opened;
+    const options *o = s->options;
+    for (int i = 0; i < s->count; i++) {
+        up_image whole, square;
+        UP_BENCH_OK(up_image_decode(s->files[i].bytes, s->files[i].size, s->files[i].name, NULL, &whole));
+        UP_BENCH_OK(up_image_square(&whole, o->resize, o->size, 0.5, 0.5, &square));
+        up_image_normalize(&square, &up_pixel_norm_image, s->planar);
+        UP_BENCH_OK(up_image_patches(s->planar, o->size, o->size, PATCH, s->patches));
+        up_image_free(&whole);
+        up_image_free(&square);
+    }
+}
+
+static void report_turn(void *opened, up_report *report) {
+    report->samples = ((const state *)opened)->count;
+}
+
+static void close_state(void *opened) {
+    state *s = opened;
+    free_files(s->files, s->count);
+    free(s->planar);
+    free(s->patches);
+    free(s);
+}
+
+static const up_measure to_floats = {open_state, NULL, run, report_turn, close_state};
 
 int main(int argc, char **argv) {
     options o = {.size = 224, .threads = 1, .seconds = 2};
-    for (int k = 1; k < argc; k++) {
-        const char *value = k + 1 < argc ? argv[k + 1] : NULL;
-        int takes = 1;
-        if (!strcmp(argv[k], "--help")) {
-            fputs(help, stdout);
-            return 0;
-        }
-        if (!strcmp(argv[k], "--json")) {
-            o.json = 1;
-            takes = 0;
-        } else if (value && !strcmp(argv[k], "--seconds"))
-            o.seconds = atof(value);
-        else if (value && !strcmp(argv[k], "--threads"))
-            o.threads = atoi(value);
-        else if (value && !strcmp(argv[k], "--size"))
-            o.size = atoi(value);
-        else if (value && !strcmp(argv[k], "--resize"))
-            o.resize = atoi(value);
-        else if (value && !strcmp(argv[k], "--write"))
-            o.write = value;
-        else if (argv[k][0] != '-' && !o.folder) {
-            o.folder = argv[k];
-            takes = 0;
-        } else
-            return usage("unknown option, or one without its value");
-        k += takes;
-    }
+    int serve = 0;
+    const up_option table[] = {
+        {"--seconds", UP_OPTION_REAL, &o.seconds, 0, "at least as long, and 5 rounds over all pictures"},
+        {"--threads", UP_OPTION_WHOLE, &o.threads, 1, "so many at once, each on all pictures"},
+        {"--size", UP_OPTION_WHOLE, &o.size, PATCH, "side of the square, a multiple of 16"},
+        {"--resize", UP_OPTION_WHOLE, &o.resize, 0, "short side before the cut; 0: as --size"},
+        {"--write", UP_OPTION_TEXT, &o.write, 0, "write the pictures to this folder and end"},
+        {"--serve", UP_OPTION_FLAG, &serve, 0, "instead: as a worker, a turn for each line of the input"},
+        {"--json", UP_OPTION_FLAG, &o.json, 0, "one object"},
+        {0}};
+    int words =
+        up_bench_options(argc, argv,
+                         "bench_pixels [FOLDER] [OPTION...]: JPEG files to patches, pictures a second, a "
+                         "core for each thread; without FOLDER 24 pictures of 500 x 375 are made",
+                         table);
+    if (words > 1) up_bench_die("wanted: one folder, or none");
+    if (words) o.folder = argv[1];
     if (!o.resize) o.resize = o.size;
-    if (o.size < PATCH || o.size % PATCH || o.resize < o.size || o.threads < 1) return usage("wrong number");
+    if (o.size % PATCH || o.resize < o.size) up_bench_die("--size, --resize: wrong number");
+    if (serve) {
+        up_worker_serve(&to_floats, &o);
+        return 0;
+    }
     file *files = NULL;
-    int count = load(&o, &files), failed = 0;
+    int count = load(&o, &files);
     if (o.write)
-        failed = write_files(o.write, files, count);
+        write_files(o.write, files, count);
     else
         measure_all(&o, files, count);
-    for (int i = 0; i < count; i++) free(files[i].bytes);
-    free(files);
-    return failed;
+    free_files(files, count);
+    return 0;
 }

@@ -1,77 +1,42 @@
 /* bench_text.c - megabytes of text that the tokenizer cleans and encodes a second on one core: with a
  * tokenizer just made ("cold": it has met no word) and again with the same one ("warm"), the whole text at
  * once and line by line. Processor time; run by hand. */
+#include "bench/common.h"
+#include "bench/worker.h"
+#include "files/file.h"
 #include "uniperceiver/random.h"
 #include "uniperceiver/text.h"
 
 #include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 enum { MOST_ROUNDS = 100, MADE_BYTES = 32 << 20 };
-
-static const char help[] =
-    "bench_text [--json] [--rounds N] [--write FILE] [FILE]\n"
-    "Text to token ids on one core, megabytes (1e6 bytes) of processor time's second. FILE is read into "
-    "memory\n"
-    "beforehand; without one, 32 MiB are made here, like English in how often words come.\n"
-    "  --rounds N    medians over so many (5)\n"
-    "  --write FILE  write the text there and end: for another program to read the same\n"
-    "  --json        one line of JSON\n";
 
 typedef struct text {
     char *bytes;
     size_t size;
 } text;
 
-static void check(up_status status) {
-    if (status == UP_OK) return;
-    fprintf(stderr, "bench_text: %s\n", up_last_error());
-    exit(1);
-}
-
-static void *room(size_t size) {
-    void *memory = malloc(size);
-    if (memory) return memory;
-    fprintf(stderr, "bench_text: no memory for %zu bytes\n", size);
-    exit(1);
-}
-
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 /* --- the text --- */
 
 static text read_text(const char *path) {
-    FILE *file = fopen(path, "rb");
-    long size = -1;
-    if (file && !fseek(file, 0, SEEK_END)) size = ftell(file);
-    if (size < 1 || fseek(file, 0, SEEK_SET)) {
-        fprintf(stderr, "bench_text: %s: cannot be read, or is empty\n", path);
-        exit(1);
-    }
-    text t = {room((size_t)size), (size_t)size};
-    if (fread(t.bytes, 1, t.size, file) != t.size) {
-        fprintf(stderr, "bench_text: %s: cannot be read\n", path);
-        exit(1);
-    }
-    fclose(file);
+    void *bytes;
+    text t;
+    UP_BENCH_OK(up_file_read(path, &bytes, &t.size));
+    t.bytes = bytes;
+    if (t.size == 0) up_bench_die("the file is empty");
     return t;
 }
 
 /* Words of English: the vocabulary's whole words of letters, the most frequent first. */
 static char **make_words(up_tokenizer *tokenizer, size_t *count) {
-    char **words = room(UP_VOCAB_SIZE * sizeof *words);
+    char **words = up_bench_room(UP_VOCAB_SIZE, sizeof *words);
     *count = 0;
     for (int32_t id = 512; id < UP_TOKEN_START; id++) {
         char *word;
         if (!up_token_ends_word(tokenizer, id)) continue;
-        check(up_detokenize(tokenizer, &id, 1, &word));
+        UP_BENCH_OK(up_detokenize(tokenizer, &id, 1, &word));
         if (strspn(word, "abcdefghijklmnopqrstuvwxyz") == strlen(word))
             words[(*count)++] = word;
         else
@@ -85,9 +50,9 @@ static char **make_words(up_tokenizer *tokenizer, size_t *count) {
 static text make_text(void) {
     up_tokenizer *tokenizer;
     size_t count;
-    check(up_tokenizer_create(NULL, &tokenizer));
+    UP_BENCH_OK(up_tokenizer_create(NULL, &tokenizer));
     char **words = make_words(tokenizer, &count);
-    text t = {room(MADE_BYTES + 256), 0};
+    text t = {up_bench_room(MADE_BYTES + 256, 1), 0};
     up_rng rng = up_rng_make(1, 2, 3, 4);
     for (int begins = 1, line = 0; t.size < MADE_BYTES;) {
         char *start = t.bytes + t.size;
@@ -116,7 +81,7 @@ static text make_text(void) {
 static size_t encode(up_tokenizer *tokenizer, const char *bytes, size_t size) {
     int32_t *ids;
     size_t count;
-    check(up_tokenize(tokenizer, bytes, size, &ids, &count));
+    UP_BENCH_OK(up_tokenize(tokenizer, bytes, size, &ids, &count));
     free(ids);
     return count;
 }
@@ -141,32 +106,20 @@ static size_t round_of(const text *t, double seconds[KINDS], double *create) {
     size_t tokens[KINDS];
     for (int kind = 0; kind < KINDS; kind += 2) {
         up_tokenizer *tokenizer;
-        double start = now();
-        check(up_tokenizer_create(NULL, &tokenizer));
-        *create = now() - start;
+        double start = up_bench_processor();
+        UP_BENCH_OK(up_tokenizer_create(NULL, &tokenizer));
+        *create = up_bench_processor() - start;
         for (int warm = 0; warm < 2; warm++) {
-            start = now();
+            start = up_bench_processor();
             tokens[kind + warm] =
                 kind == WHOLE_COLD ? encode(tokenizer, t->bytes, t->size) : encode_lines(tokenizer, t);
-            seconds[kind + warm] = now() - start;
+            seconds[kind + warm] = up_bench_processor() - start;
         }
         up_tokenizer_free(tokenizer);
     }
-    if (tokens[WHOLE_COLD] != tokens[WHOLE_WARM] || tokens[LINES_COLD] != tokens[LINES_WARM]) {
-        fprintf(stderr, "bench_text: a warm tokenizer gives another number of tokens\n");
-        exit(1);
-    }
+    if (tokens[WHOLE_COLD] != tokens[WHOLE_WARM] || tokens[LINES_COLD] != tokens[LINES_WARM])
+        up_bench_die("a warm tokenizer gives another number of tokens");
     return tokens[WHOLE_COLD];
-}
-
-static int ascending(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static double median(double *values, int n) {
-    qsort(values, (size_t)n, sizeof *values, ascending);
-    return n % 2 ? values[n / 2] : (values[n / 2 - 1] + values[n / 2]) / 2;
 }
 
 static void measure(const text *t, int rounds, int json) {
@@ -177,8 +130,8 @@ static void measure(const text *t, int rounds, int json) {
         for (int kind = 0; kind < KINDS; kind++) spent[kind][r] = seconds[kind];
     }
     for (int kind = 0; kind < KINDS; kind++)
-        rate[kind] = 1e-6 * (double)t->size / median(spent[kind], rounds);
-    double create_ms = 1e3 * median(create, rounds);
+        rate[kind] = 1e-6 * (double)t->size / up_bench_median(spent[kind], rounds);
+    double create_ms = 1e3 * up_bench_median(create, rounds);
     if (json) {
         printf("{\"bytes\": %zu, \"tokens\": %zu, \"create_ms\": %.2f", t->size, tokens, create_ms);
         for (int kind = 0; kind < KINDS; kind++) printf(", \"%s_mb_s\": %.2f", kind_keys[kind], rate[kind]);
@@ -196,37 +149,85 @@ static void write_text(const char *path, const text *t) {
     FILE *file = fopen(path, "wb");
     int ok = file && fwrite(t->bytes, 1, t->size, file) == t->size;
     if (file) ok &= !fclose(file);
-    if (ok) return;
-    fprintf(stderr, "bench_text: %s: cannot be written\n", path);
-    exit(1);
+    if (!ok) up_bench_die("--write: the file cannot be written");
 }
 
-static int usage(const char *what) {
-    fprintf(stderr, "bench_text: %s\n%s", what, help);
-    return 2;
+/* --- as a worker: the files whole, by a tokenizer that has met no word --- */
+typedef struct files {
+    char **names;
+    int count;
+} files;
+
+typedef struct state {
+    text *texts;
+    int count;
+    double bytes; /* of all */
+    size_t tokens;
+    up_tokenizer *tokenizer;
+} state;
+
+static void *open_state(const void *options) {
+    const files *f = options;
+    state *s = up_bench_room(1, sizeof *s);
+    s->count = f->count;
+    s->texts = up_bench_room((size_t)f->count, sizeof *s->texts);
+    for (int i = 0; i < f->count; i++) {
+        s->texts[i] = read_text(f->names[i]);
+        s->bytes += (double)s->texts[i].size;
+    }
+    return s;
 }
+
+static void prepare(void *opened) {
+    state *s = opened;
+    up_tokenizer_free(s->tokenizer);
+    UP_BENCH_OK(up_tokenizer_create(NULL, &s->tokenizer));
+}
+
+static void run(void *opened) {
+    state *s = opened;
+    s->tokens = 0;
+    for (int i = 0; i < s->count; i++) s->tokens += encode(s->tokenizer, s->texts[i].bytes, s->texts[i].size);
+}
+
+static void report(void *opened, up_report *report) {
+    const state *s = opened;
+    report->samples = s->bytes;
+    report->tokens = (double)s->tokens;
+}
+
+static void close_state(void *opened) {
+    state *s = opened;
+    for (int i = 0; i < s->count; i++) free(s->texts[i].bytes);
+    up_tokenizer_free(s->tokenizer);
+    free(s->texts);
+    free(s);
+}
+
+static const up_measure cold = {open_state, prepare, run, report, close_state};
 
 int main(int argc, char **argv) {
-    const char *path = NULL, *write = NULL;
-    int json = 0, rounds = 5;
-    for (int k = 1; k < argc; k++) {
-        if (!strcmp(argv[k], "--help")) {
-            fputs(help, stdout);
-            return 0;
-        }
-        if (!strcmp(argv[k], "--json"))
-            json = 1;
-        else if (!strcmp(argv[k], "--rounds") && k + 1 < argc)
-            rounds = atoi(argv[++k]);
-        else if (!strcmp(argv[k], "--write") && k + 1 < argc)
-            write = argv[++k];
-        else if (argv[k][0] != '-' && !path)
-            path = argv[k];
-        else
-            return usage("unknown option, or one without its value");
+    const char *write = NULL;
+    int json = 0, rounds = 5, serve = 0;
+    const up_option table[] = {
+        {"--rounds", UP_OPTION_WHOLE, &rounds, 1, "medians over so many"},
+        {"--write", UP_OPTION_TEXT, &write, 0, "write the text there and end: for another program to read"},
+        {"--serve", UP_OPTION_FLAG, &serve, 0,
+         "instead: FILE... as a worker, a turn for each line of the input"},
+        {"--json", UP_OPTION_FLAG, &json, 0, "one object"},
+        {0}};
+    int words =
+        up_bench_options(argc, argv,
+                         "bench_text [FILE] [OPTION...]: text to token ids on one core, megabytes (1e6 "
+                         "bytes) a second; without FILE 32 MiB like English are made",
+                         table);
+    if (rounds > MOST_ROUNDS) up_bench_die("--rounds: at most 100");
+    if (words > 1 && !serve) up_bench_die("wanted: one file, or none");
+    if (serve) {
+        up_worker_serve(&cold, &(files){argv + 1, words});
+        return 0;
     }
-    if (rounds < 1 || rounds > MOST_ROUNDS) return usage("--rounds goes from 1 to 100");
-    text t = path ? read_text(path) : make_text();
+    text t = words ? read_text(argv[1]) : make_text();
     if (write)
         write_text(write, &t);
     else

@@ -131,6 +131,10 @@ double up_bench_processor(void) {
     return read_clock(CLOCK_PROCESS_CPUTIME_ID);
 }
 
+double up_bench_thread(void) {
+    return read_clock(CLOCK_THREAD_CPUTIME_ID);
+}
+
 double up_bench_peak_mib(void) {
     struct rusage usage;
     getrusage(RUSAGE_SELF, &usage);

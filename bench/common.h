@@ -51,6 +51,7 @@ int up_bench_threads(const char *backend, int wanted);
 
 double up_bench_now(void);       /* seconds */
 double up_bench_processor(void); /* of all threads together: other work on the machine disturbs it less */
+double up_bench_thread(void);    /* of the calling thread */
 double up_bench_peak_mib(void);  /* largest resident memory of this process so far */
 double up_bench_median(double *values, int count); /* sorts them */
 double up_bench_least(const double *values, int count);

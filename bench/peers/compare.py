@@ -151,10 +151,10 @@ def commands(group, o, folder):
     step = [f"{o.build}/bench_step", "--serve", "--texts", str(o.texts), *model_flags(o)]
     if group in ("tokens", "jpeg"):
         files = texts(folder) if group == "tokens" else pictures(o, folder)
-        ours = [f"{o.build}/bench_data", "text" if group == "tokens" else "jpeg", *files, "--serve"]
+        ours = [f"{o.build}/bench_text", *files] if group == "tokens" else [f"{o.build}/bench_pixels", folder, "--resize", "256"]
         others = {"tokens": ("with_text.py", "tiktoken", "tokenizers"), "jpeg": ("with_pictures.py", "torchvision", "pillow")}
         program, *names = others[group]
-        return {"ours": ours, **{n: peer(o, program, n, *files, "--threads", "1") for n in names}}
+        return {"ours": [*ours, "--serve"], **{n: peer(o, program, n, *files, "--threads", "1") for n in names}}
     flags = model_flags(o)
     if group == "texts":
         flags += ["--lengths", text_lengths(o)]
