@@ -17,6 +17,8 @@ build     libpng-dev          library libpng
 build     libutf8proc-dev     library libutf8proc
 build     libjansson-dev      library jansson
 build     libyaml-dev         library yaml-0.1
+build     libstemmer-dev      header  libstemmer.h
+optional  wordnet-base        file    /usr/share/wordnet/index.noun
 optional  libopenblas-dev     library openblas
 build     libwebp-dev         library libwebp
 build     libavformat-dev     library libavformat
@@ -52,6 +54,7 @@ present() { # present HOW NAME
     command) type -P "$2" >/dev/null ;;
     library) pkg-config --exists "$2" 2>/dev/null ;;
     openmp) echo '#include <omp.h>' | "$2" -fopenmp -E -x c - >/dev/null 2>&1 ;;
+    file) [ -e "$2" ] ;;
     header) echo "#include <$2>" | cc -E -x c - >/dev/null 2>&1 ;;
     esac
 }
