@@ -2,10 +2,14 @@
  */
 #include "cli/args.h"
 #include "cli/commands.h"
+#include "cli/inputs.h"
 #include "cli/ranking.h"
+#include "eval/ptb.h"
 #include "eval/scores.h"
 
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 static up_status tell(const char *metrics, const char *candidates, const char *references,
                       const up_score_options *options, int as_json) {
@@ -26,10 +30,26 @@ done:
     return status;
 }
 
+/* One line of words for each line of a file. */
+static up_status tell_words(const char *path) {
+    up_cli_lines lines = {0};
+    char *words = NULL;
+    up_status status = UP_OK;
+    UP_GO(up_cli_lines_read(path, &lines));
+    for (int i = 0; i < lines.count; i++) {
+        UP_GO(up_ptb_tokenize(lines.list[i], strlen(lines.list[i]), &words));
+        puts(words);
+        free(words);
+    }
+done:
+    up_cli_lines_free(&lines);
+    return status;
+}
+
 int up_cmd_score(int argc, char **argv) {
     up_arg_list rest = {0};
     up_score_options options = {0};
-    const char *metrics = "captions";
+    const char *metrics = "captions", *words = NULL;
     int as_json = 0;
     const up_arg args[] = {
         {"metric", UP_ARG_TEXT, &metrics, "NAMES",
@@ -42,13 +62,16 @@ int up_cmd_score(int argc, char **argv) {
          0, 0},
         {"each", UP_ARG_SWITCH, &options.each, NULL,
          "with --json: the scores of every picture or question, too", 0, 0, 0},
+        {"words", UP_ARG_TEXT, &words, "FILE", "no scores: the words of each line, as captions are compared",
+         0, 0, 0},
         {"json", UP_ARG_SWITCH, &as_json, NULL, "as JSON", 0, 0, 0},
         {0}};
     const up_usage usage = {"score", "CANDIDATES REFERENCES",
                             "score predictions; both files are JSON of COCO or VQA, or TSV", args};
     int code = up_args_read(&usage, argc, argv, &rest);
-    if (code == UP_ARGS_GO && rest.count != 2)
+    if (code == UP_ARGS_GO && rest.count != (words ? 0 : 2))
         code = up_args_wrong(&usage, "%d files; wanted CANDIDATES and REFERENCES", rest.count);
+    if (code == UP_ARGS_GO && words) code = up_cli_end(tell_words(words));
     if (code == UP_ARGS_GO)
         code = up_cli_end(tell(metrics, rest.items[0].value, rest.items[1].value, &options, as_json));
     up_arg_list_free(&rest);

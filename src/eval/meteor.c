@@ -2,9 +2,11 @@
  * tuned for English: words are matched one to one so that as much as possible is matched in as few runs as
  * possible, found by a beam search over the reference's words; function words weigh less. */
 #include "eval/caption_metrics.h"
+#include "eval/meteor_words.h"
 
 #include <libstemmer.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,16 +14,15 @@ static const double ALPHA = 0.85, BETA = 0.2, GAMMA = 0.6, DELTA = 0.75;
 enum { EXACT, STEM, SYNONYM, NO_MATCH, BEAM = 40 };
 static const double weights[] = {1, 0.6, 0.8, 0};
 
-/* More frequent than one word in a thousand of English: what the measure calls function words. */
-static const char *const function_words[] = {
-    "the",    "to",   "of",    "and",   "a",     "in",    "that",  "for",   "is",    "on",
-    "'s",     "it",   "with",  "was",   "as",    "said",  "at",    "he",    "by",    "be",
-    "from",   "have", "has",   "are",   "his",   "but",   "an",    "this",  "not",   "i",
-    "will",   "they", "-rrb-", "-lrb-", "who",   "their", "had",   "we",    "which", "were",
-    "been",   "more", "or",    "s",     "its",   "would", "about", "new",   "one",   "after",
-    "you",    "also", "up",    "when",  "there", "than",  "$",     "all",   "out",   "her",
-    "people", "she",  "year",  "two",   "can",   "if",    "last",  "first", "over",  "other",
-    "into",   "some", "what",  "so",    "no",    "time",  "years", "could", "'t"};
+/* More frequent than one word in a thousand of English: what the measure calls function words; between
+ * spaces. */
+static const char *const function_words = " the , . to of and a in that for is on 's it with was as said at "
+                                          "he by be from have has are his but an this not "
+                                          "i will they -rrb- -lrb- who their had we which were been more or "
+                                          "s its would about new one after you : also up "
+                                          "when there than $ all out her people she year two - can if last "
+                                          "first over other into some what so -- no time "
+                                          "years could ? 't ' ";
 
 /* What is known of each word of the lexicon. */
 typedef struct word_facts {
@@ -45,12 +46,13 @@ static void facts_free(facts *f) {
 }
 
 static int is_function(const char *word) {
-    for (size_t i = 0; i < sizeof function_words / sizeof *function_words; i++)
-        if (!strcmp(word, function_words[i])) return 1;
-    return 0;
+    char entry[16];
+    int length = snprintf(entry, sizeof entry, " %s ", word);
+    return length < (int)sizeof entry && strstr(function_words, entry);
 }
 
 static up_status learn_word(facts *f, const up_wordnet *w, const char *word, word_facts *out) {
+    *out = (word_facts){0};
     const sb_symbol *stem = sb_stemmer_stem(f->stemmer, (const sb_symbol *)word, (int)strlen(word));
     if (!stem) return up_fail(UP_ERR_MEMORY, "METEOR", "no memory for a stem");
     UP_TRY(up_lexicon_add(&f->stems, (const char *)stem, (size_t)sb_stemmer_length(f->stemmer), &out->stem));
@@ -69,8 +71,8 @@ static up_status learn(const up_corpus *c, const up_wordnet *w, facts *f) {
 
 static int match(const facts *f, int32_t a, int32_t b) {
     if (a == b) return EXACT;
-    if (up_senses_meet(&f->of[a].senses, &f->of[b].senses)) return SYNONYM;
-    return f->of[a].stem == f->of[b].stem ? STEM : NO_MATCH;
+    if (f->of[a].stem == f->of[b].stem) return STEM;
+    return up_senses_meet(&f->of[a].senses, &f->of[b].senses) ? SYNONYM : NO_MATCH;
 }
 
 /* --- alignment --- */
@@ -159,7 +161,7 @@ static void align(aligner *a) {
 /* Sums over a side: of all words and of those matched, weighed; and how many are matched. */
 typedef struct meteor_counts {
     double candidate, reference, candidate_matched, reference_matched;
-    double matches, chunks, words; /* words of both sides */
+    double matches, chunks; /* runs of matches that follow each other on both sides */
 } meteor_counts;
 
 static double word_weight(const facts *f, int32_t word) {
@@ -181,7 +183,8 @@ static meteor_counts count(const aligner *a) {
         c.candidate_matched += of_match * word_weight(a->facts, other);
         c.matches++;
     }
-    c.words = (double)(a->candidate->count + a->reference->count);
+    if (c.chunks == 1 && 2 * c.matches == (double)(a->candidate->count + a->reference->count))
+        c.chunks = 0; /* one run of all words is not fragmented */
     return c;
 }
 
@@ -189,8 +192,7 @@ static double score_of(const meteor_counts *c) {
     if (!(c->candidate_matched > 0) || !(c->reference_matched > 0)) return 0;
     double precision = c->candidate_matched / c->candidate, recall = c->reference_matched / c->reference;
     double mean = precision * recall / (ALPHA * precision + (1 - ALPHA) * recall);
-    int whole = 2 * c->matches >= c->words && c->chunks <= 1; /* one run of all words is not fragmented */
-    return mean * (1 - (whole ? 0 : GAMMA * pow(c->chunks / c->matches, BETA)));
+    return mean * (1 - GAMMA * pow(c->chunks / c->matches, BETA));
 }
 
 /* Of the reference that fits best. */
@@ -209,11 +211,14 @@ static meteor_counts count_picture(aligner *a, const up_captioned *p) {
     return best;
 }
 
-up_status up_meteor(const up_corpus *c, const up_wordnet *w, double *own, double *all) {
-    facts f;
+up_status up_meteor(const up_corpus *corpus, const up_wordnet *w, double *own, double *all) {
+    facts f = {0};
+    up_corpus words = {0};
+    const up_corpus *c = &words;
     meteor_counts sum = {0};
     up_status status = UP_OK;
     aligner *a = calloc(1, sizeof *a);
+    UP_GO(up_meteor_words(corpus, &words));
     UP_GO(learn(c, w, &f));
     if (!a) UP_GO(up_fail(UP_ERR_MEMORY, "METEOR", "no memory to align words"));
     a->facts = &f;
@@ -226,11 +231,11 @@ up_status up_meteor(const up_corpus *c, const up_wordnet *w, double *own, double
         sum.reference_matched += one.reference_matched;
         sum.matches += one.matches;
         sum.chunks += one.chunks;
-        sum.words += one.words;
     }
     *all = score_of(&sum);
 done:
     facts_free(&f);
+    up_corpus_free(&words);
     free(a);
     return status;
 }
