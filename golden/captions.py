@@ -5,7 +5,7 @@
     python3 golden/captions.py compare PROGRAM [N]    N (1,000) generated pictures: PROGRAM against the others
     python3 golden/captions.py words PROGRAM FILE     the words of each line of FILE: PROGRAM against the Java tokenizer
 
-Needs pycocoevalcap 1.2 (with its jars) and Java; scikit-learn for the labels of `make`.
+Needs pycocoevalcap 1.2 (with its jars) and Java.
 """
 import json
 import math
@@ -271,14 +271,17 @@ def make_vqa():
 
 
 def make_labels():
-    from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
     rng = random.Random(5)
     true = [int(rng.random() < 0.6) for _ in range(300)]
     said = [t if rng.random() < 0.75 else 1 - t for t in true]
     for name, labels in (("labels_candidates", said), ("labels_references", true)):
         (FOLDER / f"{name}.tsv").write_text("id\tlabel\n" + "".join(f"{i}\t{x}\n" for i, x in enumerate(labels)))
-    return {"accuracy": accuracy_score(true, said), "F1": f1_score(true, said),
-            "Matthews correlation": matthews_corrcoef(true, said)}
+    tp, fp, fn, tn = (sum((t, p) == pair for t, p in zip(true, said)) for pair in ((1, 1), (0, 1), (1, 0), (0, 0)))
+    mean_t, mean_p = sum(true) / len(true), sum(said) / len(said)
+    covariance = sum((t - mean_t) * (p - mean_p) for t, p in zip(true, said))
+    spread = sum((t - mean_t) ** 2 for t in true) * sum((p - mean_p) ** 2 for p in said)
+    return {"accuracy": (tp + tn) / len(true), "F1": tp / (tp + (fp + fn) / 2),
+            "Matthews correlation": covariance / math.sqrt(spread)} # of two labels: Pearson's
 
 
 def make():

@@ -28,4 +28,12 @@ up_status up_meteor(const up_corpus *corpus, const up_wordnet *wordnet, double *
  * parser; the mean over pictures of the F1 of their tuples, WordNet synonyms taken as equal. */
 up_status up_spice(const up_corpus *corpus, const up_wordnet *wordnet, double *own, double *all);
 
+/* All of them as a table, ended by a row of NULL; BLEU has a row for each length. own [count] may be NULL. */
+typedef struct up_caption_metric {
+    const char *flag, *name; /* as the command line and as reports say it */
+    int wants_wordnet;
+    up_status (*compute)(const up_corpus *corpus, const up_wordnet *wordnet, double *own, double *all);
+} up_caption_metric;
+extern const up_caption_metric up_caption_metrics[];
+
 #endif

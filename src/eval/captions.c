@@ -1,6 +1,7 @@
 /* captions.c - generated texts (paper appendix D, image and video caption): beam search through the session,
- * scored by the words shared with the true text; chance is the same score against the texts of all other
- * rows. */
+ * scored by the words shared with the true text (chance: against the texts of all other rows) and by the
+ * field's metrics (chance: against those of the next picture). */
+#include "eval/caption_metrics.h"
 #include "eval/eval.h"
 #include "files/file.h"
 #include "files/progress.h"
@@ -92,7 +93,7 @@ static double overlap(const captions *c, size_t made, size_t with) {
     return up_bag_f1(a->ids, (size_t)a->words, b->ids, b->count);
 }
 
-static up_status score(up_evaluation *e, const up_source *s, const captions *c) {
+static up_status score_words(up_evaluation *e, const up_source *s, const captions *c) {
     double *own = malloc((c->n + 1) * sizeof *own), others = 0;
     if (!own) return up_fail(UP_ERR_MEMORY, s->settings->name, "%zu scores wanted", c->n);
     for (size_t i = 0; i < c->n; i++) {
@@ -104,6 +105,75 @@ static up_status score(up_evaluation *e, const up_source *s, const captions *c) 
     up_metric number = up_mean(own, (int64_t)c->n, others / pairs);
     free(own);
     return up_score_add(e, s, "word F1", number);
+}
+
+/* Rows of one picture or clip have one candidate, that of the first, and all their texts as references.
+ * picture [n]: whose a row is. */
+static up_status place_rows(const up_source *s, size_t n, int32_t *picture) {
+    up_lexicon files = {0};
+    up_status status = UP_OK;
+    for (size_t i = 0; i < n && status == UP_OK; i++) {
+        const char *file = up_table_cell(&s->table, i, s->task->video ? s->video : s->image);
+        status = up_lexicon_add(&files, file, strlen(file), &picture[i]);
+    }
+    up_lexicon_free(&files);
+    return status;
+}
+
+/* With `shift` the caption of each picture stands before the references of the next: what chance reaches. */
+static up_status fill_corpus(const up_source *s, const captions *c, const int32_t *picture, int shift,
+                             up_corpus *out) {
+    size_t known, place;
+    int32_t next = 0;
+    for (size_t i = 0; i < c->n; i++) {
+        const char *text = up_table_cell(&s->table, i, s->text);
+        if ((size_t)picture[i] == out->count) UP_TRY(up_corpus_add_picture(out, &known));
+        UP_TRY(up_corpus_add_reference(out, (size_t)picture[i], text, strlen(text)));
+    }
+    for (size_t i = 0; i < c->n; i++) {
+        if (picture[i] < next) continue; /* not its first row */
+        next++;
+        place = ((size_t)picture[i] + (size_t)shift) % out->count;
+        UP_TRY(up_corpus_set_candidate(out, place, c->made[i].text, strlen(c->made[i].text)));
+    }
+    return UP_OK;
+}
+
+static up_status score_metric(up_evaluation *e, const up_source *s, const up_caption_metric *m,
+                              const up_corpus *own, const up_corpus *shifted, const up_wordnet *wordnet) {
+    double value, chance, *each = malloc((own->count + 1) * sizeof *each);
+    up_status status = UP_OK;
+    if (!each) return up_fail(UP_ERR_MEMORY, s->settings->name, "%zu scores wanted", own->count);
+    UP_GO(m->compute(own, wordnet, each, &value));
+    UP_GO(m->compute(shifted, wordnet, NULL, &chance));
+    up_metric number = up_mean(each, (int64_t)own->count, chance);
+    number.value = value; /* of all together; the spread is that of single pictures */
+    UP_GO(up_score_add(e, s, m->name, number));
+done:
+    free(each);
+    return status;
+}
+
+static up_status score_metrics(up_evaluation *e, const up_source *s, const captions *c) {
+    int32_t *picture = malloc((c->n + 1) * sizeof *picture);
+    up_corpus own = {0}, shifted = {0};
+    up_wordnet wordnet = {0};
+    up_status status = UP_OK;
+    if (!picture) UP_GO(up_fail(UP_ERR_MEMORY, s->settings->name, "%zu rows", c->n));
+    UP_GO(place_rows(s, c->n, picture));
+    UP_GO(fill_corpus(s, c, picture, 0, &own));
+    UP_GO(fill_corpus(s, c, picture, 1, &shifted));
+    int has_wordnet = up_wordnet_open(UP_WORDNET_FOLDER, &wordnet) == UP_OK;
+    if (!has_wordnet && !e->options.quiet)
+        fprintf(stderr, "  METEOR and SPICE left out: %s\n", up_last_error());
+    for (const up_caption_metric *m = up_caption_metrics; m->name; m++)
+        if (has_wordnet || !m->wants_wordnet) UP_GO(score_metric(e, s, m, &own, &shifted, &wordnet));
+done:
+    free(picture);
+    up_corpus_free(&own);
+    up_corpus_free(&shifted);
+    up_wordnet_close(&wordnet);
+    return status;
 }
 
 static void show(up_evaluation *e, const up_source *s, const captions *c) {
@@ -121,7 +191,10 @@ up_status up_measure_captions(up_evaluation *e, const up_source *s) {
     captions c = {0};
     up_status status = UP_OK;
     UP_GO(make_captions(e, s, &c));
-    if (c.n > 1) UP_GO(score(e, s, &c)); /* one row has no others to compare with */
+    if (c.n > 1) { /* one row has no others to compare with */
+        UP_GO(score_words(e, s, &c));
+        UP_GO(score_metrics(e, s, &c));
+    }
     show(e, s, &c);
 done:
     captions_free(&c);

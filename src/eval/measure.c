@@ -16,6 +16,8 @@ typedef struct readouts {
     int64_t room;
     int32_t *labels, *best; /* [count] the true target, -1: left out; the nearest one */
     size_t *row;            /* [count] row of the list */
+    int32_t *targets;       /* [V] 0, 1, ...: where the best five are counted */
+    int64_t among_five, ranked;
 } readouts;
 
 static up_status reserve(readouts *r, int64_t more) {
@@ -39,6 +41,7 @@ static void readouts_free(readouts *r) {
     free(r->labels);
     free(r->best);
     free(r->row);
+    free(r->targets);
 }
 
 /* Labels and rows of the batch in e->work: the sequence of a read-out is the sample it is of. */
@@ -81,10 +84,33 @@ static up_status each_batch(up_evaluation *e, const up_source *s, readouts *r, t
 
 /* --- classes, answers, words: one set for all rows --- */
 
+static up_status count_among_five(up_evaluation *e, const up_source *s, readouts *r) {
+    int64_t n = e->work.batch.readouts;
+    const int32_t *labels = r->labels + r->count;
+    int64_t *rank = malloc(((size_t)n + 1) * sizeof *rank);
+    if (!rank) return up_fail(UP_ERR_MEMORY, s->settings->name, "%lld ranks wanted", (long long)n);
+    up_status status =
+        up_ranks(e->cosines, r->x.unit, up_target_set_features(s->set)->unit, labels, r->targets, rank);
+    for (int64_t i = 0; i < n && status == UP_OK; i++) {
+        r->ranked += labels[i] >= 0;
+        r->among_five += labels[i] >= 0 && rank[i] < 5;
+    }
+    free(rank);
+    return status;
+}
+
+static up_status count_targets(readouts *r, int64_t targets) {
+    r->targets = malloc((size_t)targets * sizeof *r->targets);
+    if (!r->targets) return up_fail(UP_ERR_MEMORY, "targets", "%lld wanted", (long long)targets);
+    for (int64_t j = 0; j < targets; j++) r->targets[j] = (int32_t)j;
+    return UP_OK;
+}
+
 static up_status take_nearest(up_evaluation *e, const up_source *s, readouts *r) {
     UP_TRY(up_features_resize(&r->x, up_encoder_readouts(e->encoder)));
     UP_TRY(up_encoder_forward(e->encoder, r->x.raw));
     UP_TRY(up_features_normalize(&r->x));
+    if (r->targets) UP_TRY(count_among_five(e, s, r));
     return up_nearest(e->cosines, r->x.unit, up_target_set_features(s->set)->unit, r->best + r->count);
 }
 
@@ -96,12 +122,15 @@ static up_status measure_accuracy(up_evaluation *e, const up_source *s) {
     up_status status = UP_OK;
     UP_GO(up_features_create(up_session_model(e->session), 0, &r.x));
     UP_GO(up_target_set_encode(s->set, &(up_set_encoders){.scout = e->scout}));
+    if (!words && targets > 5) UP_GO(count_targets(&r, targets)); /* of five all are among the best five */
     UP_GO(each_batch(e, s, &r, take_nearest));
     if (words)
         UP_GO(up_word_accuracy(r.best, r.labels, r.count, targets, &number));
     else
         number = up_accuracy(r.best, r.labels, r.count, targets);
     UP_GO(up_score_add(e, s, words ? "word accuracy" : "accuracy", number));
+    if (r.targets)
+        UP_GO(up_score_add(e, s, "top-5 accuracy", up_share(r.among_five, r.ranked, 5 / (double)targets)));
 done:
     readouts_free(&r);
     return status;
@@ -134,12 +163,14 @@ static up_status group_rows(const up_source *s, retrieval *t) {
     return up_group_targets(&t->texts, t->groups);
 }
 
-/* At 1 and at 5, both ways. */
+/* At 1, 5 and 10, both ways. */
 static up_status add_recalls(up_evaluation *e, const up_source *s, const retrieval *t) {
     static const struct {
         int at;
         const char *there, *back;
-    } cuts[] = {{1, "R@1 input to text", "R@1 text to input"}, {5, "R@5 input to text", "R@5 text to input"}};
+    } cuts[] = {{1, "R@1 input to text", "R@1 text to input"},
+                {5, "R@5 input to text", "R@5 text to input"},
+                {10, "R@10 input to text", "R@10 text to input"}};
     int64_t n = t->inputs.count;
     up_metric number;
     for (size_t i = 0; i < sizeof cuts / sizeof *cuts; i++) {

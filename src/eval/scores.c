@@ -119,69 +119,6 @@ static up_status take_captions(scoring *s) {
     return UP_OK;
 }
 
-static up_status score_bleu(scoring *s) {
-    double all[UP_NGRAM], (*each)[UP_NGRAM] = NULL, *own;
-    char name[16];
-    up_status status = UP_OK;
-    UP_TRY(take_captions(s));
-    if (s->options->each && !(each = calloc(s->corpus.count + 1, sizeof *each)))
-        return up_fail(UP_ERR_MEMORY, "BLEU", "%zu scores wanted", s->corpus.count);
-    UP_GO(up_bleu(&s->corpus, each, all));
-    for (int k = 0; k < UP_NGRAM; k++) {
-        snprintf(name, sizeof name, "BLEU-%d", k + 1);
-        UP_GO(own_scores(s, &own));
-        for (size_t i = 0; own && i < s->corpus.count; i++) own[i] = each[i][k];
-        UP_GO(up_score_list_add(s->out, name, all[k], own));
-    }
-done:
-    free(each);
-    return status;
-}
-
-typedef up_status (*caption_metric)(const scoring *s, double *own, double *all);
-
-static up_status score_captions(scoring *s, const char *name, caption_metric metric) {
-    double all, *own;
-    UP_TRY(take_captions(s));
-    UP_TRY(own_scores(s, &own));
-    up_status status = metric(s, own, &all);
-    if (status == UP_OK) return up_score_list_add(s->out, name, all, own);
-    free(own);
-    return status;
-}
-
-static up_status rouge(const scoring *s, double *own, double *all) {
-    return up_rouge(&s->corpus, own, all);
-}
-
-static up_status cider(const scoring *s, double *own, double *all) {
-    return up_cider(&s->corpus, UP_CIDER_PLAIN, own, all);
-}
-
-static up_status cider_d(const scoring *s, double *own, double *all) {
-    return up_cider(&s->corpus, UP_CIDER_D, own, all);
-}
-
-static up_status meteor(const scoring *s, double *own, double *all) {
-    return up_meteor(&s->corpus, &s->wordnet, own, all);
-}
-
-static up_status spice(const scoring *s, double *own, double *all) {
-    return up_spice(&s->corpus, &s->wordnet, own, all);
-}
-
-static up_status score_rouge(scoring *s) {
-    return score_captions(s, "ROUGE-L", rouge);
-}
-
-static up_status score_cider(scoring *s) {
-    return score_captions(s, "CIDEr", cider);
-}
-
-static up_status score_cider_d(scoring *s) {
-    return score_captions(s, "CIDEr-D", cider_d);
-}
-
 static up_status open_wordnet(scoring *s) {
     if (s->has_wordnet) return UP_OK;
     UP_TRY(up_wordnet_open(s->options->wordnet ? s->options->wordnet : UP_WORDNET_FOLDER, &s->wordnet));
@@ -189,14 +126,26 @@ static up_status open_wordnet(scoring *s) {
     return UP_OK;
 }
 
-static up_status score_meteor(scoring *s) {
-    UP_TRY(open_wordnet(s));
-    return score_captions(s, "METEOR", meteor);
+static up_status score_captions(scoring *s, const up_caption_metric *metric) {
+    double all, *own;
+    if (metric->wants_wordnet) UP_TRY(open_wordnet(s));
+    UP_TRY(take_captions(s));
+    UP_TRY(own_scores(s, &own));
+    up_status status = metric->compute(&s->corpus, &s->wordnet, own, &all);
+    if (status == UP_OK) return up_score_list_add(s->out, metric->name, all, own);
+    free(own);
+    return status;
 }
 
-static up_status score_spice(scoring *s) {
-    UP_TRY(open_wordnet(s));
-    return score_captions(s, "SPICE (approximated)", spice);
+static up_status score_all_captions(scoring *s) {
+    for (const up_caption_metric *m = up_caption_metrics; m->name; m++) {
+        if (!m->wants_wordnet || open_wordnet(s) == UP_OK)
+            UP_TRY(score_captions(s, m));
+        else
+            snprintf(s->out->notes[s->out->note_count++], sizeof *s->out->notes, "%s left out: %s", m->name,
+                     up_last_error());
+    }
+    return UP_OK;
 }
 
 /* --- answers --- */
@@ -382,36 +331,26 @@ static up_status score_matthews(scoring *s) {
 static const struct {
     const char *name;
     up_status (*score)(scoring *s);
-    int of_captions, wants_wordnet;
-} metrics[] = {
-    {"bleu", score_bleu, 1, 0},         {"meteor", score_meteor, 1, 1},     {"rouge", score_rouge, 1, 0},
-    {"cider", score_cider, 1, 0},       {"cider_d", score_cider_d, 1, 0},   {"spice", score_spice, 1, 1},
-    {"vqa", score_vqa, 0, 0},           {"accuracy", score_accuracy, 0, 0}, {"f1", score_f1, 0, 0},
-    {"matthews", score_matthews, 0, 0},
-};
-enum { METRICS = sizeof metrics / sizeof *metrics };
-
-static up_status score_all_captions(scoring *s) {
-    for (size_t i = 0; i < METRICS; i++) {
-        if (!metrics[i].of_captions) continue;
-        if (metrics[i].wants_wordnet && open_wordnet(s) != UP_OK) {
-            snprintf(s->out->notes[s->out->note_count++], sizeof *s->out->notes, "%s left out: %s",
-                     metrics[i].name, up_last_error());
-            continue;
-        }
-        UP_TRY(metrics[i].score(s));
-    }
-    return UP_OK;
-}
+} others[] = {{"captions", score_all_captions},
+              {"vqa", score_vqa},
+              {"accuracy", score_accuracy},
+              {"f1", score_f1},
+              {"matthews", score_matthews}};
 
 static up_status score_one(scoring *s, const char *name) {
-    if (!strcmp(name, "captions")) return score_all_captions(s);
-    for (size_t i = 0; i < METRICS; i++)
-        if (!strcmp(metrics[i].name, name)) return metrics[i].score(s);
-    return up_fail(
-        UP_ERR_ARGUMENT, name,
-        "no metric: there are bleu, meteor, rouge, cider, cider_d, spice, captions, vqa, accuracy, f1, "
-        "matthews");
+    int found = 0;
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        if (!strcmp(others[i].name, name)) return others[i].score(s);
+    for (const up_caption_metric *m = up_caption_metrics; m->name; m++) {
+        if (strcmp(m->flag, name)) continue;
+        found = 1;
+        UP_TRY(score_captions(s, m));
+    }
+    return found ? UP_OK
+                 : up_fail(UP_ERR_ARGUMENT, name,
+                           "no metric: there are bleu, meteor, rouge, cider, cider_d, spice, captions, vqa, "
+                           "accuracy, "
+                           "f1, matthews");
 }
 
 /* The keys of the candidates go to the list: they say whose the scores are. */
