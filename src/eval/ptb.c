@@ -430,8 +430,7 @@ static up_status put_word(bytes *out, const char *s, size_t size) {
     if (out->size) UP_TRY(put(out, " ", 1));
     for (size_t i = 0, more; i < size; i += more) {
         const char *name = bracket_word(s[i]);
-        more = name ? 1 : strcspn(s + i, "()[]{}");
-        if (more > size - i) more = size - i;
+        for (more = 1; !name && i + more < size && !bracket_word(s[i + more]);) more++;
         UP_TRY(name ? put_text(out, name) : put_small(out, s + i, more));
     }
     return UP_OK;
