@@ -42,7 +42,7 @@ row() { # row FILE N: features of row N (from 0) of a [n, 128] array, as a check
 # --- the program itself ---
 ok --version && has '^uniperceiver [0-9]*\.[0-9]*\.[0-9]*$'
 ok --help && has 'tokenize' && has 'caption'
-for command in tokenize detokenize mask params init info encode classify retrieve caption vqa train eval; do
+for command in tokenize detokenize mask params init info encode classify retrieve caption vqa train eval score; do
     ok $command --help
     has "^uniperceiver $command"
 done
@@ -55,6 +55,19 @@ fails 2 '"two" is not a whole number' mask --prefix two --words 1
 fails 2 'not a whole number from 0' mask --prefix -1 --words 1
 fails 2 'unexpected argument "more"' mask --prefix 1 --words 1 more
 fails 2 '--json takes no value' params --preset tiny --json=yes
+
+# --- score ---
+captions=$golden/captions
+ok score --metric bleu,rouge,cider_d "$captions/candidates.json" "$captions/references.json"
+has '^BLEU-4  *0.722983$' && has '^ROUGE-L  *0.854865$' && has '^CIDEr-D  *3.725461$'
+ok score --metric f1,matthews --json "$captions/labels_candidates.tsv" "$captions/labels_references.tsv"
+has '"F1": 0.82388' && has '"Matthews correlation": 0.60213'
+printf "A man isn't here.\n" >line && ok score --words line && is words "$out" "a man is n't here"
+printf 'image_id\tcaption\na\tA dog runs!\n' >said && printf 'image_id\tcaption\na\ta dog runs\na\tone cat\n' >true
+ok score --metric bleu said true && has '^BLEU-2  *1.000000$'
+fails 2 '1 files; wanted CANDIDATES and REFERENCES' score said
+fails 1 'fly: no metric' score --metric fly said true
+fails 1 'wordnet-base' score --metric meteor --wordnet /nowhere said true
 
 # --- tokenize, detokenize ---
 ok tokenize 'hello world' 'a photo of a cat' && is tokenize "$out" $'3306 1002\n320 1125 539 320 2368'
