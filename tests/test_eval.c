@@ -1,6 +1,7 @@
 /* test_eval.c - evaluation: every metric against an oracle that is written another way, from features made by
  * hand; then whole evaluations of a tiny model over the golden pictures and clips against a brute force over
  * the features of single inputs. Target sets are encoded once, and counted. */
+#include "eval/caption_metrics.h"
 #include "eval/eval.h"
 #include "files/file.h"
 #include "tests/lab.h"
@@ -503,6 +504,36 @@ static void test_classification(void) {
     evaluated_free(&v);
 }
 
+/* Of seven classes: at most four others are at least as near as the true one. */
+static void test_top_five(void) {
+    enum { V = 7 };
+    static const char *const listed[V] = {"map", "chart", "door", "drawing", "sea", "photograph", "list"};
+    evaluated v;
+    char lines[1024], text[128] = "", path[512];
+    float x[16], y[V][16];
+    int hits = 0, counted = 0;
+    for (int i = 0; i < V; i++) snprintf(text + strlen(text), sizeof text - strlen(text), "%s\n", listed[i]);
+    snprintf(path, sizeof path, "%s", up_lab_path("seven.txt"));
+    UP_ASSERT_OK(up_file_write(path, text, strlen(text)));
+    snprintf(lines, sizeof lines,
+             "  - {name: seven, kind: image_classification, data: %s, text_limit: 12, classes: %s}\n",
+             up_lab_path("pictures.tsv"), path);
+    evaluate(&v, lines);
+    for (int i = 0; i < V; i++) encode_text(&v, listed[i], UP_SIDE_TARGET, y[i]);
+    for (int row = 0; row < MANY; row++) {
+        const char *const *p = pictures[row % PICTURES];
+        int own = 0, nearer = 0;
+        if (!*p[1]) continue;
+        encode_file(&v, UP_PART_IMAGE, up_lab_golden("image", p[0]), NULL, x);
+        while (strcmp(listed[own], p[1])) own++;
+        for (int i = 0; i < V; i++) nearer += i != own && dot(x, y[i], 16) >= dot(x, y[own], 16);
+        counted++;
+        hits += nearer < 5;
+    }
+    check_number(&v, "seven", "top-5 accuracy", share_of(hits, counted, 5.0 / V));
+    evaluated_free(&v);
+}
+
 static void test_clips(void) {
     static const char *const names[] = {"left", "right"};
     evaluated v;
@@ -551,6 +582,8 @@ static void check_recalls(const evaluated *v, const char *task, const float *x, 
     check_number(v, task, "R@5 input to text", recall_of(x, y, own, n, 5));
     check_number(v, task, "R@1 text to input", recall_of(y, x, own, n, 1));
     check_number(v, task, "R@5 text to input", recall_of(y, x, own, n, 5));
+    check_number(v, task, "R@10 input to text", recall_of(x, y, own, n, 10));
+    check_number(v, task, "R@10 text to input", recall_of(y, x, own, n, 10));
 }
 
 static void test_retrieval(void) {
@@ -691,6 +724,32 @@ static void test_words(void) {
     evaluated_free(&v);
 }
 
+/* Rows are pictures of their own here; chance is each caption before the next row's text. */
+static void check_caption_metrics(const evaluated *v, const char *task, const up_caption *made, int n) {
+    up_corpus own = {0}, shifted = {0};
+    for (int i = 0; i < n; i++) {
+        size_t picture;
+        const char *text = pictures[i][2], *said = made[i].text, *before = made[(i + n - 1) % n].text;
+        UP_ASSERT_OK(up_corpus_add_picture(&own, &picture));
+        UP_ASSERT_OK(up_corpus_add_reference(&own, picture, text, strlen(text)));
+        UP_ASSERT_OK(up_corpus_set_candidate(&own, picture, said, strlen(said)));
+        UP_ASSERT_OK(up_corpus_add_picture(&shifted, &picture));
+        UP_ASSERT_OK(up_corpus_add_reference(&shifted, picture, text, strlen(text)));
+        UP_ASSERT_OK(up_corpus_set_candidate(&shifted, picture, before, strlen(before)));
+    }
+    for (const up_caption_metric *m = up_caption_metrics; m->name; m++) {
+        double value, chance;
+        if (m->wants_wordnet) continue; /* test_scores has them */
+        UP_ASSERT_OK(m->compute(&own, NULL, NULL, &value));
+        UP_ASSERT_OK(m->compute(&shifted, NULL, NULL, &chance));
+        CU_ASSERT(near_to(score_of(v, task, m->name)->number.value, value));
+        CU_ASSERT(near_to(score_of(v, task, m->name)->number.chance, chance));
+        CU_ASSERT_EQUAL(score_of(v, task, m->name)->number.n, n);
+    }
+    up_corpus_free(&own);
+    up_corpus_free(&shifted);
+}
+
 static void test_captions(void) {
     enum { N = 5 };
     evaluated v;
@@ -725,6 +784,7 @@ static void test_captions(void) {
     for (int i = 0; i < N; i++) mean += own[i] / N;
     for (int i = 0; i < N; i++) spread += (own[i] - mean) * (own[i] - mean);
     check_number(&v, "say", "word F1", (up_metric){mean, others / (N * (N - 1)), sqrt(spread / N / N), N});
+    check_caption_metrics(&v, "say", made, N);
     for (int i = 0; i < N; i++) up_caption_free(&made[i]);
     evaluated_free(&v);
 }
@@ -854,6 +914,7 @@ const up_test up_tests[] = {{"nearest", test_nearest},
                             {"accuracy", test_accuracy},
                             {"word_f1", test_word_f1},
                             {"classification", test_classification},
+                            {"top five", test_top_five},
                             {"clips", test_clips},
                             {"retrieval", test_retrieval},
                             {"retrieval_of_equal_texts", test_retrieval_of_equal_texts},
