@@ -1,0 +1,127 @@
+/* augment_space.c - RandAugment's operations that move pixels: each pixel of the result is interpolated
+ * (bicubic, a = -1) where an affine map puts it in the picture. The rules of Pillow's Image.transform: pixels
+ * outside are the fill, taps beyond an edge are the edge's, the result is cut off and not rounded. */
+#include "data/augment.h"
+#include "data/pixels.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* A pixel's three channels and a fourth that means nothing. */
+typedef float colour __attribute__((vector_size(16)));
+typedef uint8_t colour_bytes __attribute__((vector_size(4)));
+typedef int32_t colour_words __attribute__((vector_size(16)));
+
+/* Result pixel (x, y), at its middle, is at (a[0] x + a[1] y + a[2], a[3] x + a[4] y + a[5]). */
+typedef double map[6];
+
+enum { TAPS = 4 };
+
+/* Where a coordinate's four taps begin, and how far it lies behind the second. */
+typedef struct taps {
+    int first;
+    float behind; /* 0 to 1 */
+} taps;
+
+static taps taps_at(double at) {
+    int before = (int)floor(at - 0.5);
+    return (taps){before - 1, (float)(at - 0.5 - before)};
+}
+
+/* The cubic through b and c whose slopes there are those of a to c and b to d. By Horner's rule, so that what
+ * is equal stays as it is to the last bit: the result is cut off. */
+static inline colour cubic(colour a, colour b, colour c, colour d, float t) {
+    return b + t * ((c - a) + t * ((2 * (a - b) + c - d) + t * (b - a + d - c)));
+}
+
+static int inside(int at, int size) {
+    return at < 0 ? 0 : at >= size ? size - 1 : at;
+}
+
+/* Reads a byte behind the pixel. */
+static inline colour load(const uint8_t *pixel) {
+    colour_bytes bytes;
+    memcpy(&bytes, pixel, sizeof bytes);
+    return __builtin_convertvector(__builtin_convertvector(bytes, colour_words), colour);
+}
+
+static inline colour across(const uint8_t *row, const size_t column[TAPS], float t) {
+    if (t == 0) return load(row + column[1]); /* columns that are moved whole */
+    return cubic(load(row + column[0]), load(row + column[1]), load(row + column[2]), load(row + column[3]),
+                 t);
+}
+
+static void put(colour value, uint8_t *out) {
+    for (int c = 0; c < 3; c++) out[c] = (uint8_t)(value[c] <= 0 ? 0 : value[c] >= 255 ? 255 : value[c]);
+}
+
+static void interpolate(const up_image *in, double x, double y, uint8_t *out) {
+    taps h = taps_at(x), v = taps_at(y);
+    size_t column[TAPS], stride = (size_t)in->width * 3;
+    const uint8_t *row[TAPS];
+    for (int t = 0; t < TAPS; t++) {
+        column[t] = (size_t)inside(h.first + t, in->width) * 3;
+        row[t] = in->data + (size_t)inside(v.first + t, in->height) * stride;
+    }
+    colour value = across(row[1], column, h.behind);
+    if (v.behind != 0)
+        value = cubic(across(row[0], column, h.behind), value, across(row[2], column, h.behind),
+                      across(row[3], column, h.behind), v.behind);
+    put(value, out);
+}
+
+static void fill_map(up_change change, double value, const up_image *image, map a) {
+    double x = image->width / 2.0, y = image->height / 2.0, angle = -value * (acos(-1) / 180);
+    memcpy(a, (map){1, 0, 0, 0, 1, 0}, sizeof(map));
+    switch (change) {
+    case UP_CHANGE_SHEAR_X:
+        a[1] = value;
+        break;
+    case UP_CHANGE_SHEAR_Y:
+        a[3] = value;
+        break;
+    case UP_CHANGE_TRANSLATE_X:
+        a[2] = value * image->width;
+        break;
+    case UP_CHANGE_TRANSLATE_Y:
+        a[5] = value * image->height;
+        break;
+    default: /* rotation */
+        a[0] = a[4] = cos(angle);
+        a[1] = sin(angle);
+        a[3] = -a[1];
+        a[2] = x - a[0] * x - a[1] * y;
+        a[5] = y - a[3] * x - a[4] * y;
+    }
+}
+
+up_status up_change_places(up_image *image, up_change change, double value, const uint8_t fill[3]) {
+    up_image out = {0};
+    map a;
+    if (value == 0) return UP_OK;
+    UP_TRY(up_image_alloc(image->width, image->height, 3, "affine", &up_image_unlimited, &out));
+    fill_map(change, value, image, a);
+    uint8_t *to = out.data;
+    for (int row = 0; row < image->height; row++)
+        for (int column = 0; column < image->width; column++, to += 3) {
+            double x = a[0] * (column + 0.5) + a[1] * (row + 0.5) + a[2];
+            double y = a[3] * (column + 0.5) + a[4] * (row + 0.5) + a[5];
+            if (x >= 0 && x < image->width && y >= 0 && y < image->height)
+                interpolate(image, x, y, to);
+            else
+                memcpy(to, fill, 3);
+        }
+    up_image_free(image);
+    *image = out;
+    return UP_OK;
+}
+
+static int moves(up_change change) {
+    return change == UP_CHANGE_ROTATE || change >= UP_CHANGE_SHEAR_X;
+}
+
+up_status up_image_change(up_image *image, up_change change, double value, const uint8_t fill[3]) {
+    return moves(change) ? up_change_places(image, change, value, fill)
+                         : up_change_points(image, change, value);
+}
