@@ -538,7 +538,7 @@ static void close_task(subject *t) {
     up_config_free(&up_task_schema, &t->settings);
 }
 
-static const up_build_options still = {0, 1, 1};
+static const up_build_options still = {0, 1, 1, 0};
 
 static void build(subject *t, const up_build_options *options, const size_t *rows, int count) {
     UP_ASSERT_OK(up_source_build(&t->source, options, rows, count, &t->work));
@@ -652,7 +652,7 @@ static void expect_batch(const struct expectation *e) {
         CU_ASSERT_STRING_EQUAL(out, e->batch);
         CU_ASSERT_PTR_EQUAL(t.work.source, &t.source);
         expect_loss(e, &t.work);
-        if (!round) build(&t, &(up_build_options){1, 1, 1}, many, 6);
+        if (!round) build(&t, &(up_build_options){1, 1, 1, 0}, many, 6);
     }
     close_task(&t);
 }
@@ -691,7 +691,7 @@ static void test_masked_batches(void) {
         int found[5] = {0}, none = 0, shown = 0;
         open_task(&t, kinds[k].kind, kinds[k].list, kinds[k].more);
         for (uint64_t sample = 0; sample < 300; sample++) {
-            build(&t, &(up_build_options){1, up_test_seed(), sample}, &kinds[k].row, 1);
+            build(&t, &(up_build_options){1, up_test_seed(), sample, 0}, &kinds[k].row, 1);
             int f = fate_shown(&t, kinds[k].head);
             if (f < 0)
                 none++;
@@ -702,7 +702,7 @@ static void test_masked_batches(void) {
         CU_ASSERT(found[0] > 150 && found[3] > 5 && found[1] + found[2] + found[4] > 5);
         CU_ASSERT_EQUAL(t.work.loss.weight, 0.5f);
         for (uint64_t seed = 0; seed < 40; seed++) { /* evaluation shows no word that is asked for */
-            build(&t, &(up_build_options){0, seed, seed}, &kinds[k].row, 1);
+            build(&t, &(up_build_options){0, seed, seed, 0}, &kinds[k].row, 1);
             shown += fate_shown(&t, kinds[k].head) != 0;
         }
         CU_ASSERT_EQUAL(shown, 0);
@@ -885,7 +885,7 @@ static void test_equal_texts(void) {
     up_lab_text("equal.tsv", "text\tword\na\tdog\nb\tcat a b c d e f g\nc\tDog\nd\ta dog\n"
                              "e\tcat a b c d e f h\nf\t dog\n");
     open_task(&t, "text_retrieval", "equal.tsv", ", target: word");
-    build(&t, &(up_build_options){1, 1, 0}, rows, FEW);
+    build(&t, &(up_build_options){1, 1, 0, 0}, rows, FEW);
     for (int i = 0; i < FEW; i++) CU_ASSERT_EQUAL(t.work.groups[i], want[i]);
     for (int i = 0; i < FEW; i++) CU_ASSERT_EQUAL(t.work.labels[i], i);
     close_task(&t);
@@ -899,7 +899,7 @@ static void test_equal_texts(void) {
     up_lab_text("equal.tsv", list);
     free(list);
     open_task(&t, "text_retrieval", "equal.tsv", ", target: word");
-    build(&t, &(up_build_options){1, 1, 0}, rows, MANY);
+    build(&t, &(up_build_options){1, 1, 0, 0}, rows, MANY);
     int wrong = 0;
     for (int i = MANY - 1; i >= 0; i--) first[kind[i]] = i;
     for (int i = 0; i < MANY; i++) wrong += t.work.groups[i] != first[kind[i]];
@@ -976,7 +976,7 @@ static void test_sampled_targets(void) {
     write_letters();
     open_task(&t, "ar", "letters.tsv", ", sampled_targets: 7");
     for (uint64_t time = 0; time < TIMES; time++) {
-        build(&t, &(up_build_options){1, up_test_seed(), 2 * time}, rows, 2);
+        build(&t, &(up_build_options){1, up_test_seed(), 2 * time, 0}, rows, 2);
         CU_ASSERT_EQUAL_FATAL(t.work.targets.sequences, OWN + DRAWN);
         expect_sampled_labels(&t.work);
         take_sampled(&t, bias);
@@ -1022,8 +1022,9 @@ static void test_sampled_corners(void) {
     open_task(&t, "ar", "letters.tsv", ", sampled_targets: 7");
     int same = 0;
     for (uint64_t first = 0; first < 50; first++) { /* one of 245,157 choices each time */
-        const up_build_options options = {1, up_test_seed(), first}, other = {1, up_test_seed() + 1, first},
-                               next = {1, up_test_seed(), first + 2};
+        const up_build_options options = {1, up_test_seed(), first, 0},
+                               other = {1, up_test_seed() + 1, first, 0},
+                               next = {1, up_test_seed(), first + 2, 0};
         uint32_t words = sampled_words(&t, &options);
         CU_ASSERT_EQUAL(sampled_words(&t, &options), words);
         same += sampled_words(&t, &other) == words;
@@ -1038,7 +1039,7 @@ static void test_sampled_corners(void) {
     CU_ASSERT(t.work.labels[0] == world.vocabulary_index[t.work.batch.text_id[1]]);
     close_task(&t);
     open_task(&t, "ar", "letters.tsv", ", sampled_targets: 1000000000"); /* all there are */
-    build(&t, &(up_build_options){1, 1, 1}, rows, 2);
+    build(&t, &(up_build_options){1, 1, 1, 0}, rows, 2);
     expect_sampled_labels(&t.work);
     CU_ASSERT_EQUAL(t.work.targets.sequences, WORDS_IN_ALL);
     take_sampled(&t, bias);
@@ -1046,7 +1047,7 @@ static void test_sampled_corners(void) {
     close_task(&t);
     up_lab_text("other.tsv", "text\na house b\n");
     open_task(&t, "ar", "other.tsv", ", sampled_targets: 2"); /* "house" is not in the vocabulary */
-    build(&t, &(up_build_options){1, 1, 1}, rows, 1);
+    build(&t, &(up_build_options){1, 1, 1, 0}, rows, 1);
     CU_ASSERT_EQUAL(t.work.labels[1], -1);
     CU_ASSERT_EQUAL(t.work.targets.sequences, 3 + 2);
     CU_ASSERT_EQUAL(word_of(&t.work.targets, t.work.labels[0]), 0);
@@ -1206,7 +1207,7 @@ static void test_chance(void) {
     UP_ASSERT_OK(up_image_read(up_lab_golden("image", "png_rgb8.png"), NULL, &whole));
     UP_ASSERT_OK(up_image_resize_short(&whole, 26, &resized));
     for (uint64_t m = 0; m < SAMPLES; m++) {
-        const up_build_options training = {1, up_test_seed(), m}, middle = {0, up_test_seed() + m, m};
+        const up_build_options training = {1, up_test_seed(), m, 0}, middle = {0, up_test_seed() + m, m, 0};
         first_pixels(", resize: 26", &training, 0, seen[m]);
         first_pixels(", resize: 26", &training, 0, again);
         CU_ASSERT(!memcmp(seen[m], again, sizeof again)); /* a function of (seed, source, sample) */
@@ -1233,7 +1234,7 @@ static void test_chance(void) {
 /* Large pictures may be decoded smaller in training where a task says so, and nowhere else. */
 static void test_scaled_decoding(void) {
     static uint8_t plain[PATCHES], scaled[PATCHES], exact[2][PATCHES];
-    const up_build_options training = {1, up_test_seed(), 0}, middle = {0};
+    const up_build_options training = {1, up_test_seed(), 0, 0}, middle = {0};
     char text[256];
     int sum = 0;
     write_small_lists();
@@ -1258,15 +1259,15 @@ static void test_chance_by_sample(void) {
     write_small_lists();
     open_task(&t, "image_classification", "small.tsv", ", resize: 26");
     for (uint64_t first = 0; first < SAMPLES; first += 3) {
-        build(&t, &(up_build_options){1, up_test_seed(), first}, rows, 3);
+        build(&t, &(up_build_options){1, up_test_seed(), first, 0}, rows, 3);
         CU_ASSERT_EQUAL_FATAL(t.work.batch.image.count, 12);
         for (uint64_t i = 0; i < 3; i++) {
-            const up_build_options single = {1, up_test_seed(), first + i};
+            const up_build_options single = {1, up_test_seed(), first + i, 0};
             first_pixels(", resize: 26", &single, 0, alone);
             CU_ASSERT(!memcmp(t.work.batch.image.bytes + i * PATCHES, alone, PATCHES));
             first_pixels(", resize: 26", &single, 1, other);
             equal += !memcmp(alone, other, PATCHES);
-            first_pixels(", resize: 26", &(up_build_options){1, up_test_seed() + 1, first + i}, 0, other);
+            first_pixels(", resize: 26", &(up_build_options){1, up_test_seed() + 1, first + i, 0}, 0, other);
             equal += !memcmp(alone, other, PATCHES);
         }
     }
@@ -1295,14 +1296,14 @@ static void test_keys(void) {
         for (uint64_t time = 0; time < TIMES; time++) {
             uint64_t *here = keys + n;
             t.source.number = source;
-            build(&t, &(up_build_options){1, 1, 2 * time}, rows, 2);
+            build(&t, &(up_build_options){1, 1, 2 * time, 0}, rows, 2);
             memcpy(here, t.work.batch.key, 2 * sizeof *here);
             memcpy(here + 2, t.work.targets.key, 2 * sizeof *here);
             n += 4;
-            build(&t, &(up_build_options){1, 2, 2 * time}, turned, 2); /* another seed, other rows */
+            build(&t, &(up_build_options){1, 2, 2 * time, 0}, turned, 2); /* another seed, other rows */
             CU_ASSERT(!memcmp(here, t.work.batch.key, 2 * sizeof *here));
             CU_ASSERT(!memcmp(here + 2, t.work.targets.key, 2 * sizeof *here));
-            build(&t, &(up_build_options){1, 1, 2 * time + 1}, rows, 1); /* another batch */
+            build(&t, &(up_build_options){1, 1, 2 * time + 1, 0}, rows, 1); /* another batch */
             CU_ASSERT_EQUAL(here[1], t.work.batch.key[0]);
         }
     CU_ASSERT_EQUAL_FATAL(n, KEYS);
@@ -1311,7 +1312,7 @@ static void test_keys(void) {
     CU_ASSERT_EQUAL(equal, 0);
     build(&t, &still, rows, 2); /* in evaluation a sample is its row */
     memcpy(keys, t.work.batch.key, 2 * sizeof *keys);
-    build(&t, &(up_build_options){0, 7, 9}, turned, 2);
+    build(&t, &(up_build_options){0, 7, 9, 0}, turned, 2);
     CU_ASSERT(t.work.batch.key[0] == keys[1] && t.work.batch.key[1] == keys[0]);
     close_task(&t);
 }
@@ -1328,7 +1329,7 @@ static void test_drop_path(void) {
     set_vocabulary();
     open_task(&t, "ar", "small-texts.tsv", "");
     for (uint64_t m = 0; m < 3000; m++) {
-        build(&t, &(up_build_options){1, 1, 2 * m}, rows, 2);
+        build(&t, &(up_build_options){1, 1, 2 * m, 0}, rows, 2);
         CU_ASSERT_EQUAL_FATAL(t.work.batch.sequences, 2);
         up_drop_path(0.25, LAYERS, up_test_seed(), 3, &t.work.batch, drop);
         up_drop_path(0.25, LAYERS, up_test_seed(), 3, &t.work.batch, again);
@@ -1390,7 +1391,7 @@ static void expect_build_error(const char *kind, const char *row, const char *fi
     snprintf(list, sizeof list, "%s\tlabel\n%s\tx\nnone\ty\n", clip ? "video" : "image", row);
     up_lab_text("wrong.tsv", list);
     open_task(&t, kind, "wrong.tsv", "");
-    up_status status = up_source_build(&t.source, &(up_build_options){1, 1, 1}, &first, 1, &t.work);
+    up_status status = up_source_build(&t.source, &(up_build_options){1, 1, 1, 0}, &first, 1, &t.work);
     CU_ASSERT_NOT_EQUAL(status, UP_OK);
     expect_error(status, status, up_lab_path(file), why);
     close_task(&t);
