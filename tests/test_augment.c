@@ -83,6 +83,26 @@ static void like_pillow(void) {
     up_npy_free(&source);
 }
 
+/* A part is cut out before it is resized. */
+static void parts_like_torchvision(void) {
+    up_npy source = golden("source", ""), want = golden("crops", ""), boxes = golden("crop_boxes", "");
+    up_image whole = {(int)source.shape[1], (int)source.shape[0], source.data};
+    int side = (int)want.shape[1];
+    size_t bytes = 3 * (size_t)side * (size_t)side;
+    for (int64_t i = 0; i < want.shape[0]; i++) {
+        const int32_t *box = (const int32_t *)boxes.data + 4 * i;
+        up_image part = {0}, square = {0};
+        UP_ASSERT_OK(up_image_crop(&whole, box[0], box[1], box[2], box[3], &part));
+        UP_ASSERT_OK(up_image_resize(&part, 0, 0, part.width, part.height, side, side, &square));
+        CU_ASSERT(!memcmp(square.data, (const uint8_t *)want.data + (size_t)i * bytes, bytes));
+        up_image_free(&part);
+        up_image_free(&square);
+    }
+    up_npy_free(&source);
+    up_npy_free(&want);
+    up_npy_free(&boxes);
+}
+
 /* Cut off and not rounded: where arithmetic in single precision lands on the other side of a whole number, a
  * byte is one less or more. That is rare. */
 static void mostly_equal(void) {
@@ -444,6 +464,7 @@ static void mixed_patches(void) {
 const up_test up_tests[] = {
     {"operations as Pillow does them", like_pillow},
     {"moved pixels are mostly equal", mostly_equal},
+    {"parts as torchvision takes them", parts_like_torchvision},
     {"corners", corners},
     {"magnitudes as timm has them", magnitudes},
     {"which operations", drawn_operations},

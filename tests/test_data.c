@@ -9,6 +9,7 @@
 #include "uniperceiver/encoder.h"
 #include "uniperceiver/image.h"
 #include "uniperceiver/random.h"
+#include "tasks/cut.h"
 #include "uniperceiver/video.h"
 
 #include <math.h>
@@ -1275,6 +1276,215 @@ static void test_chance_by_sample(void) {
     close_task(&t);
 }
 
+/* ---- augmentation ---- */
+
+/* Sample n by seed of a picture of row 1, with `more` settings, alone. */
+static void training_pixels(const char *more, uint64_t n, uint8_t *pixels) {
+    first_pixels(more, &(up_build_options){1, up_test_seed(), n, 0}, 0, pixels);
+}
+
+/* The square that is cut out of a picture's patches at (left, top) of it resized, or resized out of a part.
+ */
+static void expect_patches(const up_image *square, const uint8_t *pixels) {
+    uint8_t want[PATCHES];
+    CU_ASSERT_FATAL(square->width == SIDE && square->height == SIDE);
+    UP_ASSERT_OK(up_image_patch_bytes(square, config.patch, want));
+    CU_ASSERT(!memcmp(want, pixels, PATCHES));
+}
+
+/* Random resized crop: the part that the sample's stream draws behind place and mirror. */
+static void test_resized_crop(void) {
+    static uint8_t pixels[PATCHES];
+    const up_augmentation how = {.area = 0.08, .ratio = 4.0 / 3};
+    up_image whole = {0};
+    write_small_lists();
+    UP_ASSERT_OK(up_image_read(up_lab_golden("image", "png_rgb8.png"), NULL, &whole));
+    for (uint64_t n = 0; n < SAMPLES; n++) {
+        up_image part = {0}, square = {0};
+        up_rng rng = up_rng_make(up_test_seed(), 0, n, 1);
+        for (int i = 0; i < 2; i++) up_rng_uniform(&rng);
+        up_rng_u32(&rng);
+        up_box box = up_draw_part(&how, &rng, whole.width, whole.height);
+        UP_ASSERT_OK(up_image_crop(&whole, box.x, box.y, box.width, box.height, &part));
+        UP_ASSERT_OK(up_image_resize(&part, 0, 0, part.width, part.height, SIDE, SIDE, &square));
+        training_pixels(", augment: {crop: resized}", n, pixels);
+        expect_patches(&square, pixels);
+        up_image_free(&part);
+        up_image_free(&square);
+    }
+    up_image_free(&whole);
+}
+
+/* A function of (seed, source, sample), in whichever batch; nothing outside training. */
+static void test_augmented(void) {
+    static const char more[] = ", flip: true, augment: {crop: resized, operations: 2, erase: 0.25}";
+    static const size_t rows[3] = {1, 1, 1};
+    static uint8_t alone[PATCHES], plain[PATCHES];
+    int equal = 0;
+    subject t;
+    write_small_lists();
+    open_task(&t, "image_classification", "small.tsv", more);
+    for (uint64_t first = 0; first < SAMPLES; first += 3) {
+        build(&t, &(up_build_options){1, up_test_seed(), first, 0}, rows, 3);
+        for (uint64_t i = 0; i < 3; i++) {
+            training_pixels(more, first + i, alone);
+            CU_ASSERT(!memcmp(t.work.batch.image.bytes + i * PATCHES, alone, PATCHES));
+            training_pixels(", flip: true, augment: {crop: resized}", first + i, plain);
+            equal += !memcmp(alone, plain, PATCHES);
+        }
+    }
+    CU_ASSERT(equal > 0 && equal < 30); /* 2 operations at 1/2 and erasing at 1/4 leave 19% of 42 alone */
+    first_pixels(more, &still, 0, alone);
+    first_pixels("", &still, 0, plain);
+    CU_ASSERT(!memcmp(alone, plain, PATCHES));
+    close_task(&t);
+}
+
+/* Every short side from resize to resize_most comes, and no other. */
+static void test_short_sides(void) {
+    enum { LEAST = 24, SIDES = 3, TIMES = 3 * SAMPLES };
+    static uint8_t pixels[PATCHES];
+    int64_t seen[SIDES] = {0};
+    up_image whole = {0}, resized[SIDES] = {{0}};
+    write_small_lists();
+    UP_ASSERT_OK(up_image_read(up_lab_golden("image", "png_rgb8.png"), NULL, &whole));
+    for (int i = 0; i < SIDES; i++) UP_ASSERT_OK(up_image_resize_short(&whole, LEAST + i, &resized[i]));
+    for (uint64_t n = 0; n < TIMES; n++) {
+        training_pixels(", resize: 24, resize_most: 26", n, pixels);
+        for (int i = 0; i < SIDES; i++) seen[i] += is_cut(&resized[i], pixels);
+    }
+    CU_ASSERT_EQUAL(seen[0] + seen[1] + seen[2], TIMES);
+    expect_fair("short sides", seen, (double[]){TIMES / 3, TIMES / 3, TIMES / 3}, SIDES, 2);
+    for (int i = 0; i < SIDES; i++) up_image_free(&resized[i]);
+    up_image_free(&whole);
+}
+
+/* Three crops of a wide picture lie at its left, middle and right; of a tall one, above each other. */
+static void test_views(void) {
+    static const struct {
+        const char *file;
+        int x, y; /* of the free room of the resized picture: to its end along the longer side, else half */
+    } pictures[] = {{"source.png", 2, 1}, {"source_tall.png", 1, 2}};
+    char list[600];
+    size_t row = 0;
+    for (int p = 0; p < 2; p++) {
+        up_image whole = {0}, resized = {0};
+        subject t;
+        open_world();
+        snprintf(list, sizeof list, "image\tlabel\n%s\tdog\n%s\tcat\n",
+                 up_lab_golden("image", pictures[p].file), up_lab_golden("image", "png_rgb8.png"));
+        up_lab_text("views.tsv", list);
+        UP_ASSERT_OK(up_image_read(up_lab_golden("image", pictures[p].file), NULL, &whole));
+        UP_ASSERT_OK(up_image_resize_short(&whole, 20, &resized));
+        open_task(&t, "image_classification", "views.tsv", ", views: 3");
+        CU_ASSERT_EQUAL(up_views(&t.settings), 3);
+        for (int view = 0; view < 3; view++) {
+            int x = (resized.width - SIDE) * (pictures[p].x == 2 ? view : 1) / 2;
+            int y = (resized.height - SIDE) * (pictures[p].y == 2 ? view : 1) / 2;
+            build(&t, &(up_build_options){.view = view}, &row, 1);
+            CU_ASSERT(is_window(&resized, x, y, t.work.batch.image.bytes));
+        }
+        close_task(&t);
+        up_image_free(&whole);
+        up_image_free(&resized);
+    }
+}
+
+/* Clips of other lengths than the model's, and several of one video. */
+static void test_clip_settings(void) {
+    static const size_t row = 0;
+    up_image frame = {0};
+    int64_t frames;
+    subject t;
+    if (!up_lab_clips()) return;
+    write_small_lists();
+    UP_ASSERT_OK(up_video_count(up_lab_golden("video", "h264.mp4"), &frames));
+    open_task(&t, "video_classification", "small-clips.tsv", ", frames: 1, stride: 3, clips: 2, views: 2");
+    CU_ASSERT_EQUAL(up_views(&t.settings), 4);
+    for (int view = 0; view < 4; view += 2) {
+        up_video_clip clip = {.frames = 1, .stride = 1, .start = (view + 1) * frames / 4, .fraction = -1};
+        up_image square = {0};
+        UP_ASSERT_OK(up_video_read(up_lab_golden("video", "h264.mp4"), &clip, NULL, &frame));
+        build(&t, &(up_build_options){.view = view}, &row, 1);
+        CU_ASSERT_EQUAL_FATAL(t.work.batch.video.count, 4); /* one frame of four cells */
+        double x = frame.width >= frame.height ? 0 : 0.5, y = frame.width >= frame.height ? 0.5 : 0;
+        UP_ASSERT_OK(up_image_square(&frame, config.video_resize, SIDE, x, y, &square));
+        expect_patches(&square, t.work.batch.video.bytes);
+        up_image_free(&frame);
+        up_image_free(&square);
+    }
+    close_task(&t);
+    open_task(&t, "video_classification", "small-clips.tsv",
+              ", stride: 3, augment: {operations: 2, erase: 1}");
+    build(&t, &(up_build_options){1, up_test_seed(), 0, 0}, &row, 1);
+    CU_ASSERT_EQUAL(t.work.batch.video.count, 8); /* the model's two frames */
+    close_task(&t);
+    expect_open_error("video_classification", "small-clips.tsv", ", frames: 3", UP_ERR_ARGUMENT,
+                      "video_classification: frames 3", "the model's 2");
+}
+
+/* Pictures are the mix of those that come without mixing; each has its own label and its partner's. */
+static void test_mixing(void) {
+    static const size_t rows[5] = {0, 1, 1, 2, 0}; /* row 2 has no class */
+    static const char *const more[] = {", augment: {mixup: 0.8}", ", augment: {cutmix: 1}",
+                                       ", augment: {mixup: 0.8, cutmix: 1}"};
+    int cut = 0, blended = 0;
+    subject t, plain;
+    write_small_lists();
+    open_task(&plain, "image_classification", "small.tsv", "");
+    for (uint64_t n = 0; n < 3 * 20; n++) {
+        const up_build_options options = {1, up_test_seed(), 5 * n, 0};
+        open_task(&t, "image_classification", "small.tsv", more[n % 3]);
+        build(&plain, &options, rows, 5);
+        build(&t, &options, rows, 5);
+        const up_loss *loss = &t.work.loss;
+        const uint8_t *from = plain.work.batch.image.bytes;
+        CU_ASSERT_FATAL(loss->choices == 2 && loss->labels && loss->shares);
+        for (int i = 0; i < 5; i++) {
+            const uint8_t *own = from + i * PATCHES, *other = from + (4 - i) * PATCHES;
+            const uint8_t *mixed = t.work.batch.image.bytes + i * PATCHES;
+            double kept = (double)loss->shares[2 * i];
+            int taken = 0, own_bytes = 0, far = 0;
+            int32_t a = plain.work.labels[i], b = plain.work.labels[4 - i];
+            CU_ASSERT_EQUAL(loss->labels[2 * i], b < 0 ? -1 : a);
+            CU_ASSERT(a < 0 || loss->labels[2 * i + 1] == b);
+            CU_ASSERT(kept >= 0 && kept <= 1 && fabs(kept + (double)loss->shares[2 * i + 1] - 1) < 1e-6);
+            for (int k = 0; k < PATCHES; k++) {
+                own_bytes += mixed[k] == own[k];
+                taken += mixed[k] == own[k] || mixed[k] == other[k];
+                far += fabs(kept * own[k] + (1 - kept) * other[k] - mixed[k]) > 0.51;
+            }
+            int boxes = taken == PATCHES && own_bytes >= (int)floor(kept * PATCHES);
+            CU_ASSERT(n % 3 == 0 ? !far : n % 3 == 1 ? boxes : !far || boxes);
+            if (i || n % 3 != 2) continue;
+            cut += far != 0;
+            blended += !far;
+        }
+        close_task(&t);
+    }
+    CU_ASSERT(cut > 0 && blended > 0); /* 20 batches of either kind */
+    close_task(&plain);
+}
+
+static void test_pixel_settings(void) {
+    static const struct {
+        const char *kind, *more, *why;
+    } wrong[] = {
+        {"caption", ", augment: {mixup: 0.8}", "mixup and cutmix are for pictures with classes"},
+        {"video_classification", ", augment: {cutmix: 1}", "mixup and cutmix are for pictures with classes"},
+        {"image_classification", ", resize_most: 300", "resize_most 300 wants a resize"},
+        {"image_classification", ", resize: 301, resize_most: 300", "not 301"},
+        {"image_classification", ", scaled_decoding: true, augment: {crop: resized}", "no scaled_decoding"},
+        {"image_classification", ", frames: 3", "are for videos"},
+    };
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        up_task_settings t = {0};
+        expect_error(read_settings(wrong[i].kind, "small.tsv", wrong[i].more, &t), UP_ERR_ARGUMENT,
+                     wrong[i].kind, wrong[i].why);
+        up_config_free(&up_task_schema, &t);
+    }
+}
+
 /* ---- keys and drop path ---- */
 
 static int by_value(const void *a, const void *b) {
@@ -1459,6 +1669,13 @@ const up_test up_tests[] = {
     {"chance", test_chance},
     {"scaled decoding", test_scaled_decoding},
     {"chance: by sample", test_chance_by_sample},
+    {"random resized crop", test_resized_crop},
+    {"augmented samples", test_augmented},
+    {"short sides", test_short_sides},
+    {"views", test_views},
+    {"clips of other lengths", test_clip_settings},
+    {"mixing", test_mixing},
+    {"settings of pixels", test_pixel_settings},
     {"keys", test_keys},
     {"drop path", test_drop_path},
     {"templates", test_templates},
