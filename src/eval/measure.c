@@ -1,6 +1,6 @@
 /* measure.c - every task is the nearest target by cosine (paper equation 1): encode the rows of a source some
  * at a time and its target set once, and count. Of a row that is looked at in several ways the unit features
- * are averaged, and so are its logits, to which they are proportional. */
+ * are averaged: its nearest target is then the one with the highest mean of logits. */
 #include "eval/eval.h"
 #include "tasks/cut.h"
 
