@@ -24,8 +24,9 @@ typedef struct taps {
     float behind; /* 0 to 1 */
 } taps;
 
-static taps taps_at(double at) {
-    int before = (int)floor(at - 0.5);
+/* `at` is 0 or more. */
+static inline taps taps_at(double at) {
+    int before = (int)(at + 0.5) - 1; /* floor(at - 0.5), which costs a call */
     return (taps){before - 1, (float)(at - 0.5 - before)};
 }
 
@@ -35,7 +36,7 @@ static inline colour cubic(colour a, colour b, colour c, colour d, float t) {
     return b + t * ((c - a) + t * ((2 * (a - b) + c - d) + t * (b - a + d - c)));
 }
 
-static int inside(int at, int size) {
+static inline int inside(int at, int size) {
     return at < 0 ? 0 : at >= size ? size - 1 : at;
 }
 
@@ -52,11 +53,16 @@ static inline colour across(const uint8_t *row, const size_t column[TAPS], float
                  t);
 }
 
-static void put(colour value, uint8_t *out) {
-    for (int c = 0; c < 3; c++) out[c] = (uint8_t)(value[c] <= 0 ? 0 : value[c] >= 255 ? 255 : value[c]);
+/* Cut off and clamped. */
+static inline void put(colour value, uint8_t *out) {
+    colour_words whole = __builtin_convertvector(value, colour_words);
+    whole &= whole > 0;
+    whole |= whole > 255; /* whose lowest byte is 255 then */
+    colour_bytes bytes = __builtin_convertvector(whole, colour_bytes);
+    memcpy(out, &bytes, 3);
 }
 
-static void interpolate(const up_image *in, double x, double y, uint8_t *out) {
+static inline void interpolate(const up_image *in, double x, double y, uint8_t *out) {
     taps h = taps_at(x), v = taps_at(y);
     size_t column[TAPS], stride = (size_t)in->width * 3;
     const uint8_t *row[TAPS];
