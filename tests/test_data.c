@@ -380,6 +380,35 @@ static void test_masking_statistics(void) {
     expect_fair("random tokens", drawn, uniform, RANDOM_IDS, 7);
 }
 
+/* 15% of the words on average, whatever their number: of n words 0.15 n, rounded up as often as its fraction
+ * says. */
+static void test_masking_share(void) {
+    enum { MOST = 30 };
+    int32_t ids[2 * MOST], corrupted[2 * MOST];
+    uint8_t read[2 * MOST];
+    char text[8 * MOST] = "";
+    open_world();
+    for (int words = 1; words <= MOST; words++) {
+        const up_masking m = {0.15, random_ids, RANDOM_IDS, 0};
+        double share = 0.15 * words, fraction = share - floor(share);
+        int64_t numbers[2] = {0};
+        strcat(text, words % 2 ? "dog " : "cat ");
+        int count = tokens_of(text, ids, 2 * MOST);
+        CU_ASSERT_EQUAL_FATAL(count, words + 1); /* a token each, and the end */
+        for (int draw = 0; draw < 2000; draw++) {
+            up_rng rng = up_rng_make(up_test_seed(), 42, (uint64_t)draw, (uint64_t)words);
+            up_mask_words(world.tokenizer, &m, &rng, ids, count, corrupted, read);
+            int here = 0;
+            for (int i = 0; i < count; i++) here += read[i];
+            int more = here - (int)fmax(1, floor(share));
+            CU_ASSERT_FATAL(more == 0 || (more == 1 && words > 6));
+            numbers[more]++;
+        }
+        if (words > 6 && fraction > 0.01 && fraction < 0.99)
+            expect_fair("share of words", numbers, (double[]){2000 * (1 - fraction), 2000 * fraction}, 2, 1);
+    }
+}
+
 static void test_masking_corners(void) {
     int32_t ids[16], corrupted[16];
     uint8_t read[16];
@@ -1654,6 +1683,7 @@ const up_test up_tests[] = {
     {"loader: freed early", test_loader_freed_early},
     {"loader: works together", test_loader_works_together},
     {"masking: statistics", test_masking_statistics},
+    {"masking: share", test_masking_share},
     {"masking: corners", test_masking_corners},
     {"batches", test_batches},
     {"masked batches", test_masked_batches},

@@ -2,7 +2,6 @@
  * (bicubic, a = -1) where an affine map puts it in the picture. The rules of Pillow's Image.transform: pixels
  * outside are the fill, taps beyond an edge are the edge's, the result is cut off and not rounded. */
 #include "data/augment.h"
-#include "data/pixels.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -40,17 +39,22 @@ static inline int inside(int at, int size) {
     return at < 0 ? 0 : at >= size ? size - 1 : at;
 }
 
-/* Reads a byte behind the pixel. */
-static inline colour load(const uint8_t *pixel) {
-    colour_bytes bytes;
-    memcpy(&bytes, pixel, sizeof bytes);
-    return __builtin_convertvector(__builtin_convertvector(bytes, colour_words), colour);
+/* The picture in single precision: most of its pixels are taps many times. NULL without memory. */
+static colour *widen(const up_image *image) {
+    size_t n = (size_t)image->width * (size_t)image->height;
+    colour *wide = aligned_alloc(sizeof *wide, n * sizeof *wide);
+    const uint8_t *pixel = image->data;
+    for (size_t i = 0; wide && i < n; i++, pixel += 3) {
+        colour_bytes bytes = {0};
+        memcpy(&bytes, pixel, 3);
+        wide[i] = __builtin_convertvector(__builtin_convertvector(bytes, colour_words), colour);
+    }
+    return wide;
 }
 
-static inline colour across(const uint8_t *row, const size_t column[TAPS], float t) {
-    if (t == 0) return load(row + column[1]); /* columns that are moved whole */
-    return cubic(load(row + column[0]), load(row + column[1]), load(row + column[2]), load(row + column[3]),
-                 t);
+static inline colour across(const colour *row, const int column[TAPS], float t) {
+    if (t == 0) return row[column[1]]; /* columns that are moved whole */
+    return cubic(row[column[0]], row[column[1]], row[column[2]], row[column[3]], t);
 }
 
 /* Cut off and clamped. */
@@ -62,13 +66,14 @@ static inline void put(colour value, uint8_t *out) {
     memcpy(out, &bytes, 3);
 }
 
-static inline void interpolate(const up_image *in, double x, double y, uint8_t *out) {
+/* `wide` is what has been in `image`. */
+static inline void interpolate(const up_image *image, const colour *wide, double x, double y, uint8_t *out) {
     taps h = taps_at(x), v = taps_at(y);
-    size_t column[TAPS], stride = (size_t)in->width * 3;
-    const uint8_t *row[TAPS];
+    int column[TAPS];
+    const colour *row[TAPS];
     for (int t = 0; t < TAPS; t++) {
-        column[t] = (size_t)inside(h.first + t, in->width) * 3;
-        row[t] = in->data + (size_t)inside(v.first + t, in->height) * stride;
+        column[t] = inside(h.first + t, image->width);
+        row[t] = wide + (size_t)inside(v.first + t, image->height) * (size_t)image->width;
     }
     colour value = across(row[1], column, h.behind);
     if (v.behind != 0)
@@ -103,23 +108,23 @@ static void fill_map(up_change change, double value, const up_image *image, map 
 }
 
 up_status up_change_places(up_image *image, up_change change, double value, const uint8_t fill[3]) {
-    up_image out = {0};
     map a;
     if (value == 0) return UP_OK;
-    UP_TRY(up_image_alloc(image->width, image->height, 3, "affine", &up_image_unlimited, &out));
+    colour *wide = widen(image);
+    if (!wide)
+        return up_fail(UP_ERR_MEMORY, "augment", "no memory for %d x %d pixels", image->width, image->height);
     fill_map(change, value, image, a);
-    uint8_t *to = out.data;
+    uint8_t *to = image->data;
     for (int row = 0; row < image->height; row++)
         for (int column = 0; column < image->width; column++, to += 3) {
             double x = a[0] * (column + 0.5) + a[1] * (row + 0.5) + a[2];
             double y = a[3] * (column + 0.5) + a[4] * (row + 0.5) + a[5];
             if (x >= 0 && x < image->width && y >= 0 && y < image->height)
-                interpolate(image, x, y, to);
+                interpolate(image, wide, x, y, to);
             else
                 memcpy(to, fill, 3);
         }
-    up_image_free(image);
-    *image = out;
+    free(wide);
     return UP_OK;
 }
 
