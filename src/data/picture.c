@@ -4,6 +4,8 @@
 #include "data/picture.h"
 #include "data/pixels.h"
 
+#include <string.h>
+
 const up_cut up_cut_middle = {.x = 0.5, .y = 0.5};
 
 size_t up_picture_bytes(const up_config *c) {
@@ -11,15 +13,15 @@ size_t up_picture_bytes(const up_config *c) {
 }
 
 static void mirror(up_image *image) {
-    for (int y = 0; y < image->height; y++)
-        for (int x = 0; x < image->width / 2; x++)
-            for (int c = 0; c < 3; c++) {
-                uint8_t *a = &image->data[(y * image->width + x) * 3 + c];
-                uint8_t *b = &image->data[(y * image->width + image->width - 1 - x) * 3 + c];
-                uint8_t swap = *a;
-                *a = *b;
-                *b = swap;
-            }
+    size_t length = (size_t)image->width * 3;
+    uint8_t *row = image->data;
+    for (int y = 0; y < image->height; y++, row += length)
+        for (uint8_t *left = row, *right = row + length - 3; left < right; left += 3, right -= 3) {
+            uint8_t swap[3];
+            memcpy(swap, left, 3);
+            memcpy(left, right, 3);
+            memcpy(right, swap, 3);
+        }
 }
 
 static int short_side(const up_config *c, int frame, const up_cut *cut) {
