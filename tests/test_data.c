@@ -9,6 +9,7 @@
 #include "uniperceiver/encoder.h"
 #include "uniperceiver/image.h"
 #include "uniperceiver/random.h"
+#include "tasks/cut.h"
 #include "uniperceiver/video.h"
 
 #include <math.h>
@@ -379,6 +380,35 @@ static void test_masking_statistics(void) {
     expect_fair("random tokens", drawn, uniform, RANDOM_IDS, 7);
 }
 
+/* 15% of the words on average, whatever their number: of n words 0.15 n, rounded up as often as its fraction
+ * says. */
+static void test_masking_share(void) {
+    enum { MOST = 30 };
+    int32_t ids[2 * MOST], corrupted[2 * MOST];
+    uint8_t read[2 * MOST];
+    char text[8 * MOST] = "";
+    open_world();
+    for (int words = 1; words <= MOST; words++) {
+        const up_masking m = {0.15, random_ids, RANDOM_IDS, 0};
+        double share = 0.15 * words, fraction = share - floor(share);
+        int64_t numbers[2] = {0};
+        strcat(text, words % 2 ? "dog " : "cat ");
+        int count = tokens_of(text, ids, 2 * MOST);
+        CU_ASSERT_EQUAL_FATAL(count, words + 1); /* a token each, and the end */
+        for (int draw = 0; draw < 2000; draw++) {
+            up_rng rng = up_rng_make(up_test_seed(), 42, (uint64_t)draw, (uint64_t)words);
+            up_mask_words(world.tokenizer, &m, &rng, ids, count, corrupted, read);
+            int here = 0;
+            for (int i = 0; i < count; i++) here += read[i];
+            int more = here - (int)fmax(1, floor(share));
+            CU_ASSERT_FATAL(more == 0 || (more == 1 && words > 6));
+            numbers[more]++;
+        }
+        if (words > 6 && fraction > 0.01 && fraction < 0.99)
+            expect_fair("share of words", numbers, (double[]){2000 * (1 - fraction), 2000 * fraction}, 2, 1);
+    }
+}
+
 static void test_masking_corners(void) {
     int32_t ids[16], corrupted[16];
     uint8_t read[16];
@@ -538,7 +568,7 @@ static void close_task(subject *t) {
     up_config_free(&up_task_schema, &t->settings);
 }
 
-static const up_build_options still = {0, 1, 1};
+static const up_build_options still = {0, 1, 1, 0};
 
 static void build(subject *t, const up_build_options *options, const size_t *rows, int count) {
     UP_ASSERT_OK(up_source_build(&t->source, options, rows, count, &t->work));
@@ -652,7 +682,7 @@ static void expect_batch(const struct expectation *e) {
         CU_ASSERT_STRING_EQUAL(out, e->batch);
         CU_ASSERT_PTR_EQUAL(t.work.source, &t.source);
         expect_loss(e, &t.work);
-        if (!round) build(&t, &(up_build_options){1, 1, 1}, many, 6);
+        if (!round) build(&t, &(up_build_options){1, 1, 1, 0}, many, 6);
     }
     close_task(&t);
 }
@@ -691,7 +721,7 @@ static void test_masked_batches(void) {
         int found[5] = {0}, none = 0, shown = 0;
         open_task(&t, kinds[k].kind, kinds[k].list, kinds[k].more);
         for (uint64_t sample = 0; sample < 300; sample++) {
-            build(&t, &(up_build_options){1, up_test_seed(), sample}, &kinds[k].row, 1);
+            build(&t, &(up_build_options){1, up_test_seed(), sample, 0}, &kinds[k].row, 1);
             int f = fate_shown(&t, kinds[k].head);
             if (f < 0)
                 none++;
@@ -702,7 +732,7 @@ static void test_masked_batches(void) {
         CU_ASSERT(found[0] > 150 && found[3] > 5 && found[1] + found[2] + found[4] > 5);
         CU_ASSERT_EQUAL(t.work.loss.weight, 0.5f);
         for (uint64_t seed = 0; seed < 40; seed++) { /* evaluation shows no word that is asked for */
-            build(&t, &(up_build_options){0, seed, seed}, &kinds[k].row, 1);
+            build(&t, &(up_build_options){0, seed, seed, 0}, &kinds[k].row, 1);
             shown += fate_shown(&t, kinds[k].head) != 0;
         }
         CU_ASSERT_EQUAL(shown, 0);
@@ -885,7 +915,7 @@ static void test_equal_texts(void) {
     up_lab_text("equal.tsv", "text\tword\na\tdog\nb\tcat a b c d e f g\nc\tDog\nd\ta dog\n"
                              "e\tcat a b c d e f h\nf\t dog\n");
     open_task(&t, "text_retrieval", "equal.tsv", ", target: word");
-    build(&t, &(up_build_options){1, 1, 0}, rows, FEW);
+    build(&t, &(up_build_options){1, 1, 0, 0}, rows, FEW);
     for (int i = 0; i < FEW; i++) CU_ASSERT_EQUAL(t.work.groups[i], want[i]);
     for (int i = 0; i < FEW; i++) CU_ASSERT_EQUAL(t.work.labels[i], i);
     close_task(&t);
@@ -899,7 +929,7 @@ static void test_equal_texts(void) {
     up_lab_text("equal.tsv", list);
     free(list);
     open_task(&t, "text_retrieval", "equal.tsv", ", target: word");
-    build(&t, &(up_build_options){1, 1, 0}, rows, MANY);
+    build(&t, &(up_build_options){1, 1, 0, 0}, rows, MANY);
     int wrong = 0;
     for (int i = MANY - 1; i >= 0; i--) first[kind[i]] = i;
     for (int i = 0; i < MANY; i++) wrong += t.work.groups[i] != first[kind[i]];
@@ -976,7 +1006,7 @@ static void test_sampled_targets(void) {
     write_letters();
     open_task(&t, "ar", "letters.tsv", ", sampled_targets: 7");
     for (uint64_t time = 0; time < TIMES; time++) {
-        build(&t, &(up_build_options){1, up_test_seed(), 2 * time}, rows, 2);
+        build(&t, &(up_build_options){1, up_test_seed(), 2 * time, 0}, rows, 2);
         CU_ASSERT_EQUAL_FATAL(t.work.targets.sequences, OWN + DRAWN);
         expect_sampled_labels(&t.work);
         take_sampled(&t, bias);
@@ -1022,8 +1052,9 @@ static void test_sampled_corners(void) {
     open_task(&t, "ar", "letters.tsv", ", sampled_targets: 7");
     int same = 0;
     for (uint64_t first = 0; first < 50; first++) { /* one of 245,157 choices each time */
-        const up_build_options options = {1, up_test_seed(), first}, other = {1, up_test_seed() + 1, first},
-                               next = {1, up_test_seed(), first + 2};
+        const up_build_options options = {1, up_test_seed(), first, 0},
+                               other = {1, up_test_seed() + 1, first, 0},
+                               next = {1, up_test_seed(), first + 2, 0};
         uint32_t words = sampled_words(&t, &options);
         CU_ASSERT_EQUAL(sampled_words(&t, &options), words);
         same += sampled_words(&t, &other) == words;
@@ -1038,7 +1069,7 @@ static void test_sampled_corners(void) {
     CU_ASSERT(t.work.labels[0] == world.vocabulary_index[t.work.batch.text_id[1]]);
     close_task(&t);
     open_task(&t, "ar", "letters.tsv", ", sampled_targets: 1000000000"); /* all there are */
-    build(&t, &(up_build_options){1, 1, 1}, rows, 2);
+    build(&t, &(up_build_options){1, 1, 1, 0}, rows, 2);
     expect_sampled_labels(&t.work);
     CU_ASSERT_EQUAL(t.work.targets.sequences, WORDS_IN_ALL);
     take_sampled(&t, bias);
@@ -1046,7 +1077,7 @@ static void test_sampled_corners(void) {
     close_task(&t);
     up_lab_text("other.tsv", "text\na house b\n");
     open_task(&t, "ar", "other.tsv", ", sampled_targets: 2"); /* "house" is not in the vocabulary */
-    build(&t, &(up_build_options){1, 1, 1}, rows, 1);
+    build(&t, &(up_build_options){1, 1, 1, 0}, rows, 1);
     CU_ASSERT_EQUAL(t.work.labels[1], -1);
     CU_ASSERT_EQUAL(t.work.targets.sequences, 3 + 2);
     CU_ASSERT_EQUAL(word_of(&t.work.targets, t.work.labels[0]), 0);
@@ -1206,7 +1237,7 @@ static void test_chance(void) {
     UP_ASSERT_OK(up_image_read(up_lab_golden("image", "png_rgb8.png"), NULL, &whole));
     UP_ASSERT_OK(up_image_resize_short(&whole, 26, &resized));
     for (uint64_t m = 0; m < SAMPLES; m++) {
-        const up_build_options training = {1, up_test_seed(), m}, middle = {0, up_test_seed() + m, m};
+        const up_build_options training = {1, up_test_seed(), m, 0}, middle = {0, up_test_seed() + m, m, 0};
         first_pixels(", resize: 26", &training, 0, seen[m]);
         first_pixels(", resize: 26", &training, 0, again);
         CU_ASSERT(!memcmp(seen[m], again, sizeof again)); /* a function of (seed, source, sample) */
@@ -1233,7 +1264,7 @@ static void test_chance(void) {
 /* Large pictures may be decoded smaller in training where a task says so, and nowhere else. */
 static void test_scaled_decoding(void) {
     static uint8_t plain[PATCHES], scaled[PATCHES], exact[2][PATCHES];
-    const up_build_options training = {1, up_test_seed(), 0}, middle = {0};
+    const up_build_options training = {1, up_test_seed(), 0, 0}, middle = {0};
     char text[256];
     int sum = 0;
     write_small_lists();
@@ -1258,20 +1289,229 @@ static void test_chance_by_sample(void) {
     write_small_lists();
     open_task(&t, "image_classification", "small.tsv", ", resize: 26");
     for (uint64_t first = 0; first < SAMPLES; first += 3) {
-        build(&t, &(up_build_options){1, up_test_seed(), first}, rows, 3);
+        build(&t, &(up_build_options){1, up_test_seed(), first, 0}, rows, 3);
         CU_ASSERT_EQUAL_FATAL(t.work.batch.image.count, 12);
         for (uint64_t i = 0; i < 3; i++) {
-            const up_build_options single = {1, up_test_seed(), first + i};
+            const up_build_options single = {1, up_test_seed(), first + i, 0};
             first_pixels(", resize: 26", &single, 0, alone);
             CU_ASSERT(!memcmp(t.work.batch.image.bytes + i * PATCHES, alone, PATCHES));
             first_pixels(", resize: 26", &single, 1, other);
             equal += !memcmp(alone, other, PATCHES);
-            first_pixels(", resize: 26", &(up_build_options){1, up_test_seed() + 1, first + i}, 0, other);
+            first_pixels(", resize: 26", &(up_build_options){1, up_test_seed() + 1, first + i, 0}, 0, other);
             equal += !memcmp(alone, other, PATCHES);
         }
     }
     CU_ASSERT(equal <= 8); /* 84 / 143 = 0.6 on average; more than 8 less than once in a million seeds */
     close_task(&t);
+}
+
+/* ---- augmentation ---- */
+
+/* Sample n by seed of a picture of row 1, with `more` settings, alone. */
+static void training_pixels(const char *more, uint64_t n, uint8_t *pixels) {
+    first_pixels(more, &(up_build_options){1, up_test_seed(), n, 0}, 0, pixels);
+}
+
+/* The square that is cut out of a picture's patches at (left, top) of it resized, or resized out of a part.
+ */
+static void expect_patches(const up_image *square, const uint8_t *pixels) {
+    uint8_t want[PATCHES];
+    CU_ASSERT_FATAL(square->width == SIDE && square->height == SIDE);
+    UP_ASSERT_OK(up_image_patch_bytes(square, config.patch, want));
+    CU_ASSERT(!memcmp(want, pixels, PATCHES));
+}
+
+/* Random resized crop: the part that the sample's stream draws behind place and mirror. */
+static void test_resized_crop(void) {
+    static uint8_t pixels[PATCHES];
+    const up_augmentation how = {.area = 0.08, .ratio = 4.0 / 3};
+    up_image whole = {0};
+    write_small_lists();
+    UP_ASSERT_OK(up_image_read(up_lab_golden("image", "png_rgb8.png"), NULL, &whole));
+    for (uint64_t n = 0; n < SAMPLES; n++) {
+        up_image part = {0}, square = {0};
+        up_rng rng = up_rng_make(up_test_seed(), 0, n, 1);
+        for (int i = 0; i < 2; i++) up_rng_uniform(&rng);
+        up_rng_u32(&rng);
+        up_box box = up_draw_part(&how, &rng, whole.width, whole.height);
+        UP_ASSERT_OK(up_image_crop(&whole, box.x, box.y, box.width, box.height, &part));
+        UP_ASSERT_OK(up_image_resize(&part, 0, 0, part.width, part.height, SIDE, SIDE, &square));
+        training_pixels(", augment: {crop: resized}", n, pixels);
+        expect_patches(&square, pixels);
+        up_image_free(&part);
+        up_image_free(&square);
+    }
+    up_image_free(&whole);
+}
+
+/* A function of (seed, source, sample), in whichever batch; nothing outside training. */
+static void test_augmented(void) {
+    static const char more[] = ", flip: true, augment: {crop: resized, operations: 2, erase: 0.25}";
+    static const size_t rows[3] = {1, 1, 1};
+    static uint8_t alone[PATCHES], plain[PATCHES];
+    int equal = 0;
+    subject t;
+    write_small_lists();
+    open_task(&t, "image_classification", "small.tsv", more);
+    for (uint64_t first = 0; first < SAMPLES; first += 3) {
+        build(&t, &(up_build_options){1, up_test_seed(), first, 0}, rows, 3);
+        for (uint64_t i = 0; i < 3; i++) {
+            training_pixels(more, first + i, alone);
+            CU_ASSERT(!memcmp(t.work.batch.image.bytes + i * PATCHES, alone, PATCHES));
+            training_pixels(", flip: true, augment: {crop: resized}", first + i, plain);
+            equal += !memcmp(alone, plain, PATCHES);
+        }
+    }
+    CU_ASSERT(equal > 0 && equal < 30); /* 2 operations at 1/2 and erasing at 1/4 leave 19% of 42 alone */
+    first_pixels(more, &still, 0, alone);
+    first_pixels("", &still, 0, plain);
+    CU_ASSERT(!memcmp(alone, plain, PATCHES));
+    close_task(&t);
+}
+
+/* Every short side from resize to resize_most comes, and no other. */
+static void test_short_sides(void) {
+    enum { LEAST = 24, SIDES = 3, TIMES = 3 * SAMPLES };
+    static uint8_t pixels[PATCHES];
+    int64_t seen[SIDES] = {0};
+    up_image whole = {0}, resized[SIDES] = {{0}};
+    write_small_lists();
+    UP_ASSERT_OK(up_image_read(up_lab_golden("image", "png_rgb8.png"), NULL, &whole));
+    for (int i = 0; i < SIDES; i++) UP_ASSERT_OK(up_image_resize_short(&whole, LEAST + i, &resized[i]));
+    for (uint64_t n = 0; n < TIMES; n++) {
+        training_pixels(", resize: 24, resize_most: 26", n, pixels);
+        for (int i = 0; i < SIDES; i++) seen[i] += is_cut(&resized[i], pixels);
+    }
+    CU_ASSERT_EQUAL(seen[0] + seen[1] + seen[2], TIMES);
+    expect_fair("short sides", seen, (double[]){TIMES / 3, TIMES / 3, TIMES / 3}, SIDES, 2);
+    for (int i = 0; i < SIDES; i++) up_image_free(&resized[i]);
+    up_image_free(&whole);
+}
+
+/* Three crops of a wide picture lie at its left, middle and right; of a tall one, above each other. */
+static void test_views(void) {
+    static const struct {
+        const char *file;
+        int x, y; /* of the free room of the resized picture: to its end along the longer side, else half */
+    } pictures[] = {{"source.png", 2, 1}, {"source_tall.png", 1, 2}};
+    char list[600];
+    size_t row = 0;
+    for (int p = 0; p < 2; p++) {
+        up_image whole = {0}, resized = {0};
+        subject t;
+        open_world();
+        snprintf(list, sizeof list, "image\tlabel\n%s\tdog\n%s\tcat\n",
+                 up_lab_golden("image", pictures[p].file), up_lab_golden("image", "png_rgb8.png"));
+        up_lab_text("views.tsv", list);
+        UP_ASSERT_OK(up_image_read(up_lab_golden("image", pictures[p].file), NULL, &whole));
+        UP_ASSERT_OK(up_image_resize_short(&whole, 20, &resized));
+        open_task(&t, "image_classification", "views.tsv", ", views: 3");
+        CU_ASSERT_EQUAL(up_views(&t.settings), 3);
+        for (int view = 0; view < 3; view++) {
+            int x = (resized.width - SIDE) * (pictures[p].x == 2 ? view : 1) / 2;
+            int y = (resized.height - SIDE) * (pictures[p].y == 2 ? view : 1) / 2;
+            build(&t, &(up_build_options){.view = view}, &row, 1);
+            CU_ASSERT(is_window(&resized, x, y, t.work.batch.image.bytes));
+        }
+        close_task(&t);
+        up_image_free(&whole);
+        up_image_free(&resized);
+    }
+}
+
+/* Clips of other lengths than the model's, and several of one video. */
+static void test_clip_settings(void) {
+    static const size_t row = 0;
+    up_image frame = {0};
+    int64_t frames;
+    subject t;
+    if (!up_lab_clips()) return;
+    write_small_lists();
+    UP_ASSERT_OK(up_video_count(up_lab_golden("video", "h264.mp4"), &frames));
+    open_task(&t, "video_classification", "small-clips.tsv", ", frames: 1, stride: 3, clips: 2, views: 2");
+    CU_ASSERT_EQUAL(up_views(&t.settings), 4);
+    for (int view = 0; view < 4; view += 2) {
+        up_video_clip clip = {.frames = 1, .stride = 1, .start = (view + 1) * frames / 4, .fraction = -1};
+        up_image square = {0};
+        UP_ASSERT_OK(up_video_read(up_lab_golden("video", "h264.mp4"), &clip, NULL, &frame));
+        build(&t, &(up_build_options){.view = view}, &row, 1);
+        CU_ASSERT_EQUAL_FATAL(t.work.batch.video.count, 4); /* one frame of four cells */
+        double x = frame.width >= frame.height ? 0 : 0.5, y = frame.width >= frame.height ? 0.5 : 0;
+        UP_ASSERT_OK(up_image_square(&frame, config.video_resize, SIDE, x, y, &square));
+        expect_patches(&square, t.work.batch.video.bytes);
+        up_image_free(&frame);
+        up_image_free(&square);
+    }
+    close_task(&t);
+    open_task(&t, "video_classification", "small-clips.tsv",
+              ", stride: 3, augment: {operations: 2, erase: 1}");
+    build(&t, &(up_build_options){1, up_test_seed(), 0, 0}, &row, 1);
+    CU_ASSERT_EQUAL(t.work.batch.video.count, 8); /* the model's two frames */
+    close_task(&t);
+    expect_open_error("video_classification", "small-clips.tsv", ", frames: 3", UP_ERR_ARGUMENT,
+                      "video_classification: frames 3", "the model's 2");
+}
+
+/* Pictures are the mix of those that come without mixing; each has its own label and its partner's. */
+static void test_mixing(void) {
+    static const size_t rows[5] = {0, 1, 1, 2, 0}; /* row 2 has no class */
+    static const char *const more[] = {", augment: {mixup: 0.8}", ", augment: {cutmix: 1}",
+                                       ", augment: {mixup: 0.8, cutmix: 1}"};
+    int cut = 0, blended = 0;
+    subject t, plain;
+    write_small_lists();
+    open_task(&plain, "image_classification", "small.tsv", "");
+    for (uint64_t n = 0; n < 3 * 20; n++) {
+        const up_build_options options = {1, up_test_seed(), 5 * n, 0};
+        open_task(&t, "image_classification", "small.tsv", more[n % 3]);
+        build(&plain, &options, rows, 5);
+        build(&t, &options, rows, 5);
+        const up_loss *loss = &t.work.loss;
+        const uint8_t *from = plain.work.batch.image.bytes;
+        CU_ASSERT_FATAL(loss->choices == 2 && loss->labels && loss->shares);
+        for (int i = 0; i < 5; i++) {
+            const uint8_t *own = from + i * PATCHES, *other = from + (4 - i) * PATCHES;
+            const uint8_t *mixed = t.work.batch.image.bytes + i * PATCHES;
+            double kept = (double)loss->shares[2 * i];
+            int taken = 0, own_bytes = 0, far = 0;
+            int32_t a = plain.work.labels[i], b = plain.work.labels[4 - i];
+            CU_ASSERT_EQUAL(loss->labels[2 * i], b < 0 ? -1 : a);
+            CU_ASSERT(a < 0 || loss->labels[2 * i + 1] == b);
+            CU_ASSERT(kept >= 0 && kept <= 1 && fabs(kept + (double)loss->shares[2 * i + 1] - 1) < 1e-6);
+            for (int k = 0; k < PATCHES; k++) {
+                own_bytes += mixed[k] == own[k];
+                taken += mixed[k] == own[k] || mixed[k] == other[k];
+                far += fabs(kept * own[k] + (1 - kept) * other[k] - mixed[k]) > 0.51;
+            }
+            int boxes = taken == PATCHES && own_bytes >= (int)floor(kept * PATCHES);
+            CU_ASSERT(n % 3 == 0 ? !far : n % 3 == 1 ? boxes : !far || boxes);
+            if (i || n % 3 != 2) continue;
+            cut += far != 0;
+            blended += !far;
+        }
+        close_task(&t);
+    }
+    CU_ASSERT(cut > 0 && blended > 0); /* 20 batches of either kind */
+    close_task(&plain);
+}
+
+static void test_pixel_settings(void) {
+    static const struct {
+        const char *kind, *more, *why;
+    } wrong[] = {
+        {"caption", ", augment: {mixup: 0.8}", "mixup and cutmix are for pictures with classes"},
+        {"video_classification", ", augment: {cutmix: 1}", "mixup and cutmix are for pictures with classes"},
+        {"image_classification", ", resize_most: 300", "resize_most 300 wants a resize"},
+        {"image_classification", ", resize: 301, resize_most: 300", "not 301"},
+        {"image_classification", ", scaled_decoding: true, augment: {crop: resized}", "no scaled_decoding"},
+        {"image_classification", ", frames: 3", "are for videos"},
+    };
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        up_task_settings t = {0};
+        expect_error(read_settings(wrong[i].kind, "small.tsv", wrong[i].more, &t), UP_ERR_ARGUMENT,
+                     wrong[i].kind, wrong[i].why);
+        up_config_free(&up_task_schema, &t);
+    }
 }
 
 /* ---- keys and drop path ---- */
@@ -1295,14 +1535,14 @@ static void test_keys(void) {
         for (uint64_t time = 0; time < TIMES; time++) {
             uint64_t *here = keys + n;
             t.source.number = source;
-            build(&t, &(up_build_options){1, 1, 2 * time}, rows, 2);
+            build(&t, &(up_build_options){1, 1, 2 * time, 0}, rows, 2);
             memcpy(here, t.work.batch.key, 2 * sizeof *here);
             memcpy(here + 2, t.work.targets.key, 2 * sizeof *here);
             n += 4;
-            build(&t, &(up_build_options){1, 2, 2 * time}, turned, 2); /* another seed, other rows */
+            build(&t, &(up_build_options){1, 2, 2 * time, 0}, turned, 2); /* another seed, other rows */
             CU_ASSERT(!memcmp(here, t.work.batch.key, 2 * sizeof *here));
             CU_ASSERT(!memcmp(here + 2, t.work.targets.key, 2 * sizeof *here));
-            build(&t, &(up_build_options){1, 1, 2 * time + 1}, rows, 1); /* another batch */
+            build(&t, &(up_build_options){1, 1, 2 * time + 1, 0}, rows, 1); /* another batch */
             CU_ASSERT_EQUAL(here[1], t.work.batch.key[0]);
         }
     CU_ASSERT_EQUAL_FATAL(n, KEYS);
@@ -1311,7 +1551,7 @@ static void test_keys(void) {
     CU_ASSERT_EQUAL(equal, 0);
     build(&t, &still, rows, 2); /* in evaluation a sample is its row */
     memcpy(keys, t.work.batch.key, 2 * sizeof *keys);
-    build(&t, &(up_build_options){0, 7, 9}, turned, 2);
+    build(&t, &(up_build_options){0, 7, 9, 0}, turned, 2);
     CU_ASSERT(t.work.batch.key[0] == keys[1] && t.work.batch.key[1] == keys[0]);
     close_task(&t);
 }
@@ -1328,7 +1568,7 @@ static void test_drop_path(void) {
     set_vocabulary();
     open_task(&t, "ar", "small-texts.tsv", "");
     for (uint64_t m = 0; m < 3000; m++) {
-        build(&t, &(up_build_options){1, 1, 2 * m}, rows, 2);
+        build(&t, &(up_build_options){1, 1, 2 * m, 0}, rows, 2);
         CU_ASSERT_EQUAL_FATAL(t.work.batch.sequences, 2);
         up_drop_path(0.25, LAYERS, up_test_seed(), 3, &t.work.batch, drop);
         up_drop_path(0.25, LAYERS, up_test_seed(), 3, &t.work.batch, again);
@@ -1390,7 +1630,7 @@ static void expect_build_error(const char *kind, const char *row, const char *fi
     snprintf(list, sizeof list, "%s\tlabel\n%s\tx\nnone\ty\n", clip ? "video" : "image", row);
     up_lab_text("wrong.tsv", list);
     open_task(&t, kind, "wrong.tsv", "");
-    up_status status = up_source_build(&t.source, &(up_build_options){1, 1, 1}, &first, 1, &t.work);
+    up_status status = up_source_build(&t.source, &(up_build_options){1, 1, 1, 0}, &first, 1, &t.work);
     CU_ASSERT_NOT_EQUAL(status, UP_OK);
     expect_error(status, status, up_lab_path(file), why);
     close_task(&t);
@@ -1443,6 +1683,7 @@ const up_test up_tests[] = {
     {"loader: freed early", test_loader_freed_early},
     {"loader: works together", test_loader_works_together},
     {"masking: statistics", test_masking_statistics},
+    {"masking: share", test_masking_share},
     {"masking: corners", test_masking_corners},
     {"batches", test_batches},
     {"masked batches", test_masked_batches},
@@ -1458,6 +1699,13 @@ const up_test up_tests[] = {
     {"chance", test_chance},
     {"scaled decoding", test_scaled_decoding},
     {"chance: by sample", test_chance_by_sample},
+    {"random resized crop", test_resized_crop},
+    {"augmented samples", test_augmented},
+    {"short sides", test_short_sides},
+    {"views", test_views},
+    {"clips of other lengths", test_clip_settings},
+    {"mixing", test_mixing},
+    {"settings of pixels", test_pixel_settings},
     {"keys", test_keys},
     {"drop path", test_drop_path},
     {"templates", test_templates},

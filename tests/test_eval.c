@@ -4,6 +4,7 @@
 #include "eval/caption_metrics.h"
 #include "eval/eval.h"
 #include "files/file.h"
+#include "tasks/cut.h"
 #include "tests/lab.h"
 #include "tests/support.h"
 #include "uniperceiver/random.h"
@@ -789,6 +790,76 @@ static void test_captions(void) {
     evaluated_free(&v);
 }
 
+/* ---- several views ---- */
+
+/* Features of a row in each view, each of length 1, averaged, of length 1 again: to a row's targets it is as
+ * the mean of its logits. */
+static void encode_views(evaluated *v, const up_source *s, size_t row, up_work *work, float mean[16]) {
+    int views = up_views(s->settings);
+    memset(mean, 0, 16 * sizeof *mean);
+    for (int view = 0; view < views; view++) {
+        const up_build_options options = {.view = view};
+        float x[16][16];
+        UP_ASSERT_OK(up_source_build(s, &options, &row, 1, work));
+        up_lab_encode(up_session_model(v->session), &work->batch, x[0]);
+        float length = (float)sqrt(dot(x[0], x[0], 16));
+        for (int i = 0; i < 16; i++) mean[i] += x[0][i] / length / (float)views;
+    }
+    float length = (float)sqrt(dot(mean, mean, 16));
+    for (int i = 0; i < 16; i++) mean[i] /= length;
+}
+
+static void test_views(void) {
+    evaluated v;
+    char lines[1024];
+    up_source s;
+    up_work work = {0};
+    int hits = 0, counted = 0, differ[2] = {0};
+    snprintf(lines, sizeof lines,
+             "  - {name: once, kind: image_classification, data: %1$s, text_limit: 12}\n"
+             "  - {name: thrice, kind: image_classification, data: %1$s, text_limit: 12, views: 3}\n"
+             "  - {name: found, kind: image_text_retrieval, data: %1$s, target: name, text_limit: 12,\n"
+             "     views: 3, limit: %2$d}\n",
+             up_lab_path("pictures.tsv"), PICTURES);
+    evaluate(&v, lines);
+    UP_ASSERT_OK(up_source_open(&v.e.settings.evaluations[1], &v.e.world, &s));
+    float y[3][16];
+    for (size_t i = 0; i < 3; i++) encode_text(&v, s.classes[i], UP_SIDE_TARGET, y[i]);
+    for (size_t row = 0; row < MANY; row++) {
+        float mean[16];
+        if (s.class_of_row[row] < 0) continue;
+        encode_views(&v, &s, row, &work, mean);
+        int best = nearest_of(mean, y[0], 3, 16);
+        hits += best == s.class_of_row[row];
+        counted++;
+    }
+    CU_ASSERT_EQUAL_FATAL(s.class_count, 3);
+    check_number(&v, "thrice", "accuracy", share_of(hits, counted, 1.0 / 3));
+    CU_ASSERT_EQUAL(score_of(&v, "thrice", "accuracy")->tokens.inputs,
+                    3 * score_of(&v, "once", "accuracy")->tokens.inputs);
+    up_source_close(&s);
+
+    UP_ASSERT_OK(up_source_open(&v.e.settings.evaluations[2], &v.e.world, &s));
+    static float x[PICTURES][16], z[PICTURES][16], one[2][PICTURES][16];
+    const char *own[PICTURES];
+    for (size_t row = 0; row < PICTURES; row++) {
+        own[row] = pictures[row][2];
+        encode_views(&v, &s, row, &work, x[row]);
+        up_lab_encode(up_session_model(v.session), &work.batch, one[1][row]);
+        UP_ASSERT_OK(up_source_build(&s, &(up_build_options){.view = 0}, &row, 1, &work));
+        up_lab_encode(up_session_model(v.session), &work.batch, one[0][row]);
+        encode_text(&v, own[row], UP_SIDE_TARGET, z[row]);
+    }
+    for (int row = 0; row < PICTURES; row++)
+        for (int i = 0; i < 2; i++)
+            differ[i] += dot(x[row], one[i][row], 16) / sqrt(dot(one[i][row], one[i][row], 16)) < 0.999;
+    CU_ASSERT(differ[0] > 0 && differ[1] > 0); /* neither the first nor the last view alone is near to it */
+    check_recalls(&v, "found", x[0], z[0], own, PICTURES);
+    up_source_close(&s);
+    up_work_free(&work);
+    evaluated_free(&v);
+}
+
 /* ---- tokens ---- */
 
 /* [<SPE>, words, end] */
@@ -920,6 +991,7 @@ const up_test up_tests[] = {{"nearest", test_nearest},
                             {"retrieval_of_equal_texts", test_retrieval_of_equal_texts},
                             {"words", test_words},
                             {"captions", test_captions},
+                            {"views", test_views},
                             {"tokens", test_tokens},
                             {"evaluate", test_evaluate},
                             {"wrong_evaluations", test_wrong_evaluations},

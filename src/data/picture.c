@@ -4,6 +4,8 @@
 #include "data/picture.h"
 #include "data/pixels.h"
 
+#include <string.h>
+
 const up_cut up_cut_middle = {.x = 0.5, .y = 0.5};
 
 size_t up_picture_bytes(const up_config *c) {
@@ -11,15 +13,15 @@ size_t up_picture_bytes(const up_config *c) {
 }
 
 static void mirror(up_image *image) {
-    for (int y = 0; y < image->height; y++)
-        for (int x = 0; x < image->width / 2; x++)
-            for (int c = 0; c < 3; c++) {
-                uint8_t *a = &image->data[(y * image->width + x) * 3 + c];
-                uint8_t *b = &image->data[(y * image->width + image->width - 1 - x) * 3 + c];
-                uint8_t swap = *a;
-                *a = *b;
-                *b = swap;
-            }
+    size_t length = (size_t)image->width * 3;
+    uint8_t *row = image->data;
+    for (int y = 0; y < image->height; y++, row += length)
+        for (uint8_t *left = row, *right = row + length - 3; left < right; left += 3, right -= 3) {
+            uint8_t swap[3];
+            memcpy(swap, left, 3);
+            memcpy(left, right, 3);
+            memcpy(right, swap, 3);
+        }
 }
 
 static int short_side(const up_config *c, int frame, const up_cut *cut) {
@@ -27,19 +29,55 @@ static int short_side(const up_config *c, int frame, const up_cut *cut) {
     return frame ? c->video_resize : c->image_resize;
 }
 
-static up_status patches_of(const up_config *c, const up_image *image, up_whole whole, int resize,
-                            const up_cut *cut, uint8_t *out) {
+/* A random part, whatever its proportions, becomes the square. It is cut out before it is resized: no pixel
+ * outside counts. */
+static up_status random_part(const up_image *image, const up_augmentation *how, up_rng *chance, int size,
+                             up_image *square) {
+    up_box box = up_draw_part(how, chance, image->width, image->height);
+    up_image part = {0};
+    UP_TRY(up_image_crop(image, box.x, box.y, box.width, box.height, &part));
+    up_status status = up_image_resize(&part, 0, 0, box.width, box.height, size, size, square);
+    up_image_free(&part);
+    return status;
+}
+
+static up_status fixed_part(const up_image *image, up_whole whole, int resize, int size, const up_cut *cut,
+                            up_image *square) {
+    double x = cut->x, y = cut->y;
+    if (cut->along && whole.width >= whole.height) y = 0.5;
+    if (cut->along && whole.width < whole.height) {
+        y = x;
+        x = 0.5;
+    }
+    return up_image_square_of(image, whole, resize, size, x, y, square);
+}
+
+typedef struct decoded {
+    const up_image *image;
+    up_whole whole;
+    int frame; /* 1: of a clip */
+} decoded;
+
+static up_status patches_of(const up_config *c, const decoded *from, const up_cut *cut, uint8_t *out) {
     up_image square = {0};
-    UP_TRY(up_image_square_of(image, whole, resize, c->image_size, cut->x, cut->y, &square));
+    up_rng chance = cut->chance;
+    up_status status = UP_OK;
+    if (cut->augmented && cut->how.resized)
+        UP_GO(random_part(from->image, &cut->how, &chance, c->image_size, &square));
+    else
+        UP_GO(fixed_part(from->image, from->whole, short_side(c, from->frame, cut), c->image_size, cut,
+                         &square));
     if (cut->mirror) mirror(&square);
-    up_status status = up_image_patch_bytes(&square, c->patch, out);
+    if (cut->augmented) UP_GO(up_augment(&cut->how, up_config_pixel_norm(c, from->frame), &chance, &square));
+    UP_GO(up_image_patch_bytes(&square, c->patch, out));
+done:
     up_image_free(&square);
     return status;
 }
 
 up_status up_picture_patches(const up_config *c, const up_image *image, int frame, const up_cut *cut,
                              uint8_t *out) {
-    return patches_of(c, image, up_image_whole(image), short_side(c, frame, cut), cut, out);
+    return patches_of(c, &(decoded){image, up_image_whole(image), frame}, cut, out);
 }
 
 up_status up_picture_read(const up_config *c, const char *path, const up_image_limits *limits,
@@ -49,7 +87,7 @@ up_status up_picture_read(const up_config *c, const char *path, const up_image_l
     int resize = short_side(c, 0, cut);
     up_decoding how = {.limits = limits, .short_side = cut->scaled ? (3 * resize + 1) / 2 : 0};
     UP_TRY(up_image_read_as(path, &how, &image, &whole));
-    up_status status = patches_of(c, &image, whole, resize, cut, out);
+    up_status status = patches_of(c, &(decoded){&image, whole, 0}, cut, out);
     up_image_free(&image);
     return status;
 }

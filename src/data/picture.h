@@ -4,13 +4,18 @@
 #ifndef UP_DATA_PICTURE_H
 #define UP_DATA_PICTURE_H
 
+#include "data/augment.h"
 #include "uniperceiver/image.h"
 
 typedef struct up_cut {
-    int resize;  /* short side before the cut; 0: the model's, for pictures or for frames */
-    double x, y; /* where in the free room, 0 to 1; 0.5: the middle */
-    int mirror;  /* 1: left and right change places */
-    int scaled;  /* 1: up_picture_read may decode fewer pixels, 3/2 of the short side at the least */
+    int resize;          /* short side before the cut; 0: the model's, for pictures or for frames */
+    double x, y;         /* where in the free room, 0 to 1; 0.5: the middle */
+    int mirror;          /* 1: left and right change places */
+    int scaled;          /* 1: up_picture_read may decode fewer pixels, 3/2 of the short side at the least */
+    int along;           /* 1: x is where along the longer side; the other side is cut in the middle */
+    int augmented;       /* 1: what follows takes part */
+    up_augmentation how; /* a random part instead of resize, x and y; what happens to the pixels */
+    up_rng chance;       /* of all of that, alike for every frame of a clip */
 } up_cut;
 
 /* The middle, at the model's own size. */

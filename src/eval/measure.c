@@ -1,6 +1,8 @@
 /* measure.c - every task is the nearest target by cosine (paper equation 1): encode the rows of a source some
- * at a time and its target set once, and count. */
+ * at a time and its target set once, and count. Of a row that is looked at in several ways the unit features
+ * are averaged: its nearest target is then the one with the highest mean of logits. */
 #include "eval/eval.h"
+#include "tasks/cut.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -18,6 +20,10 @@ typedef struct readouts {
     size_t *row;            /* [count] row of the list */
     int32_t *targets;       /* [V] 0, 1, ...: where the best five are counted */
     int64_t among_five, ranked;
+    const size_t *here; /* [here_count] rows at hand */
+    int here_count;
+    up_features view; /* several views: of the one at hand */
+    float *sum;       /* [2, view.rows, D] the mean of the unit features of the views, and those of one */
 } readouts;
 
 static up_status reserve(readouts *r, int64_t more) {
@@ -38,6 +44,8 @@ static up_status reserve(readouts *r, int64_t more) {
 
 static void readouts_free(readouts *r) {
     up_features_free(&r->x);
+    up_features_free(&r->view);
+    free(r->sum);
     free(r->labels);
     free(r->best);
     free(r->row);
@@ -60,6 +68,38 @@ static up_status take_labels(const up_work *w, const size_t *rows, readouts *r) 
     return UP_OK;
 }
 
+/* The mean of the views' unit features. The first view is staged. */
+static up_status average_views(up_evaluation *e, const up_source *s, readouts *r, up_view into) {
+    up_backend *b = r->view.backend;
+    size_t values = (size_t)(into.rows * into.cols);
+    int views = up_views(s->settings);
+    float *one = r->sum + values;
+    memset(r->sum, 0, values * sizeof *r->sum);
+    for (int v = 0; v < views; v++) {
+        const up_build_options options = {.view = v};
+        if (v) {
+            UP_TRY(up_source_build(s, &options, r->here, r->here_count, &e->work));
+            UP_TRY(up_encoder_stage(e->encoder, &e->work.batch, NULL));
+        }
+        UP_TRY(up_encoder_forward(e->encoder, r->view.raw));
+        UP_TRY(up_features_normalize(&r->view));
+        UP_TRY(up_features_read(&r->view, one));
+        for (size_t i = 0; i < values; i++) r->sum[i] += one[i] / (float)views;
+    }
+    return b->ops->upload(b, into, r->sum);
+}
+
+/* Features of the batch that is staged, [its read-outs, D]. */
+static up_status encode_inputs(up_evaluation *e, const up_source *s, readouts *r, up_view into) {
+    if (up_views(s->settings) == 1) return up_encoder_forward(e->encoder, into);
+    if (!r->view.backend) UP_TRY(up_features_create(up_session_model(e->session), 0, &r->view));
+    UP_TRY(up_features_resize(&r->view, into.rows));
+    float *sum = realloc(r->sum, 2 * (size_t)(into.rows * into.cols) * sizeof *sum);
+    if (!sum) return up_fail(UP_ERR_MEMORY, "views", "%lld rows wanted", (long long)into.rows);
+    r->sum = sum;
+    return average_views(e, s, r, into);
+}
+
 /* What is done with each batch of inputs, which is in e->work and staged. */
 typedef up_status (*take_batch)(up_evaluation *e, const up_source *s, readouts *r);
 
@@ -74,6 +114,8 @@ static up_status each_batch(up_evaluation *e, const up_source *s, readouts *r, t
         UP_TRY(up_source_build(s, &options, rows, count, &e->work));
         if (!e->work.batch.readouts) continue;
         UP_TRY(take_labels(&e->work, rows, r));
+        r->here = rows;
+        r->here_count = count;
         UP_TRY(up_encoder_stage(e->encoder, &e->work.batch, NULL));
         UP_TRY(take(e, s, r));
         r->count += e->work.batch.readouts;
@@ -108,7 +150,7 @@ static up_status count_targets(readouts *r, int64_t targets) {
 
 static up_status take_nearest(up_evaluation *e, const up_source *s, readouts *r) {
     UP_TRY(up_features_resize(&r->x, up_encoder_readouts(e->encoder)));
-    UP_TRY(up_encoder_forward(e->encoder, r->x.raw));
+    UP_TRY(encode_inputs(e, s, r, r->x.raw));
     UP_TRY(up_features_normalize(&r->x));
     if (r->targets) UP_TRY(count_among_five(e, s, r));
     return up_nearest(e->cosines, r->x.unit, up_target_set_features(s->set)->unit, r->best + r->count);
@@ -148,9 +190,8 @@ typedef struct retrieval {
 static up_status take_row_features(up_evaluation *e, const up_source *s, readouts *r) {
     retrieval *t = (retrieval *)r; /* its first member */
     const up_batch *targets = &e->work.targets;
-    (void)s;
     UP_TRY(up_batch_append(&t->texts, targets, 0, targets->sequences));
-    return up_encoder_forward(e->encoder, up_view_rows(r->x.raw, r->count, e->work.batch.readouts));
+    return encode_inputs(e, s, r, up_view_rows(r->x.raw, r->count, e->work.batch.readouts));
 }
 
 static up_status group_rows(const up_source *s, retrieval *t) {

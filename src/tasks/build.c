@@ -2,17 +2,14 @@
  * to this batch alone. Formats: paper figures 3 and 5. Every random choice is a function of the seed, the
  * source and the number of the sample. */
 #include "data/corrupt.h"
-#include "data/picture.h"
-#include "tasks/source.h"
-#include "uniperceiver/random.h"
-#include "uniperceiver/video.h"
+#include "tasks/cut.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 /* What a draw is for. */
-enum { PURPOSE_CUT = 1, PURPOSE_MASK, PURPOSE_INPUT_KEY, PURPOSE_TARGET_KEY, PURPOSE_TARGETS };
+enum { PURPOSE_CUT = 1, PURPOSE_MASK, PURPOSE_INPUT_KEY, PURPOSE_TARGET_KEY, PURPOSE_TARGETS, PURPOSE_MIX };
 
 struct up_builder {
     const up_source *source;
@@ -22,13 +19,13 @@ struct up_builder {
     int32_t *ids, *corrupted; /* [text_limit] */
     uint8_t *read;
     uint8_t *patches; /* [frames, cells, 3 patch^2] */
-    up_image *frames; /* [config->frames] */
+    up_image *frames; /* [up_clip_frames] */
 };
 
 static up_status builder_begin(up_builder *b) {
     const up_config *c = b->source->world->config;
     size_t limit = (size_t)b->source->settings->text_limit;
-    size_t frames = b->source->task->video ? (size_t)c->frames : 1;
+    size_t frames = b->source->task->video ? (size_t)up_clip_frames(b->source) : 1;
     b->ids = malloc(limit * sizeof *b->ids);
     b->corrupted = malloc(limit * sizeof *b->corrupted);
     b->read = malloc(limit);
@@ -92,21 +89,10 @@ static up_status tokenize(up_builder *b, const char *text, int *count) {
 
 /* ---- pixels ---- */
 
-static up_cut choose_cut(const up_builder *b, up_rng *rng) {
-    const up_task_settings *t = b->source->settings;
-    if (!b->options->training) return up_cut_middle;
-    up_cut cut = {.resize = (int)t->resize};
-    cut.x = up_rng_uniform(rng);
-    cut.y = up_rng_uniform(rng);
-    cut.mirror = up_rng_u32(rng) & 1 && t->flip;
-    cut.scaled = t->scaled_decoding;
-    return cut;
-}
-
 static up_status put_image(up_builder *b, size_t row) {
     const up_config *c = b->source->world->config;
     up_rng rng = draw(b, PURPOSE_CUT);
-    up_cut cut = choose_cut(b, &rng);
+    up_cut cut = up_choose_cut(b->source, b->options, &rng);
     char *path = NULL;
     up_status status = UP_OK;
     UP_GO(up_table_file(&b->source->table, row, b->source->image, &path));
@@ -120,20 +106,17 @@ done:
 static up_status put_video(up_builder *b, size_t row) {
     const up_config *c = b->source->world->config;
     up_rng rng = draw(b, PURPOSE_CUT);
-    up_video_clip clip = {.frames = c->frames,
-                          .stride = c->video_stride,
-                          .start = -1,
-                          .fraction = b->options->training ? up_rng_uniform(&rng) : -1};
-    up_cut cut = choose_cut(b, &rng);
+    up_video_clip clip = up_choose_clip(b->source, b->options, &rng);
+    up_cut cut = up_choose_cut(b->source, b->options, &rng);
     char *path = NULL;
     up_status status = UP_OK;
     UP_GO(up_table_file(&b->source->table, row, b->source->video, &path));
     UP_GO(up_video_read(path, &clip, &b->source->world->limits, b->frames));
-    for (int f = 0; f < c->frames; f++)
+    for (int f = 0; f < clip.frames; f++)
         UP_GO(up_picture_patches(c, &b->frames[f], 1, &cut, b->patches + (size_t)f * up_picture_bytes(c)));
-    UP_GO(up_batch_video(&b->work->batch, b->patches, c->frames, up_config_cells(c), 0));
+    UP_GO(up_batch_video(&b->work->batch, b->patches, clip.frames, up_config_cells(c), 0));
 done:
-    for (int f = 0; f < c->frames; f++) up_image_free(&b->frames[f]);
+    for (int f = 0; f < clip.frames; f++) up_image_free(&b->frames[f]);
     free(path);
     return status;
 }
@@ -304,6 +287,14 @@ static up_status put_targets(up_builder *b, const size_t *rows, int count) {
     return UP_OK;
 }
 
+/* Which pictures are mixed how is the batch's choice: by its first sample. */
+static up_status mix_inputs(up_builder *b) {
+    if (!b->options->training) return UP_OK;
+    b->sample = b->options->first;
+    up_rng rng = draw(b, PURPOSE_MIX);
+    return up_mix_work(b->source, &rng, b->work);
+}
+
 up_status up_source_build(const up_source *s, const up_build_options *options, const size_t *rows, int count,
                           up_work *work) {
     up_builder b = {.source = s, .options = options, .work = work};
@@ -321,6 +312,7 @@ up_status up_source_build(const up_source *s, const up_build_options *options, c
         UP_GO(put_input(&b, rows[i]));
     }
     UP_GO(put_targets(&b, rows, count));
+    UP_GO(mix_inputs(&b));
     work->loss.labels = work->labels;
 done:
     builder_end(&b);
@@ -331,6 +323,7 @@ void up_work_free(up_work *w) {
     up_batch_free(&w->batch);
     up_batch_free(&w->targets);
     free(w->labels);
+    free(w->shares);
     free(w->groups);
     free(w->bias);
     memset(w, 0, sizeof *w);

@@ -4,6 +4,33 @@
 
 #include <string.h>
 
+static const char *const crops[] = {"random", "resized", NULL};
+#define AUGMENT(field) UP_CONFIG_AT(up_augment_settings, field)
+static const up_config_row augment_rows[] = {
+    {"crop", UP_CONFIG_CHOICE, AUGMENT(crop), .choices = crops, .fallback = "random",
+     .help = "random: at any place of the resized picture; resized: a random part of the picture, resized"},
+    {"area", UP_CONFIG_REAL, AUGMENT(area), .fallback = "0.08", .min = 1e-6, .max = 1,
+     .help = "crop resized: the part's share of the picture at the least"},
+    {"ratio", UP_CONFIG_REAL, AUGMENT(ratio), .fallback = "1.3333333333333333", .min = 1, .max = 1000,
+     .help = "crop resized: longer by shorter side at the most"},
+    {"operations", UP_CONFIG_INT, AUGMENT(operations), .fallback = "0", .min = 0, .max = 100,
+     .help = "RandAugment: operations a picture, each done with probability 1/2"},
+    {"magnitude", UP_CONFIG_REAL, AUGMENT(magnitude), .fallback = "9", .min = 0, .max = 10,
+     .help = "RandAugment: mean strength, of 10"},
+    {"deviation", UP_CONFIG_REAL, AUGMENT(deviation), .fallback = "0.5", .min = 0, .max = 10,
+     .help = "RandAugment: standard deviation of the strength"},
+    {"erase", UP_CONFIG_REAL, AUGMENT(erase), .fallback = "0", .min = 0, .max = 1,
+     .help = "probability that a rectangle becomes noise"},
+    {"mixup", UP_CONFIG_REAL, AUGMENT(mixup), .fallback = "0", .min = 0, .max = 1000,
+     .help = "image_classification: alpha of the shares of two pictures; 0: no mixup"},
+    {"cutmix", UP_CONFIG_REAL, AUGMENT(cutmix), .fallback = "0", .min = 0, .max = 1000,
+     .help = "image_classification: alpha of the area taken from another picture; 0: no cutmix"},
+    {"switch", UP_CONFIG_REAL, AUGMENT(choice), .fallback = "0.5", .min = 0, .max = 1,
+     .help = "share of batches with cutmix where there is mixup too"},
+    {.key = NULL},
+};
+static const up_config_schema augment_schema = {augment_rows, sizeof(up_augment_settings)};
+
 #define TASK(field) UP_CONFIG_AT(up_task_settings, field)
 static const up_config_row task_rows[] = {
     {"name", UP_CONFIG_STRING, TASK(name), .help = "for logs and overrides; default: the kind"},
@@ -36,14 +63,44 @@ static const up_config_row task_rows[] = {
              "drawn ones; 0: with the whole vocabulary"},
     {"resize", UP_CONFIG_INT, TASK(resize), .fallback = "0", .min = 0, .max = 16384,
      .help = "short side before the crop; 0: the model's"},
+    {"resize_most", UP_CONFIG_INT, TASK(resize_most), .fallback = "0", .min = 0, .max = 16384,
+     .help = "training: the short side is drawn from resize to this; 0: it is resize"},
+    {"frames", UP_CONFIG_INT, TASK(frames), .fallback = "0", .min = 0, .max = 4096,
+     .help = "frames of a clip; 0: the model's, which are the most"},
+    {"stride", UP_CONFIG_INT, TASK(stride), .fallback = "0", .min = 0, .max = 1048576,
+     .help = "every n-th frame is taken; 0: the model's"},
+    {"views", UP_CONFIG_INT, TASK(views), .fallback = "1", .min = 1, .max = 64,
+     .help = "evaluation: crops along the longer side, averaged"},
+    {"clips", UP_CONFIG_INT, TASK(clips), .fallback = "1", .min = 1, .max = 64,
+     .help = "evaluation: clips of a video, averaged"},
     {"limit", UP_CONFIG_INT, TASK(limit), .fallback = "0", .min = 0, .max = 1e9,
      .help = "evaluation: rows at most"},
     {"flip", UP_CONFIG_BOOL, TASK(flip), .fallback = "false", .help = "training: mirror pictures at random"},
     {"scaled_decoding", UP_CONFIG_BOOL, TASK(scaled_decoding), .fallback = "false",
      .help = "training: an approximation: decode large JPEG pictures at 1/2, 1/4 or 1/8"},
+    {"augment", UP_CONFIG_MAP, TASK(augment), .map = &augment_schema,
+     .help = "training: what is changed about pictures and clips"},
     {.key = NULL},
 };
 const up_config_schema up_task_schema = {task_rows, sizeof(up_task_settings)};
+
+/* Keys that go together, or with some kinds of task alone. */
+static up_status check_pixels(const up_task_settings *t, const up_task *task) {
+    const up_augment_settings *a = &t->augment;
+    int one_picture = task->image && !task->video && !task->text && task->targets == UP_TARGETS_CLASSES;
+    if (t->resize_most && (!t->resize || t->resize_most < t->resize))
+        return up_fail(UP_ERR_ARGUMENT, t->name, "resize_most %lld wants a resize from 1 to it, not %lld",
+                       (long long)t->resize_most, (long long)t->resize);
+    if ((a->mixup > 0 || a->cutmix > 0) && !one_picture)
+        return up_fail(UP_ERR_ARGUMENT, t->name, "mixup and cutmix are for pictures with classes, not for %s",
+                       task->name);
+    if (a->crop && t->scaled_decoding)
+        return up_fail(UP_ERR_ARGUMENT, t->name, "crop resized wants every pixel: no scaled_decoding");
+    if ((t->frames || t->stride || t->clips > 1) && !task->video)
+        return up_fail(UP_ERR_ARGUMENT, t->name, "frames, stride and clips are for videos, not for %s",
+                       task->name);
+    return UP_OK;
+}
 
 up_status up_task_settings_fill(up_task_settings *t) {
     const up_task *task = &up_tasks_table[t->kind];
@@ -55,5 +112,5 @@ up_status up_task_settings_fill(up_task_settings *t) {
                        task->name);
     if (t->classes && task->targets != UP_TARGETS_CLASSES)
         return up_fail(UP_ERR_ARGUMENT, t->name, "%s is not compared with classes", task->name);
-    return UP_OK;
+    return check_pixels(t, task);
 }

@@ -4,6 +4,15 @@
 
 #include "files/config.h"
 
+/* What training changes about pictures and clips, and how it mixes pictures: data/augment.h. */
+typedef struct up_augment_settings {
+    int crop; /* index into random, resized */
+    double area, ratio;
+    int64_t operations;
+    double magnitude, deviation, erase;
+    double mixup, cutmix, choice;
+} up_augment_settings;
+
 typedef struct up_task_settings {
     char *name;                 /* for logs; NULL = the kind */
     int kind;                   /* index into up_tasks_table */
@@ -21,9 +30,13 @@ typedef struct up_task_settings {
     double mask;             /* share of words that MLM masks */
     int64_t sampled_targets; /* language tasks, training: the batch's own words and so many more; 0: all */
     int64_t resize;          /* short side before the crop; 0: the model's image_resize or video_resize */
+    int64_t resize_most;     /* training: the short side is drawn from resize to this; 0: it is resize */
+    int64_t frames, stride;  /* of a clip; 0: the model's */
+    int64_t views, clips;    /* evaluation: cuts along the longer side, and clips of a video, averaged */
     int64_t limit;           /* evaluation: at most so many rows; 0 = all */
     bool flip;               /* training: mirror pictures at random */
     bool scaled_decoding;    /* training: decode large JPEG pictures at 1/2, 1/4 or 1/8 */
+    up_augment_settings augment;
 } up_task_settings;
 
 extern const up_config_schema up_task_schema;

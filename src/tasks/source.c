@@ -24,6 +24,9 @@ static up_status check(const up_source *s) {
         return up_fail(UP_ERR_ARGUMENT, settings->name,
                        "the model's vocabulary of %d is smaller than the tokenizer's %d", c->vocabulary,
                        UP_VOCAB_SIZE);
+    if (settings->frames > c->frames)
+        return up_fail(UP_ERR_ARGUMENT, settings->name, "frames %lld are more than the model's %d",
+                       (long long)settings->frames, c->frames);
     if (settings->text_limit > c->text_positions)
         return up_fail(UP_ERR_ARGUMENT, settings->name,
                        "text_limit %lld is more than the model's %d text positions",

@@ -51,10 +51,11 @@ typedef struct up_work {
         targets;  /* sequences that belong to this batch alone and fill source->set; none: the set stands */
     up_loss loss; /* points into what follows */
 
-    int32_t *labels; /* [Q] index of the true target, -1: left out */
+    int32_t *labels; /* [Q] index of the true target, -1: left out; [Q, 2] where pictures were mixed */
+    float *shares;   /* [Q, 2] what each of two labels has of a mixed picture */
     int32_t *groups; /* [targets.sequences] UP_TARGETS_TEXTS: the first sample of an equal text */
     float *bias;     /* [targets.sequences] sampled targets: -log of how likely each was in the set */
-    int label_capacity, group_capacity, bias_capacity;
+    int label_capacity, share_capacity, group_capacity, bias_capacity;
 } up_work;
 
 up_status up_source_open(const up_task_settings *settings, const up_world *world, up_source *out);
@@ -72,6 +73,7 @@ typedef struct up_build_options {
     uint64_t seed;  /* of every random choice, with the source's number and the sample's */
     uint64_t first; /* training: number of the first sample, counted over all epochs; the others follow.
                        Otherwise a sample's number is its row */
+    int view;       /* evaluation: which of up_views(settings) */
 } up_build_options;
 
 /* groups [targets->sequences]: of each text target the first one that equals it. */
