@@ -177,6 +177,7 @@ static void tell(mpi *m) {
 static void end_job(mpi *m, const char *why) {
     fprintf(stderr, "uniperceiver: rank %d: %s\n", m->comm.rank, why);
     fflush(stderr);
+    rest(0.2); /* launchers pass on what was written, unless the end comes at once */
     MPI_Abort(MPI_COMM_WORLD, 1);
     _exit(1); /* should MPI come back */
 }
