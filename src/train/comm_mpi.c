@@ -483,8 +483,12 @@ static up_status wait(up_comm *c) {
     pthread_mutex_unlock(&m->lock);
     if (status != UP_OK) return m->request.fail(status, "MPI", "%s", m->why);
     for (int i = 0; i < count && status == UP_OK; i++) {
-        const exchange *e = m->list[i];
+        exchange *e = m->list[i];
         if (e->backend) status = e->backend->ops->upload(e->backend, e->to, e->receive);
+        if (e->kind != BROADCAST) continue; /* weights and moments, once in a run */
+        free(e->memory);
+        e->memory = NULL;
+        e->room = 0;
     }
     pthread_mutex_lock(&m->lock);
     m->count = m->begun = m->done = 0;

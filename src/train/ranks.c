@@ -26,6 +26,19 @@ up_status up_ranks_open(up_trainer *t) {
     return up_backend_create(backend, threads, &t->backend);
 }
 
+void up_ranks_tell_sets(const up_trainer *t) {
+    const up_sets *sets = &t->stepper.sets;
+    if (t->comm->ranks == 1 || t->options.quiet) return;
+    for (int i = 0; i < sets->count; i++) {
+        int64_t count = up_target_set_count(sets->list[i].set);
+        if (!count) continue; /* filled anew for each batch */
+        fprintf(stderr, "uniperceiver: target set of %lld entries: %s\n", (long long)count,
+                up_target_set_divided(sets->list[i].set)
+                    ? "divided over the ranks, features gathered"
+                    : "fewer than ranks, encoded by each that compares with it");
+    }
+}
+
 void up_ranks_abandon(const up_trainer *t) {
     if (t->comm) t->comm->ops->abandon(t->comm, up_last_error());
 }

@@ -51,7 +51,7 @@ void up_stepper_begin(up_stepper *s, int64_t step) {
 void up_stepper_divide(up_stepper *s) {
     for (int i = 0; i < s->sets.count; i++) {
         up_target_set *set = s->sets.list[i].set;
-        if (up_target_set_count(set)) up_target_set_divide(set, s->comm);
+        if (up_target_set_count(set) >= s->comm->ranks) up_target_set_divide(set, s->comm);
     }
 }
 

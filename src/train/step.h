@@ -43,7 +43,8 @@ up_status up_stepper_gather(up_stepper *stepper);
 /* Gather, then AdamW. */
 up_status up_stepper_finish(up_stepper *stepper, double lr);
 
-/* Where there are several ranks: each set that stands for the whole run is divided over them. */
+/* Where there are several ranks: each set that stands for the whole run is divided over them, unless it has
+ * fewer entries than there are ranks: then each that compares with it encodes it. */
 void up_stepper_divide(up_stepper *stepper);
 
 /* Tokens that went through the encoders for target sets so far, on every way. */

@@ -36,6 +36,7 @@ static up_status open_model(up_trainer *t) {
     for (size_t i = 0; i < t->settings.task_count; i++)
         UP_TRY(up_sets_bind(&t->stepper.sets, &t->sources[i]));
     up_stepper_divide(&t->stepper);
+    up_ranks_tell_sets(t);
     return UP_OK;
 }
 

@@ -97,6 +97,8 @@ up_status up_ranks_open(up_trainer *t);
 static inline int up_leads(const up_trainer *t) { /* the rank that writes */
     return t->comm->rank == 0;
 }
+/* Say how each target set that stands for the whole run is encoded. */
+void up_ranks_tell_sets(const up_trainer *t);
 /* After an error that the other ranks do not know: it ends them, and this process. */
 void up_ranks_abandon(const up_trainer *t);
 /* What rank 0 has restored, to all: counts, weights, moments. `found` 0: it was nothing. */
