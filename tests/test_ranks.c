@@ -458,7 +458,31 @@ static void test_unmixed_order(void) {
     for (int r = 0; r < RANKS; r++) free(order[r]);
 }
 
+/* A communicator of two, of which the other says what `state` points to, or the same as this one. */
+static up_status share_with_other(up_comm *c, const void *mine, void *all, size_t bytes) {
+    memcpy(all, mine, bytes);
+    memcpy((char *)all + bytes, c->state ? c->state : mine, bytes);
+    return UP_OK;
+}
+
+static void test_other_weights(void) {
+    static const up_comm_ops ops = {.share = share_with_other};
+    uint64_t other = 1;
+    up_comm two = {.ops = &ops, .ranks = 2};
+    up_trainer t = {.comm = &two, .step = 7};
+    UP_ASSERT_OK(up_config_preset("tiny", &t.config));
+    UP_ASSERT_OK(up_backend_create("ref", 1, &t.backend));
+    UP_ASSERT_OK(up_model_create(t.backend, &t.config, 1, &t.model));
+    UP_ASSERT_OK(up_ranks_check(&t));
+    two.state = &other;
+    CU_ASSERT_EQUAL(up_ranks_check(&t), UP_ERR_NUMERIC);
+    CU_ASSERT_PTR_NOT_NULL(strstr(up_last_error(), "after step 7 rank 1 has other weights"));
+    up_model_destroy(t.model);
+    up_backend_free(t.backend);
+}
+
 const up_test up_tests[] = {
+    {"other weights", test_other_weights},
     {"unmixed order", test_unmixed_order},
     {"same as one", test_same_as_one},
     {"divided vocabulary", test_divided_vocabulary},
