@@ -26,6 +26,8 @@ build     libavcodec-dev      library libavcodec
 build     libavutil-dev       library libavutil
 build     libswscale-dev      library libswscale
 optional  libdnnl-dev         header  dnnl.h
+optional  libopenmpi-dev      command mpicc
+optional  openmpi-bin         command mpirun
 test      libcunit1-dev       library cunit
 clang     clang               command clang
 clang     libomp-dev          openmp  clang

@@ -158,7 +158,8 @@ void up_lab_open(up_lab *lab, up_backend *backend, const char *const *overrides,
     }
     UP_ASSERT_OK(up_world_collect(&lab->world, lab->sources, lab->settings.task_count));
     int64_t iterations = lab->settings.steps * lab->settings.accumulate;
-    UP_ASSERT_OK(up_order_make(&lab->settings, 0, iterations, NULL, &lab->order));
+    const up_rounds alone = {.ranks = 1};
+    UP_ASSERT_OK(up_order_make(&lab->settings, &alone, iterations, NULL, &lab->order));
     UP_ASSERT_OK(up_model_create(backend, &lab->config, (uint64_t)lab->settings.seed, &lab->model));
     UP_ASSERT_OK(up_model_set_targets(lab->model, lab->world.vocabulary, lab->world.vocabulary_count));
     UP_ASSERT_OK(up_comm_none(&lab->comm));

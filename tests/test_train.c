@@ -724,16 +724,18 @@ static void test_order_of_tasks(void) {
     up_settings s = {.seed = (int64_t)up_test_seed(),
                      .steps = N / 4,
                      .accumulate = 4,
+                     .mixed = true,
                      .tasks = tasks,
                      .task_count = TASKS};
     up_order_entry *order, *again;
-    UP_ASSERT_OK(up_order_make(&s, 0, N, NULL, &order));
-    UP_ASSERT_OK(up_order_make(&s, 0, N, NULL, &again));
+    const up_rounds alone = {.ranks = 1}, middle = {.first = N / 2, .step = N / 8, .ranks = 1};
+    UP_ASSERT_OK(up_order_make(&s, &alone, N, NULL, &order));
+    UP_ASSERT_OK(up_order_make(&s, &alone, N, NULL, &again));
     CU_ASSERT(same_order(order, again, N));
     free(again);
     int64_t taken[TASKS] = {0}; /* up to the middle; from there on it is the same order */
     for (int i = 0; i < N / 2; i++) taken[order[i].source] += tasks[order[i].source].batch;
-    UP_ASSERT_OK(up_order_make(&s, N / 2, N / 2, taken, &again));
+    UP_ASSERT_OK(up_order_make(&s, &middle, N / 2, taken, &again));
     CU_ASSERT(same_order(order + N / 2, again, N / 2));
     free(again);
     int64_t drawn[TASKS] = {0};

@@ -11,6 +11,7 @@
 #ifndef UNIPERCEIVER_TARGET_SET_H
 #define UNIPERCEIVER_TARGET_SET_H
 
+#include "uniperceiver/comm.h"
 #include "uniperceiver/encoder.h"
 #include "uniperceiver/features.h"
 
@@ -37,6 +38,15 @@ UP_API up_status up_target_set_fill_texts(up_target_set *set, const int32_t *ids
 UP_API up_status up_target_set_fill_words(up_target_set *set, const int32_t *ids, int64_t n, int32_t end);
 UP_API int64_t up_target_set_count(const up_target_set *set);
 UP_API int64_t up_target_set_tokens(const up_target_set *set); /* of its sequences */
+
+/* From now on its sequences are divided over the ranks of a communicator (borrowed), in runs of about as many
+ * tokens: each rank encodes its own, features are gathered, and the sum over the ranks of what all losses
+ * sent back goes back where they were encoded. So encoding and going back are exchanges, made by every rank
+ * alike, those that owe nothing too. One rank: nothing changes. */
+UP_API void up_target_set_divide(up_target_set *set, up_comm *comm);
+UP_API int up_target_set_divided(const up_target_set *set);
+/* Sequences that this rank encodes: all of them where the set is not divided. */
+UP_API int64_t up_target_set_own(const up_target_set *set);
 
 /* How sets are encoded. */
 typedef struct up_set_encoders {

@@ -13,6 +13,10 @@ struct up_target_set {
     uint64_t key;
     up_batch sequences; /* all of them */
     up_batch part;      /* the present chunk */
+    up_comm *comm;      /* borrowed; NULL: not divided */
+    int64_t *rows;      /* [ranks] sequences of each */
+    int first, end;     /* those of this rank, all where it is not divided */
+    int64_t tokens;     /* of them */
     up_features features;
     int fresh; /* 1: features are those of `version`, with the draws of `seed` and `step` where drop_path > 0
                 */
@@ -43,6 +47,7 @@ void up_target_set_free(up_target_set *s) {
     up_batch_free(&s->sequences);
     up_batch_free(&s->part);
     up_features_free(&s->features);
+    free(s->rows);
     free(s);
 }
 
@@ -131,6 +136,67 @@ int64_t up_target_set_encoded(const up_target_set *s) {
     return s->encoded;
 }
 
+/* ---- ranks ---- */
+
+void up_target_set_divide(up_target_set *s, up_comm *comm) {
+    s->comm = comm && comm->ranks > 1 ? comm : NULL;
+    forget(s);
+}
+
+int up_target_set_divided(const up_target_set *s) {
+    return s->comm != NULL;
+}
+
+int64_t up_target_set_own(const up_target_set *s) {
+    return s->comm ? s->end - s->first : s->sequences.sequences;
+}
+
+static int64_t tokens_of(const up_target_set *s, int sequence) {
+    return s->sequences.sequence[(size_t)sequence * UP_SEQ_FIELDS + UP_SEQ_Q_COUNT];
+}
+
+/* Rank r begins at the first sequence before which stand r / ranks of the tokens. */
+static up_status divide(up_target_set *s) {
+    const up_batch *b = &s->sequences;
+    s->first = 0;
+    s->end = b->sequences;
+    s->tokens = b->tokens;
+    if (!s->comm) return UP_OK;
+    int64_t ranks = s->comm->ranks, before = 0;
+    if (!s->rows) s->rows = malloc((size_t)ranks * sizeof *s->rows);
+    if (!s->rows) return up_fail(UP_ERR_MEMORY, "target set", "%d ranks to list", s->comm->ranks);
+    int at = 0;
+    for (int64_t r = 0; r < ranks; r++) {
+        int first = at;
+        int64_t tokens = before;
+        while (at < b->sequences && before * ranks < (r + 1) * b->tokens) before += tokens_of(s, at++);
+        s->rows[r] = at - first;
+        if (r != s->comm->rank) continue;
+        s->first = first;
+        s->end = at;
+        s->tokens = before - tokens;
+    }
+    return UP_OK;
+}
+
+static up_view own_rows(const up_target_set *s, up_view all) {
+    return up_view_rows(all, s->first, s->end - s->first);
+}
+
+static up_status gather(up_target_set *s) {
+    up_view all = s->features.raw;
+    if (!s->comm) return UP_OK;
+    UP_TRY(s->comm->ops->allgather(s->comm, up_model_backend(s->model), own_rows(s, all), all, s->rows));
+    return s->comm->ops->wait(s->comm);
+}
+
+static up_status scatter(up_target_set *s) {
+    up_view all = s->features.draw;
+    if (!s->comm) return UP_OK;
+    UP_TRY(s->comm->ops->reduce_scatter(s->comm, up_model_backend(s->model), all, own_rows(s, all), s->rows));
+    return s->comm->ops->wait(s->comm);
+}
+
 /* ---- passes ---- */
 
 /* Encoders of another model would give features of that one. */
@@ -152,16 +218,15 @@ static int budget_of(const up_set_encoders *how) {
     return how->tokens > 0 ? how->tokens : DEFAULT_TOKENS;
 }
 
-/* Sequences first.. that make the next chunk: chunks of about one size, none over the budget unless a single
- * sequence is. */
+/* This rank's sequences first.. that make the next chunk: chunks of about one size, none over the budget
+ * unless a single sequence is. */
 static int chunk_count(const up_target_set *s, const up_set_encoders *how, int first) {
-    const up_batch *b = &s->sequences;
-    int64_t chunks = ((int64_t)b->tokens + budget_of(how) - 1) / budget_of(how);
-    int64_t limit = (b->tokens + chunks - 1) / chunks;
+    int64_t chunks = (s->tokens + budget_of(how) - 1) / budget_of(how);
+    int64_t limit = (s->tokens + chunks - 1) / chunks;
     int count = 1;
-    int64_t tokens = b->sequence[(size_t)first * UP_SEQ_FIELDS + UP_SEQ_Q_COUNT];
-    while (first + count < b->sequences) {
-        int64_t more = b->sequence[(size_t)(first + count) * UP_SEQ_FIELDS + UP_SEQ_Q_COUNT];
+    int64_t tokens = tokens_of(s, first);
+    while (first + count < s->end) {
+        int64_t more = tokens_of(s, first + count);
         if (tokens + more > limit) break;
         tokens += more;
         count++;
@@ -183,21 +248,29 @@ static up_status take_part(up_target_set *s, int first, int count) {
 }
 
 static int fits_whole(const up_target_set *s, const up_set_encoders *how) {
-    size_t tokens = (size_t)s->sequences.tokens;
     if (!how->whole) return 0;
-    return s->sequences.tokens <= budget_of(how) ||
-           tokens * up_encoder_token_bytes(how->whole) <= how->whole_bytes;
+    return s->tokens <= budget_of(how) ||
+           (size_t)s->tokens * up_encoder_token_bytes(how->whole) <= how->whole_bytes;
 }
 
-static up_status encode_all(up_target_set *s, const up_set_encoders *how) {
+/* What this rank encodes, in one pass that keeps its activations. */
+static up_status encode_whole(up_target_set *s, const up_set_encoders *how) {
+    int count = s->end - s->first;
+    if (count == s->sequences.sequences) return encode_part(s, how, how->whole, &s->sequences, 0);
+    UP_TRY(take_part(s, s->first, count));
+    return encode_part(s, how, how->whole, &s->part, s->first);
+}
+
+static up_status encode_own(up_target_set *s, const up_set_encoders *how) {
     s->pass = 0;
+    if (s->first == s->end) return UP_OK; /* fewer sequences than ranks */
     if (fits_whole(s, how)) {
-        UP_TRY(encode_part(s, how, how->whole, &s->sequences, 0));
+        UP_TRY(encode_whole(s, how));
         s->pass = up_encoder_pass(how->whole);
         return UP_OK;
     }
     if (!how->scout) return up_fail(UP_ERR_ARGUMENT, "target set", "no encoder for chunks");
-    for (int first = 0, count; first < s->sequences.sequences; first += count) {
+    for (int first = s->first, count; first < s->end; first += count) {
         count = chunk_count(s, how, first);
         UP_TRY(take_part(s, first, count));
         UP_TRY(encode_part(s, how, how->scout, &s->part, first));
@@ -216,7 +289,9 @@ up_status up_target_set_encode(up_target_set *s, const up_set_encoders *how) {
                        "changed");
     s->fresh = 0;
     UP_TRY(up_features_resize(&s->features, s->sequences.sequences));
-    UP_TRY(encode_all(s, how));
+    UP_TRY(divide(s));
+    UP_TRY(encode_own(s, how));
+    UP_TRY(gather(s));
     UP_TRY(up_features_normalize(&s->features));
     s->version = version;
     s->drop_path = how->drop_path;
@@ -233,6 +308,7 @@ up_status up_target_set_restore(up_target_set *s, const float *raw) {
     forget(s);
     UP_TRY(up_features_resize(&s->features, s->sequences.sequences));
     UP_TRY(b->ops->upload(b, s->features.raw, raw));
+    UP_TRY(divide(s));
     UP_TRY(up_features_normalize(&s->features));
     s->version = up_model_version(s->model);
     s->drop_path = 0;
@@ -243,9 +319,9 @@ up_status up_target_set_restore(up_target_set *s, const float *raw) {
 /* Every chunk again, with activations, and back. */
 static up_status chunks_backward(up_target_set *s, const up_set_encoders *how, up_bucket_done done,
                                  void *context) {
-    for (int first = 0, count; first < s->sequences.sequences; first += count) {
+    for (int first = s->first, count; first < s->end; first += count) {
         count = chunk_count(s, how, first);
-        int last = first + count == s->sequences.sequences;
+        int last = first + count == s->end;
         UP_TRY(take_part(s, first, count));
         UP_TRY(encode_part(s, how, how->chunk, &s->part, first));
         UP_TRY(up_encoder_backward(how->chunk, up_view_rows(s->features.draw, first, count),
@@ -266,7 +342,8 @@ up_status up_target_set_backward(up_target_set *s, const up_set_encoders *how, u
     int held = how->whole && s->pass && s->pass == up_encoder_pass(how->whole);
     if (!held && !how->chunk) return up_fail(UP_ERR_ARGUMENT, "target set", "no encoder to go back through");
     UP_TRY(up_features_back(&s->features));
+    UP_TRY(scatter(s));
     s->pass = 0;
-    if (held) return up_encoder_backward(how->whole, s->features.draw, done, context);
+    if (held) return up_encoder_backward(how->whole, own_rows(s, s->features.draw), done, context);
     return chunks_backward(s, how, done, context);
 }

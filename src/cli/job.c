@@ -29,5 +29,6 @@ volatile sig_atomic_t *up_cli_stop_on_signal(void) {
     sigemptyset(&action.sa_mask);
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
+    sigaction(SIGUSR1, &action, NULL); /* what mpirun passes on to all ranks */
     return &stop;
 }

@@ -11,6 +11,7 @@ typedef struct up_set_entry {
     uint64_t key; /* of its content; 0: filled anew for each batch */
     int32_t *ids; /* UP_TARGETS_CLASSES: its texts, to know an equal list by */
     int64_t *starts, count;
+    int used; /* training: some rank compares with it in this step (train/step.c) */
 } up_set_entry;
 
 typedef struct up_sets {

@@ -10,10 +10,23 @@ static up_status next_work(up_trainer *t, up_work **out) {
     void *slot = NULL;
     UP_TRY(up_loader_next(t->loader, &slot, &t->waited));
     *out = slot;
-    int source = (int)((*out)->source - t->sources);
-    t->taken[source] += t->settings.tasks[source].batch;
-    t->iterations++;
+    for (int rank = 0; rank < t->comm->ranks; rank++) {
+        int source = up_order_task(&t->settings, &t->rounds, t->iterations);
+        t->taken[source] += t->settings.tasks[source].batch;
+        t->iterations++;
+    }
     return UP_OK;
+}
+
+/* The target sets that any rank compares with in this step, known to all of them. */
+static up_status share_sets(up_trainer *t) {
+    int64_t count =
+        t->comm->ranks > 1 ? t->settings.accumulate * t->comm->ranks : 0; /* alone: each in time */
+    for (int64_t i = 0; i < count; i++) {
+        int source = up_order_task(&t->settings, &t->rounds, t->iterations + i);
+        up_stepper_uses(&t->stepper, t->sources[source].set);
+    }
+    return up_stepper_encode_sets(&t->stepper);
 }
 
 /* Where iteration i of a step, counted from 0, keeps its loss until it is read. */
@@ -56,6 +69,7 @@ static up_status settle(up_trainer *t, int64_t count) {
     t->settled = count;
     if (!t->value.skipped) return UP_OK;
     t->skipped++;
+    if (!up_leads(t)) return UP_OK;
     fprintf(stderr,
             "uniperceiver: step %lld: loss or gradient is not finite: step skipped, weights untouched",
             (long long)count);
@@ -68,6 +82,7 @@ static up_status one_step(up_trainer *t) {
     up_work *work;
     t->lr = up_learning_rate(&t->settings.optimizer, t->step, t->settings.steps);
     up_stepper_begin(&t->stepper, t->step);
+    UP_TRY(share_sets(t));
     for (int64_t i = 0; i < t->settings.accumulate; i++) {
         UP_TRY(next_work(t, &work));
         UP_TRY(up_stepper_iterate(&t->stepper, work, share_of(t)));
@@ -102,25 +117,32 @@ static json_t *task_means(up_trainer *t) {
 /* One line of metrics.jsonl: means since the last one. */
 static up_status log_metrics(up_trainer *t) {
     double now = up_now(), seconds = now - t->last_line;
-    int64_t inputs = t->stepper.input_tokens - t->line_inputs;
-    int64_t sets = up_stepper_set_tokens(&t->stepper) - t->line_sets;
+    double of_ranks[] = {(double)(t->stepper.input_tokens - t->line_inputs),
+                         (double)(up_stepper_set_tokens(&t->stepper) - t->line_sets),
+                         (double)(t->comm->bytes - t->line_bytes), t->waited / t->comm->ranks};
+    t->line_inputs = t->stepper.input_tokens;
+    t->line_sets = up_stepper_set_tokens(&t->stepper);
+    t->line_bytes = t->comm->bytes;
+    UP_TRY(up_ranks_sum(t, of_ranks, sizeof of_ranks / sizeof of_ranks[0]));
+    int64_t inputs = (int64_t)of_ranks[0], sets = (int64_t)of_ranks[1];
     json_t *tasks = task_means(t);
     json_t *line = json_pack("{s:I, s:f, s:I, s:f, s:I, s:I, s:f, s:f, s:o}", "step", (json_int_t)t->step,
                              "lr", t->lr, "skipped", (json_int_t)t->skipped, "seconds", now - t->started,
                              "input_tokens", (json_int_t)inputs, "target_tokens", (json_int_t)sets,
                              "tokens_per_second", seconds > 0 ? (double)(inputs + sets) / seconds : 0.0,
-                             "data_wait_seconds", t->waited, "tasks", tasks);
+                             "data_wait_seconds", of_ranks[3], "tasks", tasks);
     int failed = !line;
+    if (!failed && t->comm->ranks > 1)
+        failed = json_object_set_new(line, "ranks", json_integer(t->comm->ranks)) ||
+                 json_object_set_new(line, "sent_bytes", json_integer((json_int_t)of_ranks[2]));
     if (!failed && !t->value.skipped)
         failed = json_object_set_new(line, "gradient_norm", json_real(t->value.gradient_norm));
     if (!failed && t->value.loss_scale != 1)
         failed = json_object_set_new(line, "loss_scale", json_real(t->value.loss_scale));
     t->last_line = now;
-    t->line_inputs += inputs;
-    t->line_sets += sets;
     t->waited = 0;
-    up_status status = failed ? up_fail(UP_ERR_MEMORY, "metrics", "no memory for a line")
-                              : up_jsonl_append(&t->metrics, line);
+    up_status status = failed ? up_fail(UP_ERR_MEMORY, "metrics", "no memory for a line") : UP_OK;
+    if (status == UP_OK && up_leads(t)) status = up_jsonl_append(&t->metrics, line);
     json_decref(line);
     return status;
 }
@@ -128,13 +150,17 @@ static up_status log_metrics(up_trainer *t) {
 static up_status loop(up_trainer *t) {
     while (t->step < t->settings.steps) {
         UP_TRY(one_step(t));
-        int last = t->step == t->settings.steps, stop = up_asked_to_stop(&t->options), end = last || stop;
+        int last = t->step == t->settings.steps, stop = up_asked_to_stop(&t->options);
+        UP_TRY(up_ranks_agree(t, &stop));
+        int end = last || stop;
         int line = end || t->step % t->settings.log_every == 0;
         int save = end || t->step % t->settings.checkpoint_every == 0;
         if (line || save) UP_TRY(settle(t, t->step));
         if (line) UP_TRY(log_metrics(t));
-        up_progress(t, end);
-        if (save) UP_TRY(up_checkpoint_save(t));
+        if (up_leads(t)) up_progress(t, end);
+        if (end || (t->settings.check_ranks_every && t->step % t->settings.check_ranks_every == 0))
+            UP_TRY(up_ranks_check(t));
+        if (save && up_leads(t)) UP_TRY(up_checkpoint_save(t));
         if (stop && !last)
             return up_fail(UP_ERR_INTERRUPTED, t->settings.run,
                            "stopped after step %lld of %lld; continue with --resume", (long long)t->step,
@@ -157,8 +183,9 @@ up_status up_train(const char *config_path, const char *const *overrides, size_t
     }
     UP_GO(loop(t));
     snprintf(path, sizeof path, "%s/model.safetensors", t->settings.run);
-    UP_GO(up_model_write(t->model, path));
+    if (up_leads(t)) UP_GO(up_model_write(t->model, path));
 done:
+    if (status != UP_OK && status != UP_ERR_INTERRUPTED) up_ranks_abandon(t); /* all stop alike */
     up_trainer_close(t);
     free(t);
     return status;

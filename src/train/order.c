@@ -1,5 +1,6 @@
 /* order.c - which task an iteration has, and which samples: functions of the seed alone (paper section 4.2:
- * each iteration samples one task and dataset). */
+ * each iteration samples one task and dataset). Iterations are counted over all ranks, so that any number of
+ * ranks goes through the same ones. */
 #include "train/trainer.h"
 #include "uniperceiver/random.h"
 
@@ -8,8 +9,14 @@
 
 enum { PURPOSE_TASK = 1, PURPOSE_ORDER = 2 };
 
-static int draw_task(const up_settings *s, int64_t iteration, double total) {
-    up_rng rng = up_rng_make((uint64_t)s->seed, PURPOSE_TASK, (uint64_t)iteration, 0);
+static double weights_of(const up_settings *s) {
+    double total = 0;
+    for (size_t i = 0; i < s->task_count; i++) total += s->tasks[i].weight;
+    return total;
+}
+
+static int draw_task(const up_settings *s, int64_t draw, double total) {
+    up_rng rng = up_rng_make((uint64_t)s->seed, PURPOSE_TASK, (uint64_t)draw, 0);
     double x = up_rng_uniform(&rng) * total;
     int last = 0; /* rounding may leave x behind all of them */
     for (size_t i = 0; i < s->task_count; i++) {
@@ -21,7 +28,17 @@ static int draw_task(const up_settings *s, int64_t iteration, double total) {
     return last;
 }
 
-up_status up_order_make(const up_settings *s, int64_t first, int64_t count, const int64_t *taken,
+/* Mixed: each iteration draws. Otherwise each step. */
+static int64_t draw_of(const up_settings *s, const up_rounds *rounds, int64_t iteration) {
+    if (s->mixed) return iteration;
+    return rounds->step + (iteration - rounds->first) / (rounds->ranks * s->accumulate);
+}
+
+int up_order_task(const up_settings *s, const up_rounds *rounds, int64_t iteration) {
+    return draw_task(s, draw_of(s, rounds, iteration), weights_of(s));
+}
+
+up_status up_order_make(const up_settings *s, const up_rounds *rounds, int64_t count, const int64_t *taken,
                         up_order_entry **out) {
     int64_t *next = calloc(s->task_count, sizeof *next);
     *out = count < INT64_MAX / (int64_t)sizeof **out ? malloc((size_t)(count + 1) * sizeof **out) : NULL;
@@ -31,14 +48,12 @@ up_status up_order_make(const up_settings *s, int64_t first, int64_t count, cons
         *out = NULL;
         return up_fail(UP_ERR_MEMORY, "order of samples", "%lld iterations wanted", (long long)count);
     }
-    double total = 0;
-    for (size_t i = 0; i < s->task_count; i++) {
-        total += s->tasks[i].weight;
-        next[i] = taken ? taken[i] : 0;
-    }
-    for (int64_t i = 0; i < count; i++) {
-        int source = draw_task(s, first + i, total);
-        (*out)[i] = (up_order_entry){source, next[source]};
+    double total = weights_of(s);
+    for (size_t i = 0; i < s->task_count; i++) next[i] = taken ? taken[i] : 0;
+    for (int64_t i = 0; i < count * rounds->ranks; i++) {
+        int source = draw_task(s, draw_of(s, rounds, rounds->first + i), total);
+        if (i % rounds->ranks == rounds->rank)
+            (*out)[i / rounds->ranks] = (up_order_entry){source, next[source]};
         next[source] += s->tasks[source].batch;
     }
     free(next);

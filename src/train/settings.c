@@ -85,6 +85,8 @@ const up_learn_group up_learn_groups[] = {
     {NULL, 0},
 };
 
+const char *const up_comm_kinds[] = {"auto", "none", "mpi", NULL};
+
 #define TOP(field) UP_CONFIG_AT(up_settings, field)
 static const up_config_row top_rows[] = {
     {"name", UP_CONFIG_STRING, TOP(name), .fallback = "run", .help = "of the experiment"},
@@ -105,6 +107,14 @@ static const up_config_row top_rows[] = {
      .help = "MiB of activations up to which a target set is kept whole; larger ones go in chunks"},
     {"set_tokens", UP_CONFIG_INT, TOP(set_tokens), .fallback = "0", .min = 0, .max = 1e9,
      .help = "tokens of a chunk; 0: 1536"},
+    {"mixed", UP_CONFIG_BOOL, TOP(mixed), .fallback = "true",
+     .help = "each iteration of each rank draws a task, as in the paper; false: each step draws one for all"},
+    {"comm", UP_CONFIG_CHOICE, TOP(comm), .choices = up_comm_kinds, .fallback = "auto",
+     .help = "between processes; auto: mpi where mpirun or srun has started several"},
+    {"comm_deadline", UP_CONFIG_REAL, TOP(comm_deadline), .fallback = "600", .min = 1, .max = 1e6,
+     .help = "seconds after which a rank that is missing ends the job; longer than a checkpoint takes"},
+    {"check_ranks_every", UP_CONFIG_INT, TOP(check_ranks_every), .fallback = "1000", .min = 0, .max = 1e9,
+     .help = "steps after which all ranks must have the same weights; 0: not checked"},
     {"log_every", UP_CONFIG_INT, TOP(log_every), .fallback = "10", .min = 1, .max = 1e9,
      .help = "steps a metrics line"},
     {"checkpoint_every", UP_CONFIG_INT, TOP(checkpoint_every), .fallback = "1000", .min = 1, .max = 1e12,

@@ -35,6 +35,10 @@ typedef struct up_settings {
     int64_t set_memory; /* MiB; larger sets go in chunks */
     int *learn;         /* indices into up_learn_groups */
     size_t learn_count;
+    int comm; /* index into up_comm_kinds */
+    double comm_deadline;
+    int64_t check_ranks_every; /* 0: never */
+    bool mixed;                /* each iteration of each rank draws a task; else each step */
     int64_t log_every, checkpoint_every, keep, workers, max_pixels;
     up_model_settings model;
     up_optimizer_settings optimizer;
@@ -43,6 +47,8 @@ typedef struct up_settings {
 } up_settings;
 
 extern const up_config_schema up_settings_schema;
+
+extern const char *const up_comm_kinds[]; /* as up_comm_open has them, ended by NULL */
 
 /* Element types of the activations, by the names of `precision`; ended by a row without a name. */
 typedef struct up_precision {

@@ -45,6 +45,27 @@ void up_stepper_close(up_stepper *s) {
 void up_stepper_begin(up_stepper *s, int64_t step) {
     s->how.step = (uint64_t)step;
     s->reported = 0;
+    for (int i = 0; i < s->sets.count; i++) s->sets.list[i].used = 0;
+}
+
+void up_stepper_divide(up_stepper *s) {
+    for (int i = 0; i < s->sets.count; i++) {
+        up_target_set *set = s->sets.list[i].set;
+        if (up_target_set_count(set) >= s->comm->ranks) up_target_set_divide(set, s->comm);
+    }
+}
+
+void up_stepper_uses(up_stepper *s, const up_target_set *set) {
+    for (int i = 0; i < s->sets.count; i++)
+        if (s->sets.list[i].set == set) s->sets.list[i].used = 1;
+}
+
+up_status up_stepper_encode_sets(up_stepper *s) {
+    for (int i = 0; i < s->sets.count; i++) {
+        const up_set_entry *e = &s->sets.list[i];
+        if (e->used && up_target_set_divided(e->set)) UP_TRY(up_target_set_encode(e->set, &s->how));
+    }
+    return UP_OK;
 }
 
 static up_status encode(up_stepper *s, const up_batch *batch) {
@@ -89,14 +110,18 @@ static up_status bucket_done(void *context, int bucket) {
     return s->comm->ranks == 1 ? up_optimizer_bucket_done(s->optimizer, bucket) : UP_OK;
 }
 
+/* A divided set goes back wherever any rank owes: which rank does is not known here, which could is. */
+static int goes_back(const up_set_entry *e) {
+    return up_target_set_divided(e->set) ? e->used : up_target_set_owes(e->set);
+}
+
 up_status up_stepper_gather(up_stepper *s) {
-    up_target_set *last = NULL;
+    const up_set_entry *last = NULL, *list = s->sets.list;
     for (int i = 0; i < s->sets.count; i++)
-        if (up_target_set_owes(s->sets.list[i].set)) last = s->sets.list[i].set;
+        if (goes_back(&list[i]) && up_target_set_own(list[i].set)) last = &list[i];
     for (int i = 0; i < s->sets.count; i++) {
-        up_target_set *set = s->sets.list[i].set;
-        if (up_target_set_owes(set)) /* the last pass of the step completes the buckets */
-            UP_TRY(up_target_set_backward(set, &s->how, set == last ? bucket_done : NULL, s));
+        if (goes_back(&list[i])) /* the last pass of the step completes the buckets */
+            UP_TRY(up_target_set_backward(list[i].set, &s->how, &list[i] == last ? bucket_done : NULL, s));
     }
     while (s->reported < up_gradients_buckets(s->gradients)) /* what no pass reached */
         UP_TRY(bucket_done(s, s->reported));

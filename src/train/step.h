@@ -31,6 +31,10 @@ void up_stepper_close(up_stepper *stepper); /* fine on a zeroed struct */
 
 /* The step that the following calls belong to: drop path's draws depend on it. */
 void up_stepper_begin(up_stepper *stepper, int64_t step);
+/* A set that some rank compares with in this step: told by every rank, whichever compares. Then, told all of
+ * them, those are encoded that are divided over the ranks. */
+void up_stepper_uses(up_stepper *stepper, const up_target_set *set);
+up_status up_stepper_encode_sets(up_stepper *stepper);
 /* One iteration: loss of the work, multiplied by `share`, and its gradients up to the target set. The work's
  * own targets are taken. Its loss is the criterion's latest. Work without a read-out does nothing. */
 up_status up_stepper_iterate(up_stepper *stepper, up_work *work, double share);
@@ -38,6 +42,10 @@ up_status up_stepper_iterate(up_stepper *stepper, up_work *work, double share);
 up_status up_stepper_gather(up_stepper *stepper);
 /* Gather, then AdamW. */
 up_status up_stepper_finish(up_stepper *stepper, double lr);
+
+/* Where there are several ranks: each set that stands for the whole run is divided over them, unless it has
+ * fewer entries than there are ranks: then each that compares with it encodes it. */
+void up_stepper_divide(up_stepper *stepper);
 
 /* Tokens that went through the encoders for target sets so far, on every way. */
 int64_t up_stepper_set_tokens(const up_stepper *stepper);

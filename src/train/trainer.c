@@ -30,14 +30,13 @@ static up_status open_sources(up_trainer *t) {
 }
 
 static up_status open_model(up_trainer *t) {
-    UP_TRY(
-        up_backend_create(t->options.backend ? t->options.backend : "cpu", t->options.threads, &t->backend));
-    UP_TRY(up_comm_none(&t->comm));
     UP_TRY(up_model_create(t->backend, &t->config, (uint64_t)t->settings.seed, &t->model));
     UP_TRY(up_model_set_targets(t->model, t->world.vocabulary, t->world.vocabulary_count));
     UP_TRY(up_stepper_open(&t->settings, t->model, t->comm, &t->stepper));
     for (size_t i = 0; i < t->settings.task_count; i++)
         UP_TRY(up_sets_bind(&t->stepper.sets, &t->sources[i]));
+    up_stepper_divide(&t->stepper);
+    up_ranks_tell_sets(t);
     return UP_OK;
 }
 
@@ -63,28 +62,33 @@ static up_status lock_folder(up_trainer *t) {
     return UP_OK; /* a file system without locks is no reason to refuse */
 }
 
-/* The folder must be new, or the run continued: never two runs mixed in one. */
+/* What rank 0 finds there, the others learn from it. */
+static up_status restore(up_trainer *t, int *found) {
+    *found = 0;
+    if (!t->options.resume) return up_leads(t) ? up_checkpoint_refuse_existing(t) : UP_OK;
+    if (up_leads(t)) UP_TRY(up_checkpoint_load(t, found));
+    UP_TRY(up_ranks_restored(t, found));
+    if (!*found && !t->options.quiet)
+        fprintf(stderr, "uniperceiver: %s: no checkpoint yet, starting at step 0\n", t->settings.run);
+    return UP_OK;
+}
+
+/* The folder must be new, or the run continued: never two runs mixed in one. One rank writes in it. */
 static up_status open_folder(up_trainer *t, const char *metrics_path) {
+    int found;
+    if (!up_leads(t)) return restore(t, &found);
     UP_TRY(up_make_folders(t->settings.run));
     UP_TRY(lock_folder(t));
-    int found = 0;
-    if (!t->options.resume) {
-        UP_TRY(up_checkpoint_refuse_existing(t));
-    } else {
-        UP_TRY(up_checkpoint_load(t, &found));
-        if (!found && !t->options.quiet)
-            fprintf(stderr, "uniperceiver: %s: no checkpoint yet, starting at step 0\n", t->settings.run);
-    }
+    UP_TRY(restore(t, &found));
     UP_TRY(up_jsonl_truncate(metrics_path, found ? t->step : -1));
     UP_TRY(up_jsonl_open(metrics_path, &t->metrics));
     t->metrics_open = 1;
     return UP_OK;
 }
 
-/* The loader's callback: a pure function of the iteration. */
-static up_status build(void *context, int64_t iteration, void *slot) {
+/* The loader's callback: a pure function of the iteration, counted from where this process began. */
+static up_status build(void *context, int64_t place, void *slot) {
     const up_trainer *t = context;
-    int64_t place = iteration - t->first_iteration;
     if (place >= (t->settings.steps - t->started_step) * t->settings.accumulate)
         return UP_OK; /* read ahead of the end */
     const up_order_entry *entry = &t->order[place];
@@ -98,7 +102,7 @@ static up_status build(void *context, int64_t iteration, void *slot) {
     up_build_options options = {.training = 1, .seed = seed, .first = (uint64_t)entry->first};
     up_work *work = slot;
     up_status status = up_source_build(source, &options, rows, count, work);
-    work->iteration = iteration;
+    work->iteration = t->rounds.first + place * t->rounds.ranks + t->rounds.rank;
     free(rows);
     return status;
 }
@@ -113,7 +117,7 @@ static up_status start_loader(up_trainer *t) {
     }
     t->slots = count;
     for (int i = 0; i < count; i++) slots[i] = &t->work[i];
-    up_status status = up_loader_create(build, t, slots, count, workers, t->first_iteration, &t->loader);
+    up_status status = up_loader_create(build, t, slots, count, workers, 0, &t->loader);
     free(slots);
     return status;
 }
@@ -121,9 +125,9 @@ static up_status start_loader(up_trainer *t) {
 /* The rest of the order, from where the checkpoint or the beginning has left it. */
 static up_status start_order(up_trainer *t) {
     t->settled = t->started_step = t->step;
-    t->first_iteration = t->iterations;
-    return up_order_make(&t->settings, t->first_iteration,
-                         (t->settings.steps - t->step) * t->settings.accumulate, t->taken, &t->order);
+    t->rounds = (up_rounds){t->iterations, t->step, t->comm->rank, t->comm->ranks};
+    return up_order_make(&t->settings, &t->rounds, (t->settings.steps - t->step) * t->settings.accumulate,
+                         t->taken, &t->order);
 }
 
 up_status up_trainer_open(const char *config_path, const char *const *overrides, size_t count,
@@ -134,6 +138,7 @@ up_status up_trainer_open(const char *config_path, const char *const *overrides,
     if (options) t->options = *options;
     UP_TRY(up_settings_read(config_path, overrides, count, &t->settings));
     snprintf(metrics_path, sizeof metrics_path, "%s/metrics.jsonl", t->settings.run);
+    UP_GO(up_ranks_open(t));
     UP_GO(open_sources(t));
     UP_GO(open_model(t));
     UP_GO(open_pending(t));
@@ -142,7 +147,10 @@ up_status up_trainer_open(const char *config_path, const char *const *overrides,
     UP_GO(start_loader(t));
     t->started = t->last_line = up_now();
 done:
-    if (status != UP_OK) up_trainer_close(t);
+    if (status != UP_OK) {
+        up_ranks_abandon(t);
+        up_trainer_close(t);
+    }
     return status;
 }
 

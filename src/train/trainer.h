@@ -1,6 +1,7 @@
 /* trainer.h - the parts of a training run and what each file of src/train does with them: trainer.c opens and
  * closes, order.c says which task and which samples an iteration has, step.c steps, loop.c repeats and
- * measures, checkpoint.c saves and restores with state.c and changes.c, progress.c tells. */
+ * measures, ranks.c keeps several processes together, checkpoint.c saves and restores with state.c and
+ * changes.c, progress.c tells. */
 #ifndef UP_TRAIN_TRAINER_H
 #define UP_TRAIN_TRAINER_H
 
@@ -18,6 +19,13 @@ typedef struct up_order_entry {
     int32_t source;
     int64_t first; /* samples of this source before this iteration */
 } up_order_entry;
+
+/* Iterations are counted over all ranks: from `first` on, which step `step` begins with, rank r of each round
+ * has the r-th. */
+typedef struct up_rounds {
+    int64_t first, step;
+    int rank, ranks;
+} up_rounds;
 
 /* Sums since the last metrics line, one a task. */
 typedef struct up_task_sums {
@@ -41,7 +49,8 @@ typedef struct up_trainer {
     up_stepper stepper;
     up_world world;
     up_source *sources;    /* [settings.task_count] */
-    up_order_entry *order; /* of this process: iterations first_iteration.. to the end */
+    up_rounds rounds;      /* since this process began */
+    up_order_entry *order; /* of this rank, to the end */
     up_loader *loader;
     up_work *work; /* [slots] */
     int slots;
@@ -51,7 +60,7 @@ typedef struct up_trainer {
     /* what a checkpoint holds beside weights and moments */
     int64_t step;       /* optimiser steps done, skipped ones included */
     int64_t skipped;    /* of those that were settled, not finite */
-    int64_t iterations; /* done */
+    int64_t iterations; /* done, by all ranks together */
     int64_t *taken;     /* [settings.task_count] samples that each source has given */
 
     /* what the device measured is read one step later, or before it is told (loop.c) */
@@ -65,19 +74,41 @@ typedef struct up_trainer {
     int64_t line_inputs, line_sets; /* tokens encoded until the last metrics line */
     int folder;                     /* descriptor that holds the lock of the run's folder; 0 = none */
     double started, last_line, waited;
-    int64_t started_step, first_iteration; /* of this process */
+    int64_t started_step; /* of this process */
+    uint64_t line_bytes;  /* sent until the last metrics line */
 } up_trainer;
 
 up_status up_trainer_open(const char *config_path, const char *const *overrides, size_t count,
                           const up_train_options *options, up_trainer *t);
 void up_trainer_close(up_trainer *t);
 
-/* The order of iterations first..first + count - 1: tasks drawn by weight, each with a running count of its
- * samples, which goes on from taken [task_count]; NULL: from 0. */
-up_status up_order_make(const up_settings *settings, int64_t first, int64_t count, const int64_t *taken,
-                        up_order_entry **out);
+/* The order of a rank's iterations in `count` rounds: tasks drawn by weight, each with a running count of its
+ * samples over all ranks, which goes on from taken [task_count]; NULL: from 0. */
+up_status up_order_make(const up_settings *settings, const up_rounds *rounds, int64_t count,
+                        const int64_t *taken, up_order_entry **out);
+/* The task of an iteration of any rank. */
+int up_order_task(const up_settings *settings, const up_rounds *rounds, int64_t iteration);
 /* The sample-th sample of a source, counted over all epochs: a shuffled row. */
 size_t up_order_row(uint64_t seed, int source, size_t rows, int64_t sample);
+
+/* ranks.c. The communicator and the backend's threads, of which ranks on the same processors have their part
+ * each. */
+up_status up_ranks_open(up_trainer *t);
+static inline int up_leads(const up_trainer *t) { /* the rank that writes */
+    return t->comm->rank == 0;
+}
+/* Say how each target set that stands for the whole run is encoded. */
+void up_ranks_tell_sets(const up_trainer *t);
+/* After an error that the other ranks do not know: it ends them, and this process. */
+void up_ranks_abandon(const up_trainer *t);
+/* What rank 0 has restored, to all: counts, weights, moments. `found` 0: it was nothing. */
+up_status up_ranks_restored(up_trainer *t, int *found);
+/* 1 to all where it is 1 on any rank. */
+up_status up_ranks_agree(up_trainer *t, int *flag);
+/* Sums of a metrics line over the ranks: those of the tasks, and `more` values. */
+up_status up_ranks_sum(up_trainer *t, double *more, int count);
+/* An error where a rank has other weights than rank 0. */
+up_status up_ranks_check(up_trainer *t);
 
 /* Linear warm-up, then cosine to min_lr; step counts from 0. */
 double up_learning_rate(const up_optimizer_settings *optimizer, int64_t step, int64_t steps);

@@ -1,0 +1,144 @@
+/* comm.c - which communicator a run has: its own, or that of the launcher that started it, whose module is
+ * loaded; and sums of host values over any of them. */
+#include "train/comm_module.h"
+
+#include <dlfcn.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#ifndef UP_COMM_LIBDIR
+#define UP_COMM_LIBDIR "lib"
+#endif
+#define MODULE "uniperceiver_mpi.so"
+
+/* ---- who started this process ---- */
+
+static int number_of(const char *name) {
+    const char *text = getenv(name);
+    return text ? atoi(text) : 0;
+}
+
+/* Ranks that the environment speaks of; 0: nobody has started several. A batch script under Slurm has
+ * SLURM_NTASKS, too: only what srun starts is a step. */
+static int launched_ranks(void) {
+    int open_mpi = number_of("OMPI_COMM_WORLD_SIZE"), pmi = number_of("PMI_SIZE");
+    if (open_mpi) return open_mpi;
+    if (pmi) return pmi;
+    return getenv("SLURM_STEP_ID") && getenv("SLURM_PROCID") ? number_of("SLURM_NTASKS") : 0;
+}
+
+/* ---- the module ---- */
+
+typedef struct places {
+    char *path[8];
+    int count;
+} places;
+
+static void add_place(places *p, const char *file, const char *ending) {
+    const char *slash = file ? strrchr(file, '/') : NULL;
+    char *path = NULL;
+    if (!slash || asprintf(&path, "%.*s/%s", (int)(slash - file), file, ending) < 0) return;
+    p->path[p->count++] = path;
+}
+
+/* Beside this program or library, as they lie after a build or an installation. */
+static void list_places(places *p) {
+    static const char *const endings[] = {MODULE, "../" MODULE, "../" UP_COMM_LIBDIR "/uniperceiver/" MODULE,
+                                          "uniperceiver/" MODULE};
+    char program[PATH_MAX];
+    Dl_info self;
+    ssize_t length = readlink("/proc/self/exe", program, sizeof program - 1);
+    program[length > 0 ? length : 0] = 0;
+    int found = dladdr(&number_of, &self);
+    *p = (places){.count = 0};
+    for (int i = 0; i < 4; i++) {
+        add_place(p, found ? self.dli_fname : NULL, endings[i]);
+        add_place(p, program, endings[i]);
+    }
+}
+
+/* Open MPI's own plug-ins look for its symbols among the global ones. */
+static void *load_module(void) {
+    const char *named = getenv("UP_MPI_MODULE");
+    places p;
+    void *module = NULL;
+    if (named) return dlopen(named, RTLD_NOW | RTLD_GLOBAL);
+    list_places(&p);
+    for (int i = 0; i < p.count; i++) {
+        if (!module && !access(p.path[i], R_OK)) module = dlopen(p.path[i], RTLD_NOW | RTLD_GLOBAL);
+        free(p.path[i]);
+    }
+    return module;
+}
+
+static up_status open_mpi(double deadline, up_comm **out) {
+    up_comm_request request = {.version = UP_COMM_VERSION,
+                               .size = sizeof request,
+                               .deadline = deadline,
+                               .launched = launched_ranks(),
+                               .fail = up_fail};
+    up_comm_entry entry;
+    dlerror();
+    void *module = load_module(); /* stays: MPI cannot be unloaded */
+    const char *why = dlerror();
+    if (!module)
+        return up_fail(UP_ERR_UNSUPPORTED, "MPI", "%s",
+                       why ? why : MODULE " is not there: the program was built without MPI (UP_MPI)");
+    void *symbol = dlsym(module, UP_COMM_ENTRY);
+    if (!symbol) return up_fail(UP_ERR_UNSUPPORTED, "MPI", MODULE " has no " UP_COMM_ENTRY);
+    memcpy(&entry, &symbol, sizeof entry);
+    return entry(&request, out);
+}
+
+up_status up_comm_open(const char *kind, double deadline, up_comm **out) {
+    *out = NULL;
+    if (!strcmp(kind, "none") || (!strcmp(kind, "auto") && launched_ranks() < 2)) return up_comm_none(out);
+    if (strcmp(kind, "auto") && strcmp(kind, "mpi"))
+        return up_fail(UP_ERR_ARGUMENT, "communicator", "\"%s\"; wanted none, auto or mpi", kind);
+    return open_mpi(deadline, out);
+}
+
+void up_comm_free(up_comm *c) {
+    if (c) c->ops->destroy(c);
+}
+
+/* ---- host values ---- */
+
+static up_status share_all(up_comm *c, const void *mine, size_t bytes, void **all) {
+    *all = malloc((size_t)c->ranks * bytes + 1);
+    if (!*all) return up_fail(UP_ERR_MEMORY, "communicator", "%d times %zu bytes wanted", c->ranks, bytes);
+    return c->ops->share(c, mine, *all, bytes);
+}
+
+up_status up_comm_sum(up_comm *c, double *values, int count) {
+    void *shared;
+    up_status status = share_all(c, values, (size_t)count * sizeof *values, &shared);
+    const double *all = shared;
+    for (int i = 0; i < count && status == UP_OK; i++) {
+        values[i] = 0;
+        for (int r = 0; r < c->ranks; r++) values[i] += all[(size_t)r * (size_t)count + (size_t)i];
+    }
+    free(shared);
+    return status;
+}
+
+up_status up_comm_max(up_comm *c, int64_t *values, int count) {
+    void *shared;
+    up_status status = share_all(c, values, (size_t)count * sizeof *values, &shared);
+    const int64_t *all = shared;
+    for (size_t i = 0; status == UP_OK && i < (size_t)c->ranks * (size_t)count; i++)
+        if (all[i] > values[i % (size_t)count]) values[i % (size_t)count] = all[i];
+    free(shared);
+    return status;
+}
+
+up_status up_comm_tell(up_comm *c, void *bytes, size_t count, int root) {
+    void *all;
+    up_status status = share_all(c, bytes, count, &all);
+    if (status == UP_OK) memcpy(bytes, (const char *)all + (size_t)root * count, count);
+    free(all);
+    return status;
+}
