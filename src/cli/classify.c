@@ -6,6 +6,7 @@
 #include "tasks/tasks.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 /* The labels in their template, as a set of candidates. */
 static up_status make_candidates(up_session *session, const up_cli_lines *labels, const char *form,
@@ -54,16 +55,47 @@ static up_status tell_all(up_candidates *candidates, const up_arg_list *inputs, 
     return status;
 }
 
+/* Whether a list has this name. */
+static int lists(const char *const *names, int count, const char *name) {
+    for (int i = 0; i < count; i++)
+        if (!strcmp(names[i], name)) return 1;
+    return 0;
+}
+
+/* The model's own classes in its head's order where no labels are given, or the same ones in any order: then
+ * its linear head takes part. Other labels are compared by similarity alone. */
+static up_status choose_labels(up_session *session, up_cli_lines *labels, int *head) {
+    int count, same;
+    const char *const *names = up_model_classes(up_session_model(session), &count);
+    *head = 0;
+    if (!names && !labels->count)
+        return up_fail(UP_ERR_ARGUMENT, "labels",
+                       "the model has no classes of its own: wanted --labels or --labels-file");
+    same = names && (!labels->count || labels->count == count);
+    for (int i = 0; same && labels->count && i < count; i++)
+        same = lists(labels->list, labels->count, names[i]);
+    if (!same) return UP_OK;
+    const char **own = malloc((size_t)count * sizeof *own);
+    if (!own) return up_fail(UP_ERR_MEMORY, "labels", "no memory for %d", count);
+    memcpy(own, names, (size_t)count * sizeof *own);
+    free(labels->list);
+    labels->list = own;
+    labels->count = count;
+    *head = 1;
+    return UP_OK;
+}
+
 int up_cmd_classify(int argc, char **argv) {
     up_cli_model model = {0};
     up_arg_list inputs = {0};
     const char *labels_text = NULL, *labels_file = NULL, *form = "{}";
     int64_t top = 0;
-    int as_json = 0;
+    int as_json = 0, head = 0;
     const up_arg args[] = {
         UP_CLI_MODEL_ROWS(model),
         UP_CLI_PART_ROWS(inputs),
-        {"labels", UP_ARG_TEXT, &labels_text, "A,B,C", "the labels", 0, 0, 0},
+        {"labels", UP_ARG_TEXT, &labels_text, "A,B,C", "the labels (default: the tuned task's own classes)",
+         0, 0, 0},
         {"labels-file", UP_ARG_TEXT, &labels_file, "FILE", "the labels, one a line", 0, 0, 0},
         {"template", UP_ARG_TEXT, &form, "TEXT", "text in which {} stands for the label", 0, 0, 0},
         {"top", UP_ARG_WHOLE, &top, "K", "only the best K", 0, 1, INT32_MAX},
@@ -77,12 +109,15 @@ int up_cmd_classify(int argc, char **argv) {
     json_t *list = NULL;
     int code = up_args_read(&usage, argc, argv, NULL);
     if (code == UP_ARGS_GO && !inputs.count) code = up_args_wrong(&usage, "no --text, --image or --video");
-    if (code == UP_ARGS_GO && !labels_text == !labels_file)
+    if (code == UP_ARGS_GO && labels_text && labels_file)
         code = up_args_wrong(&usage, "wanted one of --labels and --labels-file");
     if (code != UP_ARGS_GO) goto end;
-    UP_GO(labels_file ? up_cli_lines_read(labels_file, &labels) : up_cli_split(labels_text, &labels));
+    if (labels_file) UP_GO(up_cli_lines_read(labels_file, &labels));
+    if (labels_text) UP_GO(up_cli_split(labels_text, &labels));
     UP_GO(up_cli_open(&model, &session));
+    UP_GO(choose_labels(session, &labels, &head));
     UP_GO(make_candidates(session, &labels, form, &candidates));
+    UP_GO(up_candidates_use_head(candidates, head));
     if (as_json) list = json_array();
     UP_GO(tell_all(candidates, &inputs, &labels, (int)top, list));
     if (as_json) UP_GO(up_cli_print_json(list));

@@ -5,14 +5,22 @@
 #include <string.h>
 
 up_status up_evaluation_open(up_evaluation *e, const char *model_path) {
-    char path[4096];
-    snprintf(path, sizeof path, "%s/model.safetensors", e->settings.run);
+    char path[4096], result[4096];
+    const up_settings *s = &e->settings;
+    const char *tuned = e->options.tuned;
+    UP_TRY(up_settings_result_path(s, result, sizeof result));
+    if (!model_path && s->tune != UP_TUNE_ALL) { /* what the run tuned, over what it began with */
+        UP_TRY(up_settings_init_path(s, path, sizeof path));
+        model_path = path;
+        if (!tuned) tuned = result;
+    }
     const up_load_options options = {.backend = e->options.backend,
                                      .threads = e->options.threads,
                                      .max_pixels = e->settings.max_pixels,
                                      .precision = up_settings_dtype(&e->settings),
+                                     .overlay = tuned,
                                      .cache = e->options.cache};
-    UP_TRY(up_model_load(model_path ? model_path : path, &options, &e->session));
+    UP_TRY(up_model_load(model_path ? model_path : result, &options, &e->session));
     up_model *model = up_session_model(e->session);
     const up_encoder_options inference = {.dtype = options.precision};
     UP_TRY(up_encoder_create(model, &inference, &e->encoder));
@@ -87,9 +95,13 @@ static up_tokens count_tokens(const up_evaluation *e) {
     return t;
 }
 
-static int writes(const up_task *task) {
-    return task->text && task->text->written && (task->image || task->video);
-}
+/* What measures each metric of the table of tasks. */
+static up_status (*const measures[])(up_evaluation *, const up_source *) = {
+    [UP_METRIC_ACCURACY] = up_measure_accuracy,
+    [UP_METRIC_WORDS] = up_measure_accuracy,
+    [UP_METRIC_RECALL] = up_measure_recall,
+    [UP_METRIC_CAPTIONS] = up_measure_captions,
+};
 
 /* The words are the session's set, which its captions choose from, too; others are shared by their content.
  */
@@ -103,7 +115,7 @@ static up_status evaluate_source(up_evaluation *e, up_source *source) {
     size_t first = e->scores.count;
     up_tokens before = count_tokens(e);
     UP_TRY(choose_set(e, source));
-    UP_TRY(writes(source->task) ? up_measure_captions(e, source) : up_measure(e, source));
+    UP_TRY(measures[source->task->metric](e, source));
     up_tokens after = count_tokens(e);
     up_tokens used = {after.inputs - before.inputs, after.targets - before.targets};
     for (size_t i = first; i < e->scores.count; i++) e->scores.list[i].tokens = used;

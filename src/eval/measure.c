@@ -1,6 +1,7 @@
 /* measure.c - every task is the nearest target by cosine (paper equation 1): encode the rows of a source some
  * at a time and its target set once, and count. */
 #include "eval/eval.h"
+#include "infer/session.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -10,12 +11,14 @@ enum { ROWS_AT_ONCE = 64 };
 
 /* Read-outs of a source's rows. A row may have several (words; several cuts of one picture), which is why
  * each says whose it is. */
+typedef struct head head;
 typedef struct readouts {
     up_features x; /* retrieval: of all rows; otherwise of the rows at hand */
     int64_t count;
     int64_t room;
     int32_t *labels, *best; /* [count] the true target, -1: left out; the nearest one */
     size_t *row;            /* [count] row of the list */
+    const head *head;       /* classes: what takes part beside the cosines; NULL: nothing */
 } readouts;
 
 static up_status reserve(readouts *r, int64_t more) {
@@ -81,21 +84,97 @@ static up_status each_batch(up_evaluation *e, const up_source *s, readouts *r, t
 
 /* --- classes, answers, words: one set for all rows --- */
 
+/* Equation 4: alpha cos / tau + w'f + b of every class. */
+struct head {
+    int *row_of_class;  /* [classes] of the head; NULL: it takes no part */
+    double scale;       /* alpha / tau */
+    float *bias;        /* [rows] */
+    float *cosines, *z; /* [ROWS_AT_ONCE, classes], [ROWS_AT_ONCE, rows] of the rows at hand */
+};
+
+static void head_free(head *h) {
+    free(h->row_of_class);
+    free(h->bias);
+    free(h->cosines);
+    free(h->z);
+}
+
+/* The head's row of each class by its name; 0: the head knows not all of them. */
+static int find_classes(const up_source *s, const char *const *names, int rows, int *row_of_class) {
+    for (size_t c = 0; c < s->class_count; c++) {
+        int row = 0;
+        while (row < rows && strcmp(names[row], s->classes[c])) row++;
+        if (row == rows) return 0;
+        row_of_class[c] = row;
+    }
+    return 1;
+}
+
+/* The model's linear head, where the source's classes are among its own and the settings leave it in. */
+static up_status head_open(up_evaluation *e, const up_source *s, head *h) {
+    up_model *model = up_session_model(e->session);
+    up_backend *b = up_model_backend(model);
+    const up_params *p = up_model_params(model);
+    int rows;
+    float alpha;
+    const char *const *names = up_model_classes(model, &rows);
+    if (!names || s->task->targets != UP_TARGETS_CLASSES || s->settings->head == UP_HEAD_NONE) return UP_OK;
+    size_t room = (size_t)rows > s->class_count ? (size_t)rows : s->class_count;
+    h->row_of_class = malloc(s->class_count * sizeof *h->row_of_class);
+    h->bias = malloc((size_t)rows * sizeof *h->bias);
+    h->cosines = malloc(ROWS_AT_ONCE * room * sizeof *h->cosines);
+    h->z = malloc(ROWS_AT_ONCE * room * sizeof *h->z);
+    if (!h->row_of_class || !h->bias || !h->cosines || !h->z)
+        return up_fail(UP_ERR_MEMORY, s->settings->name, "a head of %d classes wanted", rows);
+    if (!find_classes(s, names, rows, h->row_of_class)) {
+        free(h->row_of_class);
+        h->row_of_class = NULL;
+        return UP_OK;
+    }
+    UP_TRY(up_task_scale(e->session, e->world.config->task_names[s->temperature], &h->scale));
+    UP_TRY(b->ops->download(b, &alpha, up_model_weight(model, p->head_alpha)));
+    h->scale *= (double)alpha;
+    return b->ops->download(b, h->bias, up_model_weight(model, p->head_bias));
+}
+
+static up_status nearest_by_head(up_evaluation *e, const up_source *s, readouts *r, const head *h) {
+    up_model *model = up_session_model(e->session);
+    up_view weight = up_model_weight(model, up_model_params(model)->head_weight);
+    size_t rows = (size_t)weight.rows, n = (size_t)r->x.unit.rows;
+    UP_TRY(up_cosines_read(e->cosines, r->x.unit, up_target_set_features(s->set)->unit, h->cosines));
+    UP_TRY(up_cosines_read(e->cosines, r->x.raw, weight, h->z));
+    for (size_t i = 0; i < n; i++) {
+        double largest = -INFINITY;
+        for (size_t c = 0; c < s->class_count; c++) {
+            int row = h->row_of_class[c];
+            double z = h->scale * (double)h->cosines[i * s->class_count + c] +
+                       (double)h->z[i * rows + (size_t)row] + (double)h->bias[row];
+            if (!isfinite(z)) return up_fail(UP_ERR_NUMERIC, s->settings->name, "a logit is not finite");
+            if (z > largest) r->best[r->count + (int64_t)i] = (int32_t)c;
+            largest = fmax(largest, z);
+        }
+    }
+    return UP_OK;
+}
+
 static up_status take_nearest(up_evaluation *e, const up_source *s, readouts *r) {
     UP_TRY(up_features_resize(&r->x, up_encoder_readouts(e->encoder)));
     UP_TRY(up_encoder_forward(e->encoder, r->x.raw));
     UP_TRY(up_features_normalize(&r->x));
+    if (r->head->row_of_class) return nearest_by_head(e, s, r, r->head);
     return up_nearest(e->cosines, r->x.unit, up_target_set_features(s->set)->unit, r->best + r->count);
 }
 
-static up_status measure_accuracy(up_evaluation *e, const up_source *s) {
+up_status up_measure_accuracy(up_evaluation *e, const up_source *s) {
     int64_t targets = up_target_set_count(s->set);
-    int words = s->task->targets == UP_TARGETS_WORDS;
-    readouts r = {0};
+    int words = s->task->metric == UP_METRIC_WORDS;
+    head h = {0};
+    readouts r = {.head = &h};
     up_metric number = {0};
     up_status status = UP_OK;
     UP_GO(up_features_create(up_session_model(e->session), 0, &r.x));
     UP_GO(up_target_set_encode(s->set, &(up_set_encoders){.scout = e->scout}));
+    UP_GO(head_open(e, s, &h));
     UP_GO(each_batch(e, s, &r, take_nearest));
     if (words)
         UP_GO(up_word_accuracy(r.best, r.labels, r.count, targets, &number));
@@ -103,6 +182,7 @@ static up_status measure_accuracy(up_evaluation *e, const up_source *s) {
         number = up_accuracy(r.best, r.labels, r.count, targets);
     UP_GO(up_score_add(e, s, words ? "word accuracy" : "accuracy", number));
 done:
+    head_free(&h);
     readouts_free(&r);
     return status;
 }
@@ -185,7 +265,7 @@ done:
     return status;
 }
 
-static up_status measure_recall(up_evaluation *e, const up_source *s) {
+up_status up_measure_recall(up_evaluation *e, const up_source *s) {
     retrieval t = {0};
     up_features *x = &t.inputs.x;
     up_status status = UP_OK;
@@ -209,8 +289,4 @@ done:
     free(t.there);
     free(t.back);
     return status;
-}
-
-up_status up_measure(up_evaluation *e, const up_source *s) {
-    return s->task->targets == UP_TARGETS_TEXTS ? measure_recall(e, s) : measure_accuracy(e, s);
 }

@@ -4,6 +4,8 @@
 
 #include <string.h>
 
+static const char *const heads[] = {"auto", "none", "joint", "linear", NULL};
+
 #define TASK(field) UP_CONFIG_AT(up_task_settings, field)
 static const up_config_row task_rows[] = {
     {"name", UP_CONFIG_STRING, TASK(name), .help = "for logs and overrides; default: the kind"},
@@ -13,11 +15,14 @@ static const up_config_row task_rows[] = {
     {"image", UP_CONFIG_STRING, TASK(image), .fallback = "image", .help = "column of picture files"},
     {"video", UP_CONFIG_STRING, TASK(video), .fallback = "video", .help = "column of video files"},
     {"text", UP_CONFIG_STRING, TASK(text), .fallback = "text", .help = "column of texts"},
+    {"text_pair", UP_CONFIG_STRING, TASK(text_pair),
+     .help = "column of a second text behind the first: pairs of sentences"},
     {"target", UP_CONFIG_STRING, TASK(target), .fallback = "label",
      .help = "column of class names, texts or answers"},
     {"classes", UP_CONFIG_STRING, TASK(classes),
      .help = "file of class names or answers, one a line; default: those that the rows have"},
-    {"question", UP_CONFIG_STRING, TASK(question), .help = "vqa: the question"},
+    {"question", UP_CONFIG_STRING, TASK(question), .help = "vqa: the question, of all rows"},
+    {"question_column", UP_CONFIG_STRING, TASK(question_column), .help = "vqa: or the column of questions"},
     {"template", UP_CONFIG_STRING, TASK(template_text), .help = "target text, every {} stands for the cell"},
     {"weight", UP_CONFIG_REAL, TASK(weight), .fallback = "1", .min = 0, .max = 1e6,
      .help = "how often it is drawn"},
@@ -38,6 +43,14 @@ static const up_config_row task_rows[] = {
      .help = "short side before the crop; 0: the model's"},
     {"limit", UP_CONFIG_INT, TASK(limit), .fallback = "0", .min = 0, .max = 1e9,
      .help = "evaluation: rows at most"},
+    {"fraction", UP_CONFIG_REAL, TASK(fraction), .fallback = "1", .min = 1e-9, .max = 1,
+     .help = "share of the rows that is taken, drawn for each class alike, at least one"},
+    {"fraction_seed", UP_CONFIG_INT, TASK(fraction_seed), .fallback = "1", .min = 0, .max = 9e15,
+     .help = "chooses those rows"},
+    {"head", UP_CONFIG_CHOICE, TASK(head), .choices = heads, .fallback = "auto",
+     .help =
+         "linear head of equation 4: none, joint with the similarity, or linear: the head alone; auto: joint "
+         "where a classification is tuned with shared weights, else none"},
     {"flip", UP_CONFIG_BOOL, TASK(flip), .fallback = "false", .help = "training: mirror pictures at random"},
     {"scaled_decoding", UP_CONFIG_BOOL, TASK(scaled_decoding), .fallback = "false",
      .help = "training: an approximation: decode large JPEG pictures at 1/2, 1/4 or 1/8"},
@@ -53,6 +66,11 @@ up_status up_task_settings_fill(up_task_settings *t) {
     if (t->sampled_targets && task->targets != UP_TARGETS_WORDS)
         return up_fail(UP_ERR_ARGUMENT, t->name, "sampled_targets is for language tasks, %s is none",
                        task->name);
+    if (t->head > UP_HEAD_NONE && task->targets != UP_TARGETS_CLASSES)
+        return up_fail(UP_ERR_ARGUMENT, t->name, "a linear head is for classes, %s is compared with none",
+                       task->name);
+    if (t->text_pair && task->text != &up_text_whole)
+        return up_fail(UP_ERR_ARGUMENT, t->name, "text_pair is for whole texts, %s has none", task->name);
     if (t->classes && task->targets != UP_TARGETS_CLASSES)
         return up_fail(UP_ERR_ARGUMENT, t->name, "%s is not compared with classes", task->name);
     return UP_OK;

@@ -156,7 +156,7 @@ up_status up_train(const char *config_path, const char *const *overrides, size_t
         return status;
     }
     UP_GO(loop(t));
-    snprintf(path, sizeof path, "%s/model.safetensors", t->settings.run);
+    UP_GO(up_settings_result_path(&t->settings, path, sizeof path));
     UP_GO(up_model_write(t->model, path));
 done:
     up_trainer_close(t);
