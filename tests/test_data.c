@@ -1444,6 +1444,23 @@ static void test_close(void) {
     CU_ASSERT_PTR_NULL(world.vocabulary);
 }
 
+/* Words that stand for a class whose name says little; a template goes around them. */
+static void test_label_words(void) {
+    static const size_t rows[2] = {0, 1};
+    char more[500];
+    subject t;
+    write_small_lists();
+    set_vocabulary();
+    up_lab_text("words.txt", "no\ta cat\nyes\tdog\nmaybe\n");
+    snprintf(more, sizeof more, ", question: a cat, target: answer%s", classes_setting("words.txt"));
+    open_task(&t, "vqa", "small.tsv", more);
+    build(&t, &still, rows, 2);
+    CU_ASSERT_STRING_EQUAL(describe(&t), "x S i0 i1 i2 i3 a@0 cat@1 ?@2 $@3 _@0=1\n"
+                                         "x S i0 i1 i2 i3 a@0 cat@1 ?@2 $@3 _@0=0\n"
+                                         "y S* a@0 cat@1 $@2\ny S* dog@0 $@1\ny S* maybe@0 $@1\n");
+    close_task(&t);
+}
+
 /* ---- shares of a list ---- */
 
 enum { SHARE_ROWS = 500, SHARE_CLASSES = 4 };
@@ -1554,6 +1571,7 @@ const up_test up_tests[] = {
     {"templates", test_templates},
     {"text limit", test_text_limit},
     {"errors name the file", test_errors_name_the_file},
+    {"label words", test_label_words},
     {"fractions", test_fractions},
     {"fractions are fair", test_fractions_are_fair},
     {"close", test_close},

@@ -39,6 +39,7 @@ typedef struct up_evaluation {
     up_cosines *cosines;
     up_world world;
     up_sets sets;
+    up_target_set *averaged; /* of the source at hand, where its classes have several templates */
     up_work work;
     up_scores scores;
     FILE *examples; /* in words, for the end; kept in memory */

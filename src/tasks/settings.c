@@ -24,6 +24,9 @@ static const up_config_row task_rows[] = {
     {"question", UP_CONFIG_STRING, TASK(question), .help = "vqa: the question, of all rows"},
     {"question_column", UP_CONFIG_STRING, TASK(question_column), .help = "vqa: or the column of questions"},
     {"template", UP_CONFIG_STRING, TASK(template_text), .help = "target text, every {} stands for the cell"},
+    {"templates", UP_CONFIG_STRING, UP_CONFIG_LIST(up_task_settings, templates, template_count),
+     .help = "evaluation: several, e.g. [\"a photo of a {}\", \"a drawing of a {}\"]: the mean of a class's "
+             "features"},
     {"weight", UP_CONFIG_REAL, TASK(weight), .fallback = "1", .min = 0, .max = 1e6,
      .help = "how often it is drawn"},
     {"batch", UP_CONFIG_INT, TASK(batch), .fallback = "64", .min = 1, .max = 65536,
@@ -68,6 +71,9 @@ up_status up_task_settings_fill(up_task_settings *t) {
                        task->name);
     if (t->head > UP_HEAD_NONE && task->targets != UP_TARGETS_CLASSES)
         return up_fail(UP_ERR_ARGUMENT, t->name, "a linear head is for classes, %s is compared with none",
+                       task->name);
+    if (t->template_count && task->targets != UP_TARGETS_CLASSES)
+        return up_fail(UP_ERR_ARGUMENT, t->name, "templates are for classes, %s is compared with none",
                        task->name);
     if (t->text_pair && task->text != &up_text_whole)
         return up_fail(UP_ERR_ARGUMENT, t->name, "text_pair is for whole texts, %s has none", task->name);

@@ -23,9 +23,11 @@ typedef struct up_task_settings {
     char *question;             /* vqa: the question, the same for all rows */
     char *question_column;      /* or the column that has it */
     char *template_text;        /* target text with {} for the cell */
-    double weight;              /* how often the task is drawn, relative to the others */
-    int64_t batch;              /* samples an iteration */
-    double smoothing;           /* < 0: the task's default */
+    char **templates;           /* evaluation: several of them, whose features are averaged */
+    size_t template_count;
+    double weight;    /* how often the task is drawn, relative to the others */
+    int64_t batch;    /* samples an iteration */
+    double smoothing; /* < 0: the task's default */
     double loss_weight;
     int64_t text_limit;      /* tokens of a text, the end token included */
     double mask;             /* share of words that MLM masks */

@@ -35,7 +35,8 @@ typedef struct up_source {
     int head; /* 1: its classes are those of the model's linear head, which takes part in its loss */
 
     /* UP_TARGETS_CLASSES */
-    const char **classes; /* [class_count] names */
+    const char **classes;     /* [class_count] names */
+    const char **class_texts; /* [class_count] what stands for them as a target; NULL: the names */
     size_t class_count;
     int *class_of_row;     /* [table.rows]; -1: left out */
     char *class_file;      /* what `classes` points into, where they came from a file */

@@ -162,6 +162,11 @@ up_status up_settings_read(const char *path, const char *const *overrides, size_
     for (size_t i = 0; i < s->task_count; i++) {
         UP_GO(up_task_settings_fill(&s->tasks[i]));
         weight += s->tasks[i].weight;
+        if (s->tasks[i].template_count)
+            UP_GO(up_fail(UP_ERR_ARGUMENT, path,
+                          "task %s: templates are averaged in evaluations; training takes "
+                          "one template",
+                          s->tasks[i].name));
     }
     UP_GO(check_tuning(path, s));
     for (size_t i = 0; i < s->evaluation_count; i++) UP_GO(up_task_settings_fill(&s->evaluations[i]));
