@@ -115,8 +115,8 @@ ok init --over tiny.safetensors --prompts 4 --classes 3 --seed 5 --out tuned.saf
 ok info tuned.safetensors && has '^kind: overlay$' && has '^base: a model of weights [0-9a-f]*$' && has '^prompts: 4$'
 count 'an overlay is small' test "$(stat -c %s tuned.safetensors)" -lt 100000
 fails 1 'tuned.safetensors: is an overlay' encode --model tuned.safetensors --text hi --out x.npy
-fails 1 'again.safetensors: is a whole model' encode --model tiny.safetensors --overlay again.safetensors --text hi --out x.npy
-fails 1 'tuned.safetensors: belongs to another model' encode --model again.safetensors --overlay tuned.safetensors --text hi --out x.npy
+fails 1 'again.safetensors: is a whole model' encode --model tiny.safetensors --tuned again.safetensors --text hi --out x.npy
+fails 1 'tuned.safetensors: belongs to another model' encode --model again.safetensors --tuned tuned.safetensors --text hi --out x.npy
 
 # --- encode ---
 m=(--model tiny.safetensors --threads 1)
@@ -136,7 +136,7 @@ is 'no prompts, no sides' "$(row target.npy 0)" "$(row one.npy 0)"
 { printf '\x93NUMPY\x01\x00\x76\x00%-117s\n' "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3, 32, 32), }" && head -c 24576 /dev/zero; } >clip.npy
 ok encode "${m[@]}" --image pixels.npy --video clip.npy --out pixels_out.npy
 is 'pixels' "$(stat -c %s pixels_out.npy)" $((128 + 1024))
-ok encode "${r[@]}" --overlay tuned.safetensors --image "$cat" --out tuned.npy
+ok encode "${r[@]}" --tuned tuned.safetensors --image "$cat" --out tuned.npy
 count 'an overlay is another model' test "$(row tuned.npy 0)" != "$(row one.npy 0)"
 for type in f32 bf16 f16; do ok encode "${r[@]}" --precision $type --image "$cat" --out $type.npy; done
 is 'f32 is the default' "$(row f32.npy 0)" "$(row one.npy 0)"
@@ -164,9 +164,10 @@ printf 'cat\n\ndog\n' >labels
 ok classify "${m[@]}" --text 'a photo of a dog' --labels-file labels --template 'a photo of a {}' --top 1
 is template "$(cut -f 2 <<<"$out")" dog
 ok classify "${m[@]}" --text dog --labels cat,dog --template '{} or {}' && is 'all holes are filled' "$(wc -l <<<"$out")" 2
-ok classify "${m[@]}" --precision bf16 --overlay tuned.safetensors --text dog --labels cat,dog && is 'labels over an overlay' "$(wc -l <<<"$out")" 2
+ok classify "${m[@]}" --precision bf16 --tuned tuned.safetensors --text dog --labels cat,dog && is 'labels over an overlay' "$(wc -l <<<"$out")" 2
 ok classify "${m[@]}" --image "$cat" --labels cat,dog --json && has '"label": "cat"' && has '"probability": 0\.'
-fails 2 'wanted one of --labels and --labels-file' classify "${m[@]}" --image "$cat"
+fails 1 'labels: the model has no classes of its own' classify "${m[@]}" --image "$cat"
+fails 2 'wanted one of --labels and --labels-file' classify "${m[@]}" --image "$cat" --labels a,b --labels-file labels
 fails 1 'list: nothing in it' classify "${m[@]}" --image "$cat" --labels ,
 ok retrieve "${m[@]}" --query-image "$cat" --among "$other" "$cat" "$clip" --top 2
 is 'two candidates' "$(wc -l <<<"$out")" 2

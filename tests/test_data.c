@@ -654,9 +654,20 @@ static const struct expectation {
     {"text_classification", "small-texts.tsv", ", target: word",
      "x S=0 cat@0 $@1\nx S=1 a@0 dog@1 $@2\ny S* dog@0 $@1\ny S* cat@0 $@1\n", 0.1f, 0, "text_retrieval"},
     {"vqa", "small.tsv", ", question: a cat, target: answer",
-     "x S i0 i1 i2 i3 a@0 cat@1 $@2 _@0=0\nx S i0 i1 i2 i3 a@0 cat@1 $@2 _@0=1\ny S* yes@0 $@1\ny S* no@0 "
+     "x S i0 i1 i2 i3 a@0 cat@1 ?@2 $@3 _@0=0\nx S i0 i1 i2 i3 a@0 cat@1 ?@2 $@3 _@0=1\ny S* yes@0 $@1\ny S* "
+     "no@0 "
      "$@1\n",
      0.1f, 0, "image_mlm"},
+    /* the question of each row, here the names of the classes */
+    {"vqa", "small.tsv", ", question_column: name, target: answer",
+     "x S i0 i1 i2 i3 a@0 dog@1 ?@2 $@3 _@0=0\nx S i0 i1 i2 i3 cat@0 ?@1 $@2 _@0=1\ny S* yes@0 $@1\ny S* "
+     "no@0 "
+     "$@1\n",
+     0.1f, 0, "image_mlm"},
+    /* two sentences, each with its end, positions going on */
+    {"text_classification", "small-texts.tsv", ", text_pair: word, target: word",
+     "x S=0 cat@0 $@1 dog@2 $@3\nx S=1 a@0 dog@1 $@2 cat@3 $@4\ny S* dog@0 $@1\ny S* cat@0 $@1\n", 0.1f, 0,
+     "text_retrieval"},
 };
 
 static void expect_loss(const struct expectation *e, const up_work *w) {
@@ -857,8 +868,8 @@ static void test_class_lists(void) {
     snprintf(more, sizeof more, ", question: a cat, target: answer%s", classes_setting("classes.txt"));
     open_task(&t, "vqa", "small.tsv", more);
     build(&t, &still, rows, 2);
-    CU_ASSERT_STRING_EQUAL(describe(&t), "x S i0 i1 i2 i3 a@0 cat@1 $@2 _@0=1\n"
-                                         "x S i0 i1 i2 i3 a@0 cat@1 $@2 _@0=0\n"
+    CU_ASSERT_STRING_EQUAL(describe(&t), "x S i0 i1 i2 i3 a@0 cat@1 ?@2 $@3 _@0=1\n"
+                                         "x S i0 i1 i2 i3 a@0 cat@1 ?@2 $@3 _@0=0\n"
                                          "y S* no@0 $@1\ny S* yes@0 $@1\n");
     close_task(&t);
 }
@@ -1673,6 +1684,103 @@ static void test_close(void) {
     CU_ASSERT_PTR_NULL(world.vocabulary);
 }
 
+/* Words that stand for a class whose name says little; a template goes around them. */
+static void test_label_words(void) {
+    static const size_t rows[2] = {0, 1};
+    char more[500];
+    subject t;
+    write_small_lists();
+    set_vocabulary();
+    up_lab_text("words.txt", "no\ta cat\nyes\tdog\nmaybe\n");
+    snprintf(more, sizeof more, ", question: a cat, target: answer%s", classes_setting("words.txt"));
+    open_task(&t, "vqa", "small.tsv", more);
+    build(&t, &still, rows, 2);
+    CU_ASSERT_STRING_EQUAL(describe(&t), "x S i0 i1 i2 i3 a@0 cat@1 ?@2 $@3 _@0=1\n"
+                                         "x S i0 i1 i2 i3 a@0 cat@1 ?@2 $@3 _@0=0\n"
+                                         "y S* a@0 cat@1 $@2\ny S* dog@0 $@1\ny S* maybe@0 $@1\n");
+    close_task(&t);
+}
+
+/* ---- shares of a list ---- */
+
+enum { SHARE_ROWS = 500, SHARE_CLASSES = 4 };
+
+/* Rows of class c: c in `sizes`; row numbers are their texts. */
+static const int share_sizes[SHARE_CLASSES] = {300, 140, 50, 10}; /* tenths are whole numbers */
+
+static void write_share_list(void) {
+    char text[16384];
+    size_t n = (size_t)sprintf(text, "text\tlabel\n");
+    int left[SHARE_CLASSES];
+    memcpy(left, share_sizes, sizeof left);
+    for (int row = 0, c = 0; row < SHARE_ROWS; row++) {
+        do c = (c + 1) % SHARE_CLASSES;
+        while (!left[c]);
+        left[c]--;
+        n += (size_t)sprintf(text + n, "%d\tclass %d\n", row, c);
+    }
+    up_lab_text("share.tsv", text);
+}
+
+/* The rows that a share holds, marked; counted by class, which the table must still tell. */
+static void take_share(const char *kind, double fraction, int seed, uint8_t *taken, int *counts) {
+    char more[100];
+    subject t;
+    snprintf(more, sizeof more, ", fraction: %g, fraction_seed: %d", fraction, seed);
+    open_task(&t, kind, "share.tsv", more);
+    memset(taken, 0, SHARE_ROWS);
+    memset(counts, 0, SHARE_CLASSES * sizeof *counts);
+    for (size_t i = 0; i < t.source.table.rows; i++) {
+        int row = atoi(up_table_cell(&t.source.table, i, 0));
+        const char *label = up_table_cell(&t.source.table, i, 1);
+        taken[row]++;
+        counts[atoi(label + 6)]++;
+        if (t.source.class_of_row) /* the classes are those of the whole list */
+            CU_ASSERT_STRING_EQUAL(t.source.classes[t.source.class_of_row[i]], label);
+    }
+    if (t.source.class_of_row) CU_ASSERT_EQUAL(t.source.class_count, SHARE_CLASSES);
+    close_task(&t);
+}
+
+static void test_fractions(void) {
+    static const double fractions[] = {0.001, 0.01, 0.1, 0.5};
+    uint8_t a[SHARE_ROWS], b[SHARE_ROWS];
+    int counts[SHARE_CLASSES];
+    open_world();
+    write_share_list();
+    for (size_t f = 0; f < sizeof fractions / sizeof *fractions; f++) {
+        take_share("text_classification", fractions[f], 3, a, counts);
+        for (int c = 0; c < SHARE_CLASSES; c++) { /* rounded, but never none */
+            int wanted = (int)floor(fractions[f] * share_sizes[c] + 0.5);
+            CU_ASSERT_EQUAL(counts[c], wanted ? wanted : 1);
+        }
+        take_share("text_classification", fractions[f], 3, b, counts);
+        CU_ASSERT(!memcmp(a, b, sizeof a)); /* the same rows each time */
+    }
+    take_share("text_classification", 0.5, 4, b, counts);
+    CU_ASSERT(memcmp(a, b, sizeof a) != 0); /* others by another seed */
+    set_vocabulary();
+    take_share("ar", 0.1, 3, a, counts); /* without classes: of all rows alike */
+    CU_ASSERT_EQUAL(counts[0] + counts[1] + counts[2] + counts[3], SHARE_ROWS / 10);
+}
+
+/* Each row is as likely as any other of its class: 400 shares of a tenth. */
+static void test_fractions_are_fair(void) {
+    enum { SHARES = 400 };
+    uint8_t a[SHARE_ROWS];
+    int counts[SHARE_CLASSES], times[SHARE_ROWS] = {0};
+    double chi = 0, expected = SHARES * 0.1;
+    open_world();
+    write_share_list();
+    for (int seed = 0; seed < SHARES; seed++) {
+        take_share("text_classification", 0.1, seed, a, counts);
+        for (int row = 0; row < SHARE_ROWS; row++) times[row] += a[row];
+    }
+    for (int row = 0; row < SHARE_ROWS; row++)
+        chi += (times[row] - expected) * (times[row] - expected) / (expected * 0.9);
+    CU_ASSERT(fabs(chi - SHARE_ROWS) < 5 * sqrt(2.0 * SHARE_ROWS)); /* five deviations of chi squared */
+}
+
 const up_test up_tests[] = {
     {"table: cells", test_table_cells},
     {"table: errors", test_table_errors},
@@ -1711,6 +1819,9 @@ const up_test up_tests[] = {
     {"templates", test_templates},
     {"text limit", test_text_limit},
     {"errors name the file", test_errors_name_the_file},
+    {"label words", test_label_words},
+    {"fractions", test_fractions},
+    {"fractions are fair", test_fractions_are_fair},
     {"close", test_close},
     {NULL, NULL},
 };

@@ -399,15 +399,19 @@ typedef struct evaluated {
     int width;
 } evaluated;
 
-static void evaluate(evaluated *v, const char *evaluations) {
+static void evaluate_tuned(evaluated *v, const char *evaluations, const char *tuned) {
     const char *config = write_config(evaluations), *model = up_lab_path("eval.safetensors");
-    *v = (evaluated){.e.options = {.backend = "ref", .quiet = 1}};
+    *v = (evaluated){.e.options = {.backend = "ref", .quiet = 1, .tuned = tuned}};
     write_model(config, model);
     UP_ASSERT_OK(up_settings_read(config, NULL, 0, &v->e.settings));
     UP_ASSERT_OK(up_evaluation_open(&v->e, model));
     UP_ASSERT_OK(up_evaluate_all(&v->e));
     UP_ASSERT_OK(up_model_load(model, &(up_load_options){.backend = "ref"}, &v->session));
     v->width = up_session_width(v->session);
+}
+
+static void evaluate(evaluated *v, const char *evaluations) {
+    evaluate_tuned(v, evaluations, NULL);
 }
 
 static void evaluated_free(evaluated *v) {
@@ -533,6 +537,111 @@ static void test_top_five(void) {
     }
     check_number(&v, "seven", "top-5 accuracy", share_of(hits, counted, 5.0 / V));
     evaluated_free(&v);
+}
+
+/* Classes in several templates: the mean of their features. */
+static void test_templates(void) {
+    static const char *const own[] = {"photograph", "drawing", "chart"}, *const forms[] = {
+                                                                             "a %s", "this is a %s", "%s"};
+    evaluated v;
+    char lines[1024];
+    float x[16], y[3][16] = {{0}}, one[16];
+    int hits = 0, counted = 0;
+    snprintf(lines, sizeof lines,
+             "  - {name: mean, kind: image_classification, data: %1$s, text_limit: 12,\n"
+             "     templates: ['a {}', 'this is a {}', '{}']}\n"
+             "  - {name: plain, kind: image_classification, data: %1$s, text_limit: 12}\n",
+             up_lab_path("pictures.tsv"));
+    evaluate(&v, lines);
+    for (int i = 0; i < 3; i++)
+        for (int f = 0; f < 3; f++) {
+            char text[64];
+            snprintf(text, sizeof text, forms[f], own[i]);
+            encode_text(&v, text, UP_SIDE_TARGET, one);
+            for (int k = 0; k < 16; k++) y[i][k] += one[k];
+        }
+    for (int i = 0; i < 3; i++) {
+        double length = sqrt(dot(y[i], y[i], 16));
+        for (int k = 0; k < 16; k++) y[i][k] = (float)((double)y[i][k] / length);
+    }
+    for (int row = 0; row < MANY; row++) {
+        const char *const *p = pictures[row % PICTURES];
+        if (!*p[1]) continue;
+        encode_file(&v, UP_PART_IMAGE, up_lab_golden("image", p[0]), NULL, x);
+        counted++;
+        hits += !strcmp(own[nearest_of(x, y[0], 3, 16)], p[1]);
+    }
+    check_number(&v, "mean", "accuracy", share_of(hits, counted, 1.0 / 3));
+    CU_ASSERT(score_of(&v, "mean", "accuracy")->tokens.targets >
+              3 * score_of(&v, "plain", "accuracy")->tokens.targets);
+    evaluated_free(&v);
+}
+
+/* A tuned task with a head of four classes, of which the rows have three, in another order: equation 4 as
+ * up_candidates_compare computes it, among those three. */
+static void test_head(void) {
+    static const char *const names[] = {"chart", "map", "drawing", "photograph"};
+    const char *path = up_lab_path("eval-tuned.safetensors");
+    evaluated v, plain;
+    char lines[1024];
+    up_session *s;
+    up_candidates *c;
+    int hits = 0, counted = 0, others = 0;
+    float p[4], x[16], y[4][16];
+    snprintf(lines, sizeof lines,
+             "  - {name: head, kind: image_classification, data: %1$s, text_limit: 12}\n"
+             "  - {name: none, kind: image_classification, data: %1$s, text_limit: 12, head: none}\n",
+             up_lab_path("pictures.tsv"));
+    evaluate(&plain, lines);
+    up_model *overlay, *base = up_session_model(plain.session);
+    up_backend *b = up_model_backend(base);
+    UP_ASSERT_OK(up_overlay_create(base, 2, 2, 4, 3, &overlay));
+    UP_ASSERT_OK(up_model_set_classes(overlay, names, 4));
+    up_view weight = up_model_weight(overlay, up_model_params(overlay)->head_weight);
+    float *values = malloc((size_t)(weight.rows * weight.cols) * sizeof *values);
+    up_rng rng = up_rng_make(up_test_seed(), 6, 6, 6);
+    for (int64_t i = 0; i < weight.rows * weight.cols; i++) values[i] = (float)(3 * up_rng_normal(&rng));
+    UP_ASSERT_OK(b->ops->upload(b, weight, values));
+    UP_ASSERT_OK(b->ops->upload(b, up_model_weight(overlay, up_model_params(overlay)->head_bias),
+                                (float[]){0.1f, 50, -0.1f, 0.2f}));
+    UP_ASSERT_OK(up_model_write(overlay, path));
+    up_model_destroy(overlay);
+    evaluate_tuned(&v, lines, path);
+    const up_load_options over = {.backend = "ref", .overlay = path};
+    UP_ASSERT_OK(up_model_load(up_lab_path("eval.safetensors"), &over, &s));
+    UP_ASSERT_OK(up_candidates_create_texts(s, names, 4, &c));
+    UP_ASSERT_OK(up_candidates_use_head(c, 1));
+    for (int i = 0; i < 4; i++) {
+        const up_part text = {.kind = UP_PART_TEXT, .data = names[i], .size = strlen(names[i])};
+        UP_ASSERT_OK(up_encode(s, &(up_input){&text, 1, 0}, 1, UP_SIDE_TARGET, y[i]));
+    }
+    for (int row = 0; row < MANY; row++) {
+        const char *const *picture = pictures[row % PICTURES];
+        void *bytes;
+        size_t size;
+        if (!*picture[1]) continue;
+        UP_ASSERT_OK(up_file_read(up_lab_golden("image", picture[0]), &bytes, &size));
+        const up_part part = {.kind = UP_PART_IMAGE, .data = bytes, .size = size};
+        const up_input input = {&part, 1, 0};
+        UP_ASSERT_OK(up_candidates_compare(c, NULL, &input, 1, p));
+        UP_ASSERT_OK(up_encode(s, &input, 1, UP_SIDE_INPUT, x));
+        free(bytes);
+        int best = 0, alone = 0; /* "map" is no class of the rows, however probable it is */
+        for (int i = 2; i < 4; i++) {
+            if (p[i] > p[best]) best = i;
+            if (dot(x, y[i], 16) > dot(x, y[alone], 16)) alone = i;
+        }
+        counted++;
+        hits += !strcmp(names[best], picture[1]);
+        others += !strcmp(names[alone], picture[1]);
+    }
+    check_number(&v, "head", "accuracy", share_of(hits, counted, 1.0 / 3));
+    check_number(&v, "none", "accuracy", share_of(others, counted, 1.0 / 3));
+    free(values);
+    up_candidates_free(c);
+    up_session_close(s);
+    evaluated_free(&v);
+    evaluated_free(&plain);
 }
 
 static void test_clips(void) {
@@ -986,6 +1095,8 @@ const up_test up_tests[] = {{"nearest", test_nearest},
                             {"word_f1", test_word_f1},
                             {"classification", test_classification},
                             {"top five", test_top_five},
+                            {"several templates", test_templates},
+                            {"head", test_head},
                             {"clips", test_clips},
                             {"retrieval", test_retrieval},
                             {"retrieval_of_equal_texts", test_retrieval_of_equal_texts},

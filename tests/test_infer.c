@@ -982,6 +982,92 @@ static void test_overlay_session(void) {
     unlink(overlay_path);
 }
 
+/* An overlay over the model of model_path as a file. */
+static void write_overlay(const char *path, int prompts, int classes, uint64_t key) {
+    up_session *s;
+    up_model *overlay;
+    UP_ASSERT_OK(up_model_load(model_path, &(up_load_options){.backend = "ref"}, &s));
+    UP_ASSERT_OK(up_overlay_create(up_session_model(s), prompts, 2, classes, up_test_seed(), &overlay));
+    shake(overlay, key);
+    UP_ASSERT_OK(up_model_write(overlay, path));
+    up_model_destroy(overlay);
+    up_session_close(s);
+}
+
+/* Two tuned tasks and the model itself, on one set of weights: what each answers in a mixed batch is, to the
+ * bit, what it answers alone, and what a session answers that has it alone. */
+static void several_tuned(const char *backend) {
+    enum { TASKS = 3, N = 12, TARGETS = 2 };
+    static const char *const paths[TASKS] = {NULL, "test_infer_a.safetensors", "test_infer_b.safetensors"};
+    static const int32_t ids[TARGETS][2] = {{320, 500}, {1000, 2000}};
+    float pixels[N][PIXELS], got[N][TARGETS], want[TARGETS];
+    up_part parts[N], words[TARGETS];
+    up_input targets[TARGETS];
+    up_session *sessions[TASKS];
+    up_candidates *candidates[TASKS];
+    up_request requests[N];
+    write_variant(&variants[0], model_path);
+    write_overlay(paths[1], 3, 0, 5);
+    write_overlay(paths[2], 1, TARGETS, 6);
+    for (int i = 0; i < TARGETS; i++) {
+        words[i] = (up_part){.kind = UP_PART_IDS, .data = ids[i], .size = 2};
+        targets[i] = (up_input){&words[i], 1, 0};
+    }
+    UP_ASSERT_OK(
+        up_model_load(model_path, &(up_load_options){.backend = backend, .threads = 2}, &sessions[0]));
+    UP_ASSERT_OK(up_session_add_tuned(sessions[0], paths[1], &sessions[1]));
+    UP_ASSERT_OK(up_session_add_tuned(sessions[1], paths[2], &sessions[2])); /* over the same model */
+    for (int t = 0; t < TASKS; t++) {
+        UP_ASSERT_OK(up_candidates_create(sessions[t], targets, TARGETS, &candidates[t]));
+        UP_ASSERT_OK(up_candidates_use_head(candidates[t], t == 2));
+    }
+    for (int i = 0; i < N; i++) {
+        random_pixels(40 + (uint64_t)i, PIXELS, pixels[i]);
+        parts[i] = (up_part){.kind = UP_PART_PIXELS, .data = pixels[i], .size = PIXELS};
+        requests[i] = (up_request){candidates[i * 7 % TASKS], NULL, {&parts[i], 1, 0}, got[i]};
+    }
+    UP_ASSERT_OK(up_compare_requests(requests, N));
+    for (int i = 0; i < N; i++) {
+        const up_request *r = &requests[i];
+        int task = i * 7 % TASKS;
+        const up_load_options alone = {.backend = backend, .threads = 2, .overlay = paths[task]};
+        up_session *s;
+        up_candidates *c;
+        UP_ASSERT_OK(up_candidates_compare(r->candidates, NULL, &r->input, 1, want));
+        CU_ASSERT(!memcmp(got[i], want, sizeof want));
+        UP_ASSERT_OK(up_model_load(model_path, &alone, &s));
+        UP_ASSERT_OK(up_candidates_create(s, targets, TARGETS, &c));
+        UP_ASSERT_OK(up_candidates_use_head(c, task == 2));
+        UP_ASSERT_OK(up_candidates_compare(c, NULL, &r->input, 1, want));
+        CU_ASSERT(!memcmp(got[i], want, sizeof want));
+        UP_ASSERT_OK(up_candidates_compare(candidates[(task + 1) % TASKS], NULL, &r->input, 1, want));
+        CU_ASSERT(memcmp(got[i], want, sizeof want) != 0); /* each task is another model */
+        up_candidates_free(c);
+        up_session_close(s);
+    }
+    for (int t = TASKS - 1; t >= 0; t--) {
+        up_candidates_free(candidates[t]);
+        up_session_close(sessions[t]);
+        if (paths[t]) unlink(paths[t]);
+    }
+    unlink(model_path);
+}
+
+static void test_several_tuned_tasks(void) {
+    up_session *s, *more = NULL;
+    several_tuned("ref");
+    several_tuned("cpu");
+    s = open_variant(&variants[0], "ref");
+    CU_ASSERT_EQUAL(up_session_add_tuned(s, NULL, &more), UP_ERR_ARGUMENT);
+    CU_ASSERT_EQUAL(up_session_add_tuned(NULL, "x", &more), UP_ERR_ARGUMENT);
+    CU_ASSERT_EQUAL(up_session_add_tuned(s, "no such file", &more), UP_ERR_IO);
+    CU_ASSERT_PTR_NULL(more);
+    CU_ASSERT_EQUAL(up_compare_requests(NULL, 1), UP_ERR_ARGUMENT);
+    CU_ASSERT_EQUAL(up_compare_requests(&(up_request){0}, 1), UP_ERR_ARGUMENT);
+    UP_ASSERT_OK(up_compare_requests(NULL, 0));
+    up_session_close(s);
+}
+
 /* Weights in the file's mapping: the same bits as a copy of them; what is written into them stays in this
  * process; nothing steps on them. */
 static void test_mapped_weights(void) {
@@ -1184,6 +1270,7 @@ const up_test up_tests[] = {{"encode_is_the_batch", test_encode_is_the_batch},
                             {"candidates_of_features", test_candidates_of_features},
                             {"candidates_with_head", test_candidates_with_head},
                             {"overlay_session", test_overlay_session},
+                            {"several_tuned_tasks", test_several_tuned_tasks},
                             {"mapped_weights", test_mapped_weights},
                             {"memory_for_weights", test_memory_for_weights},
                             {"precision", test_precision},

@@ -826,6 +826,57 @@ static void test_loss_scale(void) {
     CU_ASSERT(a.loss_scale == 65536 && a.good_steps == 200 && a.min_scale == 2048);
 }
 
+/* ---- layer-wise rates ---- */
+
+/* By hand, from a tensor's name: what lies behind the encoder at the full rate, the last layer at d of it,
+ * one factor more for each layer below, and one for the embeddings. */
+static double rate_of(const char *name, int layers, double d) {
+    int layer;
+    if (sscanf(name, "layers.%d.", &layer) == 1) return pow(d, layers - layer);
+    if (!strncmp(name, "logit_scale.", 12) || !strncmp(name, "head.", 5) || !strncmp(name, "output.", 7))
+        return 1;
+    return pow(d, layers + 1);
+}
+
+/* One step from weights of 0 without decay moves each weight by its rate times what it moves by at a rate of
+ * 1: the same gradients, so the same quotient of moments. */
+static void check_layer_decay(const char *backend, double d) {
+    const up_adamw plain = {.beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8},
+                   decayed = {.beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .layer_decay = d};
+    up_lab lab;
+    up_backend *b = NULL;
+    float *moved[2];
+    UP_ASSERT_OK(up_backend_create(backend, 2, &b));
+    up_lab_open(&lab, b, NULL, 0);
+    const up_params *p = up_model_params(lab.model);
+    for (int run = 0; run < 2; run++) {
+        up_optimizer *o = NULL;
+        UP_ASSERT_OK(up_optimizer_create(lab.stepper.gradients, run ? &decayed : &plain, &o));
+        for (int i = 0; i < p->count; i++) UP_ASSERT_OK(b->ops->fill(b, up_model_weight(lab.model, i), 0));
+        UP_ASSERT_OK(b->ops->fill(b, up_gradients_all(lab.stepper.gradients), 0.25));
+        UP_ASSERT_OK(up_optimizer_step(o, 1e-3));
+        moved[run] = up_lab_download(&lab, UP_LAB_WEIGHTS);
+        up_optimizer_free(o);
+    }
+    for (int i = 0; i < p->count; i++) {
+        double rate = rate_of(p->list[i].name, lab.config.layers, d);
+        for (int64_t k = p->list[i].offset; k < p->list[i].offset + p->list[i].rows * p->list[i].cols; k++) {
+            double want = rate * (double)moved[0][k];
+            CU_ASSERT(moved[0][k] != 0);
+            CU_ASSERT(fabs((double)moved[1][k] - want) <=
+                      4 * 0x1p-24 * fabs(want)); /* rate, product, store */
+        }
+    }
+    free(moved[0]);
+    free(moved[1]);
+    up_lab_close(&lab);
+}
+
+static void test_layer_decay(void) {
+    check_layer_decay("ref", 0.5);
+    check_layer_decay("cpu", 0.65);
+}
+
 const up_test up_tests[] = {
     {"gradient is the slope", test_gradient_is_the_slope},
     {"halves make the whole", test_halves_make_the_whole},
@@ -847,5 +898,6 @@ const up_test up_tests[] = {
     {"buckets", test_buckets},
     {"two ranks", test_two_ranks},
     {"loss scale", test_loss_scale},
+    {"layer decay", test_layer_decay},
     {NULL, NULL},
 };

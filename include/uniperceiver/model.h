@@ -50,6 +50,7 @@ typedef struct up_config {
     int prompts;      /* prompt tokens a layer and side; 0: none */
     int prompt_sides; /* 2: inputs and targets have their own (paper); 1: one set for both (released) */
     int classes;      /* rows of the linear head of equation 4; 0: none */
+    int head_only;    /* 1: the model extracts features for its head: alpha of equation 4 is 0 and stays so */
 
     int tasks; /* temperatures, one a task */
     char task_names[UP_MAX_TASKS][UP_NAME_SIZE];
@@ -207,6 +208,13 @@ UP_API up_backend *up_model_backend(const up_model *model);
  * the file. The ids are copied. */
 UP_API up_status up_model_set_targets(up_model *model, const int32_t *ids, int count);
 UP_API const int32_t *up_model_targets(const up_model *model, int *count);
+/* Names of the linear head's classes, in its order: NULL and 0 where nobody has named them. Kept in the file.
+ * As many as the head has rows; the names are copied. */
+UP_API up_status up_model_set_classes(up_model *model, const char *const *names, int count);
+UP_API const char *const *up_model_classes(const up_model *model, int *count);
+/* Copy from another model on the same backend, of the same base or none, each tensor that `model` owns, whose
+ * name and shape the other one has, too; a linear head only where its classes are the same. */
+UP_API up_status up_model_copy(up_model *model, const up_model *from);
 /* View of one parameter: of the weights themselves; -1 gives an absent view. Who writes them says so with
  * up_model_changed. */
 UP_API up_view up_model_weight(const up_model *model, int param);

@@ -15,10 +15,12 @@ typedef struct up_optimizer up_optimizer;
 
 typedef struct up_adamw {
     double beta1, beta2, eps, decay;
-    double max_norm;   /* clip the global gradient norm; 0: do not */
-    double loss_scale; /* at the start; 0 counts as 1 */
-    int good_steps;    /* the loss scale is doubled after so many, halved on overflow; 0: it stays */
-    double min_scale;  /* its floor */
+    double max_norm;    /* clip the global gradient norm; 0: do not */
+    double loss_scale;  /* at the start; 0 counts as 1 */
+    int good_steps;     /* the loss scale is doubled after so many, halved on overflow; 0: it stays */
+    double min_scale;   /* its floor */
+    double layer_decay; /* layer-wise decay d of the rate: what lies behind the encoder learns at the full
+                           rate, layer l at d^(L - l) of it, the embeddings at d^(L + 1). 0 counts as 1 */
 } up_adamw;
 
 typedef struct up_step_value {

@@ -17,7 +17,9 @@ typedef struct up_train_options {
     int quiet;                   /* 1: no progress on stderr */
     volatile sig_atomic_t *stop; /* set by a signal handler, or by another thread with an atomic store: finish
                                     the step, write a checkpoint, return UP_ERR_INTERRUPTED. May be NULL */
-    const char *cache;           /* evaluation: as in up_load_options */
+    const char *tuned; /* evaluation: file of a tuned task over the model; NULL = the run's own, where
+                          no model is named and it tuned one */
+    const char *cache; /* evaluation: as in up_load_options */
 } up_train_options;
 
 /* Train as `config_path` says; `overrides` are "key=value" (dotted keys). Writes checkpoints, metrics.jsonl
@@ -27,7 +29,8 @@ UP_API up_status up_train(const char *config_path, const char *const *overrides,
 
 /* Evaluate a model on every evaluation that the configuration lists: a table on `stdout`, and a JSON list of
  * {task, trained, metric, value, chance, standard_error, n, tokens} in `json_path` (NULL: metrics.json in the
- * run's folder). `model_path` NULL: the run's model.safetensors. */
+ * run's folder). `model_path` NULL: the run's result: model.safetensors, or tuned.safetensors over
+ * what it tuned. */
 UP_API up_status up_evaluate(const char *config_path, const char *const *overrides, size_t count,
                              const up_train_options *options, const char *model_path, const char *json_path);
 

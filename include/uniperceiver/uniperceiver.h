@@ -53,7 +53,12 @@ typedef struct up_load_options {
 } up_load_options;
 
 UP_API up_status up_model_load(const char *path, const up_load_options *options,
-                               up_session **out);  /* options: or NULL */
+                               up_session **out); /* options: or NULL */
+/* Another tuned task over the weights of a session: a session of its own that shares model, backend and
+ * tokenizer with it, so that it costs its own few tensors and working memory. Closed before `session`; not
+ * for another thread than it. Any number may stand on one session, and a request chooses by which it goes to.
+ */
+UP_API up_status up_session_add_tuned(up_session *session, const char *overlay, up_session **out);
 UP_API void up_session_close(up_session *session); /* NULL is fine; its candidates first */
 /* What a session holds; of NULL: NULL and 0. The model is the overlay where there is one. */
 UP_API up_model *up_session_model(up_session *session);
@@ -118,6 +123,17 @@ UP_API up_status up_candidates_use_head(up_candidates *candidates, int use);
  * kind that fits the input's parts. */
 UP_API up_status up_candidates_compare(up_candidates *candidates, const char *task, const up_input *inputs,
                                        int n, float *probabilities);
+
+/* Requests of several tasks, tuned or not, in one batch: each goes to the session of its candidates, and all
+ * that go to the same candidates are encoded together. Answers are those of up_candidates_compare for each
+ * alone. */
+typedef struct up_request {
+    up_candidates *candidates;
+    const char *task; /* as above */
+    up_input input;
+    float *probabilities; /* [count of the candidates] */
+} up_request;
+UP_API up_status up_compare_requests(const up_request *requests, int n);
 
 /* The same for one input and candidates that are used once: out [n]. */
 UP_API up_status up_compare(up_session *session, const char *task, const up_input *input,

@@ -113,6 +113,7 @@ const up_config_field up_config_fields[] = {
     {FIELD(prompts, WHOLE), 0, 4096, 0},
     {FIELD(prompt_sides, WHOLE), 1, 2, 0},
     {FIELD(classes, WHOLE), 0, 1 << 24, 0},
+    {FIELD(head_only, WHOLE), 0, 1, 1},
     {FIELD(initial_temperature, REAL), 0, DBL_MAX, 0},
     {NULL, 0, UP_FIELD_NAME, 0, 0, 0},
 };
@@ -142,6 +143,8 @@ static up_status check_together(const up_config *c) {
         return up_fail(UP_ERR_ARGUMENT, c->image_resize < c->image_size ? "image_resize" : "video_resize",
                        "%d is less than image_size (%d)",
                        c->image_resize < c->image_size ? c->image_resize : c->video_resize, c->image_size);
+    if (c->head_only && !c->classes)
+        return up_fail(UP_ERR_ARGUMENT, "head_only", "the model has no linear head: classes is 0");
     if (c->fixed_space && c->width % 4)
         return up_fail(UP_ERR_ARGUMENT, "width",
                        "%d is not a multiple of 4, which the sine-cosine table needs", c->width);

@@ -134,6 +134,13 @@ static void release_weights(up_model *model) {
     model->let_go(model->memory_owner);
 }
 
+static void forget_classes(up_model *model) {
+    for (int i = 0; i < model->class_count; i++) free(model->classes[i]);
+    free(model->classes);
+    model->classes = NULL;
+    model->class_count = 0;
+}
+
 void up_model_destroy(up_model *model) {
     if (!model) return;
     for (int i = 0; i < model->prepared_count; i++)
@@ -143,6 +150,7 @@ void up_model_destroy(up_model *model) {
     free(model->prepared);
     free(model->shared);
     free(model->targets);
+    forget_classes(model);
     free(model);
 }
 
@@ -189,6 +197,50 @@ up_model *up_model_base(const up_model *model) {
 }
 int up_model_owns(const up_model *model, int param) {
     return param >= 0 && (!model->shared || model->shared[param] < 0);
+}
+
+up_status up_model_set_classes(up_model *model, const char *const *names, int count) {
+    if (!names) count = 0;
+    if (names && count != model->config.classes)
+        return up_fail(UP_ERR_ARGUMENT, "classes", "%d names; the model's linear head has %d classes", count,
+                       model->config.classes);
+    char **copies = calloc((size_t)count + 1, sizeof *copies);
+    if (!copies) return up_fail(UP_ERR_MEMORY, "classes", "%d names wanted", count);
+    forget_classes(model);
+    model->classes = copies;
+    for (; model->class_count < count; model->class_count++) {
+        copies[model->class_count] = strdup(names[model->class_count]);
+        if (copies[model->class_count]) continue;
+        forget_classes(model);
+        return up_fail(UP_ERR_MEMORY, "classes", "%d names wanted", count);
+    }
+    return UP_OK;
+}
+
+const char *const *up_model_classes(const up_model *model, int *count) {
+    *count = model->class_count;
+    return model->class_count ? (const char *const *)model->classes : NULL;
+}
+
+/* Whether row i of both heads is the same class, and alpha means the same. */
+static int same_head(const up_model *a, const up_model *b) {
+    if (a->class_count != b->class_count || a->config.head_only != b->config.head_only) return 0;
+    for (int i = 0; i < a->class_count; i++)
+        if (strcmp(a->classes[i], b->classes[i])) return 0;
+    return 1;
+}
+
+up_status up_model_copy(up_model *model, const up_model *from) {
+    up_backend *b = model->backend;
+    for (int i = 0; i < model->params.count; i++) {
+        int other = up_params_find(&from->params, model->params.list[i].name);
+        if (other < 0 || !up_model_owns(model, i)) continue;
+        if (model->params.list[i].group == UP_GROUP_LINEAR_HEAD && !same_head(model, from)) continue;
+        up_view to = up_model_weight(model, i), weight = up_model_weight(from, other);
+        if (to.rows == weight.rows && to.cols == weight.cols) UP_TRY(b->ops->copy(b, to, weight));
+    }
+    up_model_changed(model);
+    return b->ops->sync(b); /* `from` may go on return */
 }
 
 up_view up_model_weight(const up_model *model, int param) {

@@ -31,6 +31,8 @@ struct up_model {
     uint64_t fingerprint; /* of the weights at this version; 0: nobody has taken it */
     int32_t *targets;     /* vocabulary entries of language tasks; NULL: all */
     int target_count;
+    char **classes; /* [class_count] names of the head's rows; NULL: they have none */
+    int class_count;
 
     up_prepared *prepared; /* [prepared_count] */
     int prepared_count, prepared_room;

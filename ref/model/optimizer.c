@@ -4,6 +4,7 @@
 #include "uniperceiver/optimizer.h"
 #include "ref/model/model.h"
 
+#include <math.h>
 #include <stdlib.h>
 
 /* Numbers of a step on their way to the host; the latest and the one before it. */
@@ -16,6 +17,7 @@ struct up_optimizer {
     up_buffer *moments; /* f32 [2, total] */
     up_buffer *segments;
     int64_t segment_count;
+    up_buffer *rates;   /* f32 [segment_count]; NULL: 1 for all */
     up_buffer *control; /* f32 [UP_STEP_FIELDS], then a squared norm for each bucket */
     up_buffer *scratch;
     up_view scratch_view;
@@ -34,10 +36,31 @@ static up_view norms_of(const up_optimizer *o) {
     return up_view_at(o->control, UP_F32, UP_SEGMENT_UNIT, 1, up_gradients_buckets(o->gradients));
 }
 
-/* ---- what learns, as runs of neighbours with one decay ---- */
+/* ---- what learns, as runs of neighbours with one decay, and one rate ---- */
 
-static int joins(const int32_t *run, const int32_t *next) {
-    return run[UP_SEGMENT_WEIGHT] + run[UP_SEGMENT_COUNT] == next[UP_SEGMENT_WEIGHT] &&
+static int decays_by_layer(const up_optimizer *o) {
+    return o->adamw.layer_decay > 0 && o->adamw.layer_decay != 1;
+}
+
+/* The bucket that an element of the state lies in: as many steps down from what lies behind the encoder. */
+static int bucket_at(const up_optimizer *o, int64_t place) {
+    int bucket = 0;
+    for (; bucket + 1 < up_gradients_buckets(o->gradients); bucket++) {
+        up_view next = up_gradients_bucket(o->gradients, bucket + 1);
+        if (place < next.offset) break;
+    }
+    return bucket;
+}
+
+static int same_rate(const up_optimizer *o, const int32_t *run, const int32_t *next) {
+    if (!decays_by_layer(o)) return 1;
+    return bucket_at(o, (int64_t)run[UP_SEGMENT_STATE] * UP_SEGMENT_UNIT) ==
+           bucket_at(o, (int64_t)next[UP_SEGMENT_STATE] * UP_SEGMENT_UNIT);
+}
+
+static int joins(const up_optimizer *o, const int32_t *run, const int32_t *next) {
+    return same_rate(o, run, next) &&
+           run[UP_SEGMENT_WEIGHT] + run[UP_SEGMENT_COUNT] == next[UP_SEGMENT_WEIGHT] &&
            run[UP_SEGMENT_STATE] + run[UP_SEGMENT_COUNT] == next[UP_SEGMENT_STATE] &&
            run[UP_SEGMENT_DECAY] == next[UP_SEGMENT_DECAY];
 }
@@ -61,7 +84,7 @@ static int64_t list_segments(const up_optimizer *o, int32_t (*list)[UP_SEGMENT_F
     }
     qsort(list, (size_t)found, sizeof *list, by_state);
     for (int64_t i = 0; i < found; i++) {
-        if (count && joins(list[count - 1], list[i])) {
+        if (count && joins(o, list[count - 1], list[i])) {
             list[count - 1][UP_SEGMENT_COUNT] += list[i][UP_SEGMENT_COUNT];
             continue;
         }
@@ -69,6 +92,23 @@ static int64_t list_segments(const up_optimizer *o, int32_t (*list)[UP_SEGMENT_F
         count++;
     }
     return count;
+}
+
+/* What the rate of each segment is multiplied by. */
+static up_status make_rates(up_optimizer *o, const int32_t (*list)[UP_SEGMENT_FIELDS]) {
+    up_backend *b = backend_of(o);
+    if (!decays_by_layer(o)) return UP_OK;
+    float *rates = malloc((size_t)o->segment_count * sizeof *rates);
+    if (!rates) return up_fail(UP_ERR_MEMORY, "optimizer", "%lld rates wanted", (long long)o->segment_count);
+    for (int64_t i = 0; i < o->segment_count; i++) {
+        int bucket = bucket_at(o, (int64_t)list[i][UP_SEGMENT_STATE] * UP_SEGMENT_UNIT);
+        rates[i] = (float)pow(o->adamw.layer_decay, bucket);
+    }
+    up_status status = b->ops->alloc(b, (size_t)o->segment_count * sizeof *rates, &o->rates);
+    if (status == UP_OK)
+        status = b->ops->upload(b, up_view_at(o->rates, UP_F32, 0, o->segment_count, 1), rates);
+    free(rates);
+    return status;
 }
 
 static up_status make_segments(up_optimizer *o) {
@@ -80,6 +120,7 @@ static up_status make_segments(up_optimizer *o) {
     if (status == UP_OK)
         status =
             b->ops->upload(b, up_view_at(o->segments, UP_I32, 0, o->segment_count, UP_SEGMENT_FIELDS), list);
+    if (status == UP_OK) status = make_rates(o, (const int32_t(*)[UP_SEGMENT_FIELDS])list);
     free(list);
     return status;
 }
@@ -130,7 +171,7 @@ done:
 void up_optimizer_free(up_optimizer *o) {
     if (!o) return;
     up_backend *b = backend_of(o);
-    up_buffer *buffers[] = {o->moments, o->segments, o->control, o->scratch};
+    up_buffer *buffers[] = {o->moments, o->segments, o->rates, o->control, o->scratch};
     for (size_t i = 0; i < sizeof buffers / sizeof buffers[0]; i++) b->ops->release(b, buffers[i]);
     for (int i = 0; i < READS; i++) b->ops->fetch_free(b, o->reads[i]);
     free(o->normed);
@@ -176,17 +217,18 @@ up_status up_optimizer_step(up_optimizer *o, double lr) {
                                            .good_steps = a->good_steps,
                                            .min_scale = a->min_scale}));
     UP_TRY(b->ops->adamw(
-        b,
-        &(up_adamw_args){.segments = up_view_at(o->segments, UP_I32, 0, o->segment_count, UP_SEGMENT_FIELDS),
-                         .weights = up_view_at(o->model->weights, UP_F32, 0, 1, o->model->own),
-                         .grad = up_gradients_all(o->gradients),
-                         .m = up_optimizer_moments(o, 1),
-                         .v = up_optimizer_moments(o, 2),
-                         .control = control_of(o),
-                         .beta1 = a->beta1,
-                         .beta2 = a->beta2,
-                         .eps = a->eps,
-                         .decay = a->decay}));
+        b, &(up_adamw_args){
+               .segments = up_view_at(o->segments, UP_I32, 0, o->segment_count, UP_SEGMENT_FIELDS),
+               .rates = o->rates ? up_view_at(o->rates, UP_F32, 0, o->segment_count, 1) : (up_view){0},
+               .weights = up_view_at(o->model->weights, UP_F32, 0, 1, o->model->own),
+               .grad = up_gradients_all(o->gradients),
+               .m = up_optimizer_moments(o, 1),
+               .v = up_optimizer_moments(o, 2),
+               .control = control_of(o),
+               .beta1 = a->beta1,
+               .beta2 = a->beta2,
+               .eps = a->eps,
+               .decay = a->decay}));
     up_model_changed(o->model);
     UP_TRY(b->ops->fetch_begin(b, o->reads[o->steps % READS], control_of(o)));
     o->steps++;

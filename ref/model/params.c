@@ -119,7 +119,9 @@ static void add_outputs(builder *b, const up_config *c) {
         p->head_weight = add(b, "head.weight", UP_GROUP_LINEAR_HEAD, c->classes, c->width, UP_INIT_ZERO, 0);
         p->list[p->head_weight].decay = 1; /* a matrix of a linear layer, though it starts at 0 */
         p->head_bias = add_vector(b, "head.bias", UP_GROUP_LINEAR_HEAD, c->classes, UP_INIT_ZERO, 0);
-        p->head_alpha = add_vector(b, "head.alpha", UP_GROUP_LINEAR_HEAD, 1, UP_INIT_ONE, 0);
+        p->head_alpha = add_vector(b, "head.alpha", UP_GROUP_LINEAR_HEAD, 1,
+                                   c->head_only ? UP_INIT_ZERO : UP_INIT_ONE, 0);
+        p->list[p->head_alpha].trainable = !c->head_only;
     }
     for (int i = 0; i < c->tasks; i++) {
         char name[UP_TENSOR_NAME_SIZE];

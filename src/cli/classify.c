@@ -6,18 +6,64 @@
 #include "tasks/tasks.h"
 
 #include <stdlib.h>
+#include <string.h>
 
-/* The labels in their template, as a set of candidates. */
-static up_status make_candidates(up_session *session, const up_cli_lines *labels, const char *form,
+/* The labels in a template. Free with free_texts. */
+static up_status make_texts(const up_cli_lines *labels, const char *form, char ***out) {
+    *out = calloc((size_t)labels->count + 1, sizeof **out);
+    if (!*out) return up_fail(UP_ERR_MEMORY, "labels", "no memory for %d", labels->count);
+    for (int i = 0; i < labels->count; i++) UP_TRY(up_task_target_text(form, labels->list[i], &(*out)[i]));
+    return UP_OK;
+}
+
+static void free_texts(char **texts) {
+    for (int i = 0; texts && texts[i]; i++) free(texts[i]);
+    free(texts);
+}
+
+/* Add the features of the labels in one template to sum [labels, D]. */
+static up_status add_template(up_session *session, const up_cli_lines *labels, const char *form, float *sum) {
+    size_t n = (size_t)labels->count, values = n * (size_t)up_session_width(session);
+    up_part *parts = calloc(n, sizeof *parts);
+    up_input *inputs = calloc(n, sizeof *inputs);
+    float *one = malloc(values * sizeof *one);
+    char **texts = NULL;
+    up_status status = UP_OK;
+    if (!parts || !inputs || !one) UP_GO(up_fail(UP_ERR_MEMORY, "labels", "no memory for %zu", n));
+    UP_GO(make_texts(labels, form, &texts));
+    for (size_t i = 0; i < n; i++) {
+        parts[i] =
+            (up_part){.kind = UP_PART_TEXT, .data = texts[i], .size = strlen(texts[i]), .name = "label"};
+        inputs[i] = (up_input){&parts[i], 1, 0};
+    }
+    UP_GO(up_encode(session, inputs, (int)n, UP_SIDE_TARGET, one));
+    for (size_t i = 0; i < values; i++) sum[i] += one[i];
+done:
+    free_texts(texts);
+    free(one);
+    free(inputs);
+    free(parts);
+    return status;
+}
+
+/* The labels as candidates: in their one template, or the mean of their features in several. */
+static up_status make_candidates(up_session *session, const up_cli_lines *labels, const up_arg_list *forms,
                                  up_candidates **out) {
     up_status status = UP_OK;
-    char **texts = calloc((size_t)labels->count, sizeof *texts);
-    if (!texts) return up_fail(UP_ERR_MEMORY, "labels", "no memory for %d", labels->count);
-    for (int i = 0; i < labels->count; i++) UP_GO(up_task_target_text(form, labels->list[i], &texts[i]));
-    UP_GO(up_candidates_create_texts(session, (const char *const *)texts, labels->count, out));
+    char **texts = NULL;
+    float *sum = NULL;
+    if (forms->count <= 1) {
+        UP_GO(make_texts(labels, forms->count ? forms->items[0].value : NULL, &texts));
+        UP_GO(up_candidates_create_texts(session, (const char *const *)texts, labels->count, out));
+        goto done;
+    }
+    sum = calloc((size_t)labels->count * (size_t)up_session_width(session), sizeof *sum);
+    if (!sum) UP_GO(up_fail(UP_ERR_MEMORY, "labels", "no memory for %d", labels->count));
+    for (int i = 0; i < forms->count; i++) UP_GO(add_template(session, labels, forms->items[i].value, sum));
+    UP_GO(up_candidates_create_features(session, sum, labels->count, out));
 done:
-    for (int i = 0; i < labels->count; i++) free(texts[i]);
-    free(texts);
+    free_texts(texts);
+    free(sum);
     return status;
 }
 
@@ -54,18 +100,50 @@ static up_status tell_all(up_candidates *candidates, const up_arg_list *inputs, 
     return status;
 }
 
+/* Whether a list has this name. */
+static int lists(const char *const *names, int count, const char *name) {
+    for (int i = 0; i < count; i++)
+        if (!strcmp(names[i], name)) return 1;
+    return 0;
+}
+
+/* The model's own classes in its head's order where no labels are given, or the same ones in any order: then
+ * its linear head takes part. Other labels are compared by similarity alone. */
+static up_status choose_labels(up_session *session, up_cli_lines *labels, int *head) {
+    int count, same;
+    const char *const *names = up_model_classes(up_session_model(session), &count);
+    *head = 0;
+    if (!names && !labels->count)
+        return up_fail(UP_ERR_ARGUMENT, "labels",
+                       "the model has no classes of its own: wanted --labels or --labels-file");
+    same = names && (!labels->count || labels->count == count);
+    for (int i = 0; same && labels->count && i < count; i++)
+        same = lists(labels->list, labels->count, names[i]);
+    if (!same) return UP_OK;
+    const char **own = malloc((size_t)count * sizeof *own);
+    if (!own) return up_fail(UP_ERR_MEMORY, "labels", "no memory for %d", count);
+    memcpy(own, names, (size_t)count * sizeof *own);
+    free(labels->list);
+    labels->list = own;
+    labels->count = count;
+    *head = 1;
+    return UP_OK;
+}
+
 int up_cmd_classify(int argc, char **argv) {
     up_cli_model model = {0};
-    up_arg_list inputs = {0};
-    const char *labels_text = NULL, *labels_file = NULL, *form = "{}";
+    up_arg_list inputs = {0}, forms = {0};
+    const char *labels_text = NULL, *labels_file = NULL;
     int64_t top = 0;
-    int as_json = 0;
+    int as_json = 0, head = 0;
     const up_arg args[] = {
         UP_CLI_MODEL_ROWS(model),
         UP_CLI_PART_ROWS(inputs),
-        {"labels", UP_ARG_TEXT, &labels_text, "A,B,C", "the labels", 0, 0, 0},
+        {"labels", UP_ARG_TEXT, &labels_text, "A,B,C", "the labels (default: the tuned task's own classes)",
+         0, 0, 0},
         {"labels-file", UP_ARG_TEXT, &labels_file, "FILE", "the labels, one a line", 0, 0, 0},
-        {"template", UP_ARG_TEXT, &form, "TEXT", "text in which {} stands for the label", 0, 0, 0},
+        {"template", UP_ARG_EACH, &forms, "TEXT",
+         "text in which {} stands for the label; of several the mean", 0, 0, 0},
         {"top", UP_ARG_WHOLE, &top, "K", "only the best K", 0, 1, INT32_MAX},
         {"json", UP_ARG_SWITCH, &as_json, NULL, "as JSON", 0, 0, 0},
         {0}};
@@ -77,12 +155,15 @@ int up_cmd_classify(int argc, char **argv) {
     json_t *list = NULL;
     int code = up_args_read(&usage, argc, argv, NULL);
     if (code == UP_ARGS_GO && !inputs.count) code = up_args_wrong(&usage, "no --text, --image or --video");
-    if (code == UP_ARGS_GO && !labels_text == !labels_file)
+    if (code == UP_ARGS_GO && labels_text && labels_file)
         code = up_args_wrong(&usage, "wanted one of --labels and --labels-file");
     if (code != UP_ARGS_GO) goto end;
-    UP_GO(labels_file ? up_cli_lines_read(labels_file, &labels) : up_cli_split(labels_text, &labels));
+    if (labels_file) UP_GO(up_cli_lines_read(labels_file, &labels));
+    if (labels_text) UP_GO(up_cli_split(labels_text, &labels));
     UP_GO(up_cli_open(&model, &session));
-    UP_GO(make_candidates(session, &labels, form, &candidates));
+    UP_GO(choose_labels(session, &labels, &head));
+    UP_GO(make_candidates(session, &labels, &forms, &candidates));
+    UP_GO(up_candidates_use_head(candidates, head));
     if (as_json) list = json_array();
     UP_GO(tell_all(candidates, &inputs, &labels, (int)top, list));
     if (as_json) UP_GO(up_cli_print_json(list));
@@ -94,5 +175,6 @@ end:
     up_cli_lines_free(&labels);
     up_session_close(session);
     up_arg_list_free(&inputs);
+    up_arg_list_free(&forms);
     return code;
 }

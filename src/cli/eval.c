@@ -24,12 +24,12 @@ static int override_precision(up_cli_job *job, const char *precision) {
 int up_cmd_eval(int argc, char **argv) {
     up_arg_list rest = {0};
     up_cli_job job = {0};
-    const char *backend = NULL, *model = NULL, *json = NULL, *precision = NULL, *cache = NULL;
+    const char *backend = NULL, *model = NULL, *tuned = NULL, *json = NULL, *precision = NULL, *cache = NULL;
     int64_t threads = 0;
     int quiet = 0;
     const up_arg args[] = {
-        {"model", UP_ARG_TEXT, &model, "FILE", "model to evaluate (default: the run's model.safetensors)", 0,
-         0, 0},
+        {"model", UP_ARG_TEXT, &model, "FILE", "model to evaluate (default: what the run made)", 0, 0, 0},
+        {"tuned", UP_ARG_TEXT, &tuned, "FILE", "a tuned task to lay over the model", 0, 0, 0},
         {"json", UP_ARG_TEXT, &json, "FILE", "where the numbers go (default: the run's metrics.json)", 0, 0,
          0},
         {"backend", UP_ARG_TEXT, &backend, "NAME", "ref, cpu (default) or cuda", 0, 0, 0},
@@ -39,8 +39,7 @@ int up_cmd_eval(int argc, char **argv) {
         {"cache", UP_ARG_TEXT, &cache, "FOLDER", UP_CLI_CACHE_HELP, 0, 0, 0},
         {"quiet", UP_ARG_SWITCH, &quiet, NULL, "no progress on stderr", 0, 0, 0},
         {0}};
-    const up_usage usage = {"eval", "CONFIG [key=value...]", "evaluate a model without tuning, as a table",
-                            args};
+    const up_usage usage = {"eval", "CONFIG [key=value...]", "evaluate a model, as a table", args};
     int code = up_args_read(&usage, argc, argv, &rest);
     if (code == UP_ARGS_GO) code = up_cli_job_read(&usage, &rest, &job);
     if (code == UP_ARGS_GO && precision) code = override_precision(&job, precision);
@@ -49,6 +48,7 @@ int up_cmd_eval(int argc, char **argv) {
                                           .threads = (int)threads,
                                           .quiet = quiet,
                                           .stop = up_cli_stop_on_signal(),
+                                          .tuned = tuned,
                                           .cache = cache};
         code = up_cli_end(up_evaluate(job.config, job.overrides, job.count, &options, model, json));
     }

@@ -26,7 +26,7 @@ up_status up_cli_open(const up_cli_model *m, up_session **out) {
                                .threads = (int)m->threads,
                                .vocabulary = m->vocabulary,
                                .max_pixels = m->max_pixels,
-                               .overlay = m->overlay,
+                               .overlay = m->tuned,
                                .map = 1,
                                .cache = m->cache};
     UP_TRY(up_cli_precision(m->precision, &options.precision));

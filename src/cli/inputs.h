@@ -7,7 +7,7 @@
 #include "uniperceiver/uniperceiver.h"
 
 typedef struct up_cli_model {
-    const char *path, *overlay, *backend, *vocabulary, *precision;
+    const char *path, *tuned, *backend, *vocabulary, *precision;
     const char *cache; /* of commands that choose words */
     int64_t threads, max_pixels;
 } up_cli_model;
@@ -15,7 +15,7 @@ typedef struct up_cli_model {
 /* Rows of a table of flags. */
 #define UP_CLI_MODEL_ROWS(m)                                                                                 \
     {"model", UP_ARG_TEXT, &(m).path, "FILE", "model to use", 1, 0, 0},                                      \
-        {"overlay", UP_ARG_TEXT, &(m).overlay, "FILE", "a tuned task to lay over the model", 0, 0, 0},       \
+        {"tuned", UP_ARG_TEXT, &(m).tuned, "FILE", "a tuned task to lay over the model", 0, 0, 0},           \
         {"backend", UP_ARG_TEXT, &(m).backend, "NAME", "ref, cpu (default) or cuda", 0, 0, 0},               \
         {"threads", UP_ARG_WHOLE, &(m).threads, "N", "threads; 0, the default, is all cores", 0, 0, 4096},   \
         {"precision", UP_ARG_TEXT, &(m).precision, "TYPE", UP_CLI_PRECISION_HELP, 0, 0, 0},                  \

@@ -3,18 +3,9 @@
 #include "cli/commands.h"
 #include "cli/inputs.h"
 #include "cli/ranking.h"
+#include "tasks/tasks.h"
 
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-
-static char *with_mark(const char *question) {
-    size_t length = strlen(question);
-    char *out = malloc(length + 2);
-    if (out) memcpy(out, question, length + 1);
-    if (out && (!length || question[length - 1] != '?')) strcpy(out + length, "?");
-    return out;
-}
 
 /* The answers' probabilities. */
 static up_status ask(up_session *session, const up_arg_item items[2], const up_cli_lines *answers,
@@ -54,8 +45,8 @@ int up_cmd_vqa(int argc, char **argv) {
     UP_GO(up_cli_split(answers_text, &answers));
     UP_GO(up_cli_open(&model, &session));
     probabilities = malloc((size_t)answers.count * sizeof *probabilities);
-    asked = with_mark(question);
-    if (!probabilities || !asked) UP_GO(up_fail(UP_ERR_MEMORY, "question", "no memory"));
+    if (!probabilities) UP_GO(up_fail(UP_ERR_MEMORY, "answers", "no memory for %d", answers.count));
+    UP_GO(up_task_question(question, &asked));
     UP_GO(ask(session, (up_arg_item[]){{"image", image}, {"text", asked}}, &answers, probabilities));
     if (as_json) list = json_array();
     UP_GO(up_ranking_tell(

@@ -156,3 +156,9 @@ up_status up_table_classes(const up_table *t, size_t column, const char ***names
     free(table);
     return UP_OK;
 }
+
+void up_table_keep(up_table *t, const size_t *rows, size_t count) {
+    for (size_t i = 0; i < count; i++)
+        memmove(t->cells + i * t->columns, t->cells + rows[i] * t->columns, t->columns * sizeof *t->cells);
+    t->rows = count;
+}

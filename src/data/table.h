@@ -34,4 +34,7 @@ up_status up_table_file(const up_table *table, size_t row, size_t column, char *
 up_status up_table_classes(const up_table *table, size_t column, const char ***names, size_t *count,
                            int **of_row);
 
+/* Keep these rows alone: ascending and distinct. */
+void up_table_keep(up_table *table, const size_t *rows, size_t count);
+
 #endif

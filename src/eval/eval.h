@@ -39,6 +39,7 @@ typedef struct up_evaluation {
     up_cosines *cosines;
     up_world world;
     up_sets sets;
+    up_target_set *averaged; /* of the source at hand, where its classes have several templates */
     up_work work;
     up_scores scores;
     FILE *examples; /* in words, for the end; kept in memory */
@@ -51,7 +52,8 @@ typedef struct up_evaluation {
 up_status up_score_add(up_evaluation *e, const up_source *source, const char *metric, up_metric number);
 
 /* Encode the rows of a source and, once, its target set; add the metrics that the task has. */
-up_status up_measure(up_evaluation *e, const up_source *source);
+up_status up_measure_accuracy(up_evaluation *e, const up_source *source);
+up_status up_measure_recall(up_evaluation *e, const up_source *source);
 /* Generate a text for each row and compare its words with the row's own text and with the others'. */
 up_status up_measure_captions(up_evaluation *e, const up_source *source);
 

@@ -1,18 +1,27 @@
 /* evaluate.c - all evaluations of a configuration on one model, without any tuning. */
 #include "eval/eval.h"
+#include "tasks/classes.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 up_status up_evaluation_open(up_evaluation *e, const char *model_path) {
-    char path[4096];
-    snprintf(path, sizeof path, "%s/model.safetensors", e->settings.run);
+    char path[4096], result[4096];
+    const up_settings *s = &e->settings;
+    const char *tuned = e->options.tuned;
+    UP_TRY(up_settings_result_path(s, result, sizeof result));
+    if (!model_path && s->tune != UP_TUNE_ALL) { /* what the run tuned, over what it began with */
+        UP_TRY(up_settings_init_path(s, path, sizeof path));
+        model_path = path;
+        if (!tuned) tuned = result;
+    }
     const up_load_options options = {.backend = e->options.backend,
                                      .threads = e->options.threads,
                                      .max_pixels = e->settings.max_pixels,
                                      .precision = up_settings_dtype(&e->settings),
+                                     .overlay = tuned,
                                      .cache = e->options.cache};
-    UP_TRY(up_model_load(model_path ? model_path : path, &options, &e->session));
+    UP_TRY(up_model_load(model_path ? model_path : result, &options, &e->session));
     up_model *model = up_session_model(e->session);
     const up_encoder_options inference = {.dtype = options.precision};
     UP_TRY(up_encoder_create(model, &inference, &e->encoder));
@@ -87,14 +96,54 @@ static up_tokens count_tokens(const up_evaluation *e) {
     return t;
 }
 
-static int writes(const up_task *task) {
-    return task->text && task->text->written && (task->image || task->video);
+/* What measures each metric of the table of tasks. */
+static up_status (*const measures[])(up_evaluation *, const up_source *) = {
+    [UP_METRIC_ACCURACY] = up_measure_accuracy,
+    [UP_METRIC_WORDS] = up_measure_accuracy,
+    [UP_METRIC_RECALL] = up_measure_recall,
+    [UP_METRIC_CAPTIONS] = up_measure_captions,
+};
+
+/* Add the features of all classes in one template to sum [classes, D]. */
+static up_status add_template(up_evaluation *e, const up_source *s, const char *form, float *one,
+                              float *sum) {
+    up_status status = UP_OK;
+    int64_t *starts = NULL, values = (int64_t)s->class_count * e->world.config->width;
+    int32_t *ids = NULL;
+    UP_GO(up_classes_tokenize(s, form, &ids, &starts));
+    UP_GO(up_target_set_fill_texts(e->averaged, ids, starts, (int64_t)s->class_count));
+    UP_GO(up_target_set_encode(e->averaged, &(up_set_encoders){.scout = e->scout}));
+    UP_GO(up_features_read(up_target_set_features(e->averaged), one));
+    for (int64_t i = 0; i < values; i++) sum[i] += one[i];
+done:
+    free(ids);
+    free(starts);
+    return status;
+}
+
+/* Classes whose features are the mean over several templates: of length 1 each, and the mean again. */
+static up_status average_templates(up_evaluation *e, up_source *s) {
+    size_t values = s->class_count * (size_t)e->world.config->width;
+    float *one = malloc(values * sizeof *one), *sum = calloc(values, sizeof *sum);
+    up_status status = UP_OK;
+    if (!one || !sum)
+        UP_GO(up_fail(UP_ERR_MEMORY, s->settings->name, "features of %zu classes wanted", s->class_count));
+    UP_GO(up_target_set_create(up_session_model(e->session), 0, 0, &e->averaged));
+    for (size_t i = 0; i < s->settings->template_count; i++)
+        UP_GO(add_template(e, s, s->settings->templates[i], one, sum));
+    UP_GO(up_target_set_restore(e->averaged, sum));
+    s->set = e->averaged;
+done:
+    free(one);
+    free(sum);
+    return status;
 }
 
 /* The words are the session's set, which its captions choose from, too; others are shared by their content.
  */
 static up_status choose_set(up_evaluation *e, up_source *source) {
     const up_world *w = &e->world;
+    if (source->settings->template_count) return average_templates(e, source);
     if (source->task->targets != UP_TARGETS_WORDS) return up_sets_bind(&e->sets, source);
     return up_session_words(e->session, w->vocabulary, w->vocabulary_count, &source->set);
 }
@@ -103,7 +152,7 @@ static up_status evaluate_source(up_evaluation *e, up_source *source) {
     size_t first = e->scores.count;
     up_tokens before = count_tokens(e);
     UP_TRY(choose_set(e, source));
-    UP_TRY(writes(source->task) ? up_measure_captions(e, source) : up_measure(e, source));
+    UP_TRY(measures[source->task->metric](e, source));
     up_tokens after = count_tokens(e);
     up_tokens used = {after.inputs - before.inputs, after.targets - before.targets};
     for (size_t i = first; i < e->scores.count; i++) e->scores.list[i].tokens = used;
@@ -121,6 +170,8 @@ up_status up_evaluate_all(up_evaluation *e) {
             fprintf(stderr, "evaluating %s: %zu rows\n", source.settings->name, up_evaluation_rows(&source));
         up_status status = evaluate_source(e, &source);
         up_source_close(&source);
+        up_target_set_free(e->averaged);
+        e->averaged = NULL;
         UP_TRY(status);
     }
     return UP_OK;

@@ -188,6 +188,47 @@ done:
     return status;
 }
 
+/* --- names of classes <-> JSON --- */
+
+/* NULL where the model has none. */
+static up_status classes_to_json(const up_model *model, char **text) {
+    int failed = 0, count;
+    const char *const *names = up_model_classes(model, &count);
+    *text = NULL;
+    if (!names) return UP_OK;
+    json_t *list = json_array();
+    for (int i = 0; i < count; i++) failed |= json_array_append_new(list, json_string(names[i]));
+    size_t length;
+    up_status status =
+        failed ? up_fail(UP_ERR_MEMORY, "classes", "no memory for their text, or one is not UTF-8")
+               : up_json_write("classes", list, JSON_COMPACT, text, &length);
+    json_decref(list);
+    return status;
+}
+
+static up_status read_classes(const char *path, const char *text, up_model *model) {
+    up_status status = UP_OK;
+    char what[512];
+    size_t wanted = (size_t)up_model_config(model)->classes;
+    const char **names = NULL;
+    json_t *list;
+    snprintf(what, sizeof what, "%s: classes", path);
+    UP_TRY(up_json_read(what, text, strlen(text), 0, &list));
+    if (!json_is_array(list) || json_array_size(list) != wanted)
+        UP_GO(up_fail(UP_ERR_FORMAT, what, "wanted a list of %zu names", wanted));
+    names = calloc(wanted + 1, sizeof *names);
+    if (!names) UP_GO(up_fail(UP_ERR_MEMORY, what, "%zu names wanted", wanted));
+    for (size_t i = 0; i < wanted; i++) {
+        names[i] = json_string_value(json_array_get(list, i));
+        if (!names[i]) UP_GO(up_fail(UP_ERR_FORMAT, what, "number %zu is no name", i));
+    }
+    status = up_model_set_classes(model, names, (int)wanted);
+done:
+    free(names);
+    json_decref(list);
+    return status;
+}
+
 /* --- tensors --- */
 
 /* Vectors are stored as [n], but tables of one embedding as [1, n]. */
@@ -503,7 +544,7 @@ static up_status read_whole(const char *path, up_safetensors **file, const up_co
     up_config config;
     up_params params = {0};
     const char *base;
-    char *targets = NULL;
+    char *targets = NULL, *classes = NULL;
     UP_TRY(choose_config(path, *file, given, &config));
     UP_TRY(up_weights_base(path, *file, &base));
     if (base) return up_fail(UP_ERR_FORMAT, path, "is an overlay: it wants the model that it belongs to");
@@ -512,14 +553,19 @@ static up_status read_whole(const char *path, up_safetensors **file, const up_co
     UP_GO(check_tensors(path, *file, &params, NULL));
     targets = listed ? strdup(listed) : NULL;
     if (listed && !targets) UP_GO(up_fail(UP_ERR_MEMORY, path, "no memory for its target set"));
+    const char *named = up_safetensors_metadata(*file, "classes");
+    classes = named ? strdup(named) : NULL;
+    if (named && !classes) UP_GO(up_fail(UP_ERR_MEMORY, path, "no memory for the names of its classes"));
     if (in_place) UP_GO(map_tensors(path, file, &config, &params, backend, model));
     if (!*model) {
         UP_GO(up_model_create_bare(backend, &config, model));
         UP_GO(upload_tensors(path, *model, *file));
     }
     if (targets) UP_GO(read_targets(path, targets, *model));
+    if (classes) UP_GO(read_classes(path, classes, *model));
 done:
     free(targets);
+    free(classes);
     up_params_free(&params);
     return status;
 }
@@ -593,7 +639,7 @@ static up_status make_specs(const char *path, const up_model *model, up_safetens
 
 up_status up_model_write(up_model *model, const char *path) {
     up_status status = UP_OK;
-    char *config = NULL, *targets = NULL, base[24];
+    char *config = NULL, *targets = NULL, *classes = NULL, base[24];
     up_safetensors_writer *writer = NULL;
     up_safetensor *specs = NULL;
     size_t count = 0, pairs = 2;
@@ -604,7 +650,8 @@ up_status up_model_write(up_model *model, const char *path) {
     UP_GO(make_specs(path, model, &specs, &count));
     UP_GO(up_config_to_json(up_model_config(model), &config));
     UP_GO(targets_to_json(model, &targets));
-    const char *metadata[4][2] = {{"format", "uniperceiver"}, {"config", config}};
+    UP_GO(classes_to_json(model, &classes));
+    const char *metadata[5][2] = {{"format", "uniperceiver"}, {"config", config}};
     if (up_model_base(model)) {
         UP_GO(fingerprint_text(model, base));
         metadata[pairs][0] = base_key;
@@ -613,6 +660,10 @@ up_status up_model_write(up_model *model, const char *path) {
     if (restricted) {
         metadata[pairs][0] = "targets";
         metadata[pairs++][1] = targets;
+    }
+    if (classes) {
+        metadata[pairs][0] = "classes";
+        metadata[pairs++][1] = classes;
     }
     UP_GO(up_safetensors_begin(path, (const char *const(*)[2])metadata, pairs, specs, count, &writer));
     UP_GO(put_tensors(model, writer));
@@ -623,6 +674,7 @@ done:
     free(specs);
     free(config);
     free(targets);
+    free(classes);
     return status;
 }
 
@@ -650,7 +702,9 @@ static up_status read_overlay(const char *path, const up_safetensors *file, up_m
     UP_TRY(check_overlay(path, file, wanted, *out));
     UP_TRY(upload_tensors(path, *out, file));
     const char *targets = up_safetensors_metadata(file, "targets");
-    return targets ? read_targets(path, targets, *out) : UP_OK;
+    const char *classes = up_safetensors_metadata(file, "classes");
+    if (targets) UP_TRY(read_targets(path, targets, *out));
+    return classes ? read_classes(path, classes, *out) : UP_OK;
 }
 
 up_status up_overlay_read(up_model *base, const char *path, up_model **out) {

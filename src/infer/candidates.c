@@ -215,6 +215,49 @@ done:
 
 /* --- the short ways --- */
 
+/* Requests that go to the same candidates, with the same task. */
+static int goes_with(const up_request *a, const up_request *b) {
+    if (a->candidates != b->candidates || !a->task != !b->task) return 0;
+    return !a->task || !strcmp(a->task, b->task);
+}
+
+/* All requests from `first` on that go with it, in one call. */
+static up_status answer_group(const up_request *requests, int n, int first, char *done, up_input *inputs) {
+    const up_request *r = &requests[first];
+    size_t width = (size_t)up_candidates_count(r->candidates);
+    int count = 0;
+    for (int i = first; i < n; i++)
+        if (goes_with(&requests[i], r)) inputs[count++] = requests[i].input;
+    float *out = malloc((size_t)count * width * sizeof *out);
+    if (!out) return up_fail(UP_ERR_MEMORY, "requests", "no memory for %d answers", count);
+    up_status status = up_candidates_compare(r->candidates, r->task, inputs, count, out);
+    for (int i = first, k = 0; status == UP_OK && i < n; i++) {
+        if (!goes_with(&requests[i], r)) continue;
+        memcpy(requests[i].probabilities, out + (size_t)k++ * width, width * sizeof *out);
+        done[i] = 1;
+    }
+    free(out);
+    return status;
+}
+
+up_status up_compare_requests(const up_request *requests, int n) {
+    up_status status = UP_OK;
+    UP_TRY(up_given_list(requests, n, "requests"));
+    char *done = calloc((size_t)n + 1, 1);
+    up_input *inputs = calloc((size_t)n + 1, sizeof *inputs);
+    if (!done || !inputs) UP_GO(up_fail(UP_ERR_MEMORY, "requests", "no memory for %d", n));
+    for (int i = 0; i < n; i++) {
+        UP_GO(up_given(requests[i].candidates, "candidates"));
+        UP_GO(up_given(requests[i].probabilities, "probabilities"));
+    }
+    for (int i = 0; i < n; i++)
+        if (!done[i]) UP_GO(answer_group(requests, n, i, done, inputs));
+done:
+    free(done);
+    free(inputs);
+    return status;
+}
+
 up_status up_compare(up_session *s, const char *task, const up_input *input, const up_input *candidates,
                      int n, float *probabilities) {
     up_candidates *c = NULL;

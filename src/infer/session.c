@@ -20,30 +20,33 @@ up_status up_given_list(const void *list, int n, const char *what) {
     return n ? up_given(list, what) : UP_OK;
 }
 
-static up_status open_model(up_session *s, const char *path, const up_load_options *o) {
-    UP_TRY(up_backend_create(o->backend ? o->backend : "cpu", o->threads, &s->backend));
-    UP_TRY((o->map ? up_model_map : up_model_read)(s->backend, path, &s->base));
-    s->model = s->base;
-    if (!o->overlay) return UP_OK;
+static up_status lay_over(up_session *s, const char *path) {
     up_model *overlay = NULL;
-    UP_TRY(up_overlay_read(s->base, o->overlay, &overlay));
+    UP_TRY(up_overlay_read(s->base, path, &overlay));
     s->model = overlay;
     return UP_OK;
 }
 
-static up_status open_work(up_session *s, const up_load_options *o) {
-    const up_encoder_options options = {.dtype = o->precision};
-    if (o->precision != UP_F32 && o->precision != UP_BF16 && o->precision != UP_F16)
-        return up_fail(UP_ERR_ARGUMENT, "precision", "%d; wanted UP_F32, UP_BF16 or UP_F16",
-                       (int)o->precision);
+static up_status open_model(up_session *s, const char *path, const up_load_options *o) {
+    UP_TRY(up_backend_create(o->backend ? o->backend : "cpu", o->threads, &s->backend));
+    UP_TRY((o->map ? up_model_map : up_model_read)(s->backend, path, &s->base));
+    s->model = s->base;
+    return o->overlay ? lay_over(s, o->overlay) : UP_OK;
+}
+
+/* What each session has of its own: encoders and what they write to. */
+static up_status open_work(up_session *s) {
+    const up_encoder_options options = {.dtype = s->precision};
     UP_TRY(up_encoder_create(s->model, &options, &s->encoder));
     UP_TRY(up_encoder_create(s->model, &options, &s->scout));
     UP_TRY(up_features_create(s->model, 0, &s->features));
-    UP_TRY(up_cosines_create(s->backend, &s->cosines));
-    return up_tokenizer_create(o->vocabulary, &s->tokenizer);
+    return up_cosines_create(s->backend, &s->cosines);
 }
 
 static up_status remember(up_session *s, const char *path, const up_load_options *o) {
+    if (o->precision != UP_F32 && o->precision != UP_BF16 && o->precision != UP_F16)
+        return up_fail(UP_ERR_ARGUMENT, "precision", "%d; wanted UP_F32, UP_BF16 or UP_F16",
+                       (int)o->precision);
     s->limits.max_pixels = o->max_pixels;
     s->precision = o->precision;
     s->keeps_words = !o->cache || strcmp(o->cache, "none");
@@ -64,7 +67,36 @@ up_status up_model_load(const char *path, const up_load_options *options, up_ses
     if (!s) return up_fail(UP_ERR_MEMORY, path, "no memory for a session");
     UP_GO(remember(s, path, o));
     UP_GO(open_model(s, path, o));
-    UP_GO(open_work(s, o));
+    UP_GO(open_work(s));
+    UP_GO(up_tokenizer_create(o->vocabulary, &s->tokenizer));
+    s->loaded_version = up_model_version(s->model);
+    *out = s;
+    s = NULL;
+done:
+    up_session_close(s);
+    return status;
+}
+
+up_status up_session_add_tuned(up_session *owner, const char *overlay, up_session **out) {
+    up_status status = UP_OK;
+    UP_TRY(up_given(out, "session"));
+    *out = NULL;
+    UP_TRY(up_given(owner, "session"));
+    UP_TRY(up_given(overlay, "overlay"));
+    while (owner->owner) owner = owner->owner;
+    up_session *s = calloc(1, sizeof *s);
+    if (!s) return up_fail(UP_ERR_MEMORY, overlay, "no memory for a session");
+    s->owner = owner;
+    s->backend = owner->backend;
+    s->base = s->model = owner->base;
+    s->tokenizer = owner->tokenizer;
+    const up_load_options options = {.overlay = overlay,
+                                     .precision = owner->precision,
+                                     .max_pixels = owner->limits.max_pixels,
+                                     .cache = owner->keeps_words ? owner->cache : "none"};
+    UP_GO(remember(s, overlay, &options));
+    UP_GO(lay_over(s, overlay));
+    UP_GO(open_work(s));
     s->loaded_version = up_model_version(s->model);
     *out = s;
     s = NULL;
@@ -82,9 +114,11 @@ void up_session_close(up_session *s) {
     up_encoder_free(s->scout);
     up_encoder_free(s->encoder);
     if (s->model != s->base) up_model_destroy(s->model);
-    up_model_destroy(s->base);
-    up_backend_free(s->backend);
-    up_tokenizer_free(s->tokenizer);
+    if (!s->owner) {
+        up_model_destroy(s->base);
+        up_backend_free(s->backend);
+        up_tokenizer_free(s->tokenizer);
+    }
     up_batch_free(&s->batch);
     free(s->word_ids);
     free(s->path);

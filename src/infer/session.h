@@ -8,6 +8,7 @@
 
 struct up_session {
     up_backend *backend;
+    up_session *owner;    /* whose backend, base and tokenizer it shares; NULL: its own */
     up_model *base;       /* the model of the file */
     up_model *model;      /* what answers: `base`, or the overlay on it */
     up_encoder *encoder;  /* of inputs */

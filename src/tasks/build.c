@@ -133,10 +133,23 @@ static up_status tokenize_cell(up_builder *b, size_t row, int *count) {
     return tokenize(b, up_table_cell(&b->source->table, row, b->source->text), count);
 }
 
+/* The second of a pair of sentences (appendix D, natural language understanding): each ends with the end
+ * token, and positions go on. */
+static up_status put_second(up_builder *b, size_t row, int position) {
+    int count, room = b->source->world->config->text_positions - position;
+    UP_TRY(tokenize(b, up_table_cell(&b->source->table, row, b->source->pair), &count));
+    if (count > room)
+        return up_fail(UP_ERR_ARGUMENT, b->source->settings->name,
+                       "row %zu: a pair of %d tokens; the model has %d text positions: lower text_limit",
+                       row + 1, position + count, position + room);
+    return up_batch_text(&b->work->batch, b->ids, count, position, NULL);
+}
+
 static up_status put_whole(up_builder *b, size_t row) {
     int count;
     UP_TRY(tokenize_cell(b, row, &count));
-    return up_batch_text(&b->work->batch, b->ids, count, 0, NULL);
+    UP_TRY(up_batch_text(&b->work->batch, b->ids, count, 0, NULL));
+    return b->source->settings->text_pair ? put_second(b, row, count) : UP_OK;
 }
 
 static up_status put_masked(up_builder *b, size_t row) {
@@ -163,9 +176,15 @@ static up_status put_slots(up_builder *b, size_t row) {
 
 /* The question, then the slot, at position 0 as in the released models. */
 static up_status put_question(up_builder *b, size_t row) {
-    (void)row;
+    const up_source *s = b->source;
+    const char *cell = s->settings->question;
+    char *text = NULL;
     int count;
-    UP_TRY(tokenize(b, b->source->settings->question, &count));
+    if (s->settings->question_column) cell = up_table_cell(&s->table, row, s->question);
+    UP_TRY(up_task_question(cell, &text));
+    up_status status = tokenize(b, text, &count);
+    free(text);
+    UP_TRY(status);
     UP_TRY(up_batch_text(&b->work->batch, b->ids, count, 0, NULL));
     return up_batch_text(&b->work->batch, (int32_t[]){UP_ID_SPE}, 1, 0, (uint8_t[]){1});
 }
@@ -302,6 +321,7 @@ up_status up_source_build(const up_source *s, const up_build_options *options, c
     work->source = s;
     work->loss = (up_loss){.task = s->temperature,
                            .symmetric = s->task->both,
+                           .head = s->head,
                            .smoothing = (float)s->settings->smoothing,
                            .weight = (float)s->settings->loss_weight};
     UP_GO(builder_begin(&b));

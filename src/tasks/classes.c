@@ -1,5 +1,6 @@
-/* classes.c - classes from a list of their own, one a line, or else those that the rows have. A row that
- * names none (an empty cell) is left out; one that names a class which the list lacks is an error. */
+/* classes.c - classes from a list of their own, one a line, with the words that stand for it behind a tab
+ * where its name says little ("0\tterrible", appendix D), or else those that the rows have. A row that names
+ * none (an empty cell) is left out; one that names a class which the list lacks is an error. */
 #include "tasks/classes.h"
 #include "files/file.h"
 
@@ -20,7 +21,8 @@ static up_status split_lines(up_source *s, const char *path) {
     size_t lines = 1;
     for (const char *c = s->class_file; *c; c++) lines += *c == '\n';
     s->classes = malloc(lines * sizeof *s->classes);
-    if (!s->classes) return up_fail(UP_ERR_MEMORY, path, "%zu classes wanted", lines);
+    s->class_texts = malloc(lines * sizeof *s->class_texts);
+    if (!s->classes || !s->class_texts) return up_fail(UP_ERR_MEMORY, path, "%zu classes wanted", lines);
     char *next = s->class_file;
     if (!strncmp(next, "\xef\xbb\xbf", 3)) next += 3; /* a byte order mark is no part of the first name */
     while (next) {
@@ -28,7 +30,11 @@ static up_status split_lines(up_source *s, const char *path) {
         next = end ? end + 1 : NULL;
         if (end) *end = 0;
         line[strcspn(line, "\r")] = 0;
-        if (*line) s->classes[s->class_count++] = line;
+        char *tab = strchr(line, '\t');
+        if (tab) *tab = 0;
+        if (!*line) continue;
+        s->class_texts[s->class_count] = tab ? tab + 1 : line;
+        s->classes[s->class_count++] = line;
     }
     return UP_OK;
 }
@@ -76,23 +82,22 @@ done:
     return status;
 }
 
-/* The classes' texts, as the model sees them. */
-static up_status tokenize_classes(up_source *s) {
+up_status up_classes_tokenize(const up_source *s, const char *form, int32_t **ids, int64_t **starts) {
     size_t limit = (size_t)s->settings->text_limit;
-    s->class_ids = malloc(s->class_count * limit * sizeof *s->class_ids);
-    s->class_starts = malloc((s->class_count + 1) * sizeof *s->class_starts);
-    if (!s->class_ids || !s->class_starts)
+    *ids = malloc(s->class_count * limit * sizeof **ids);
+    *starts = malloc((s->class_count + 1) * sizeof **starts);
+    if (!*ids || !*starts)
         return up_fail(UP_ERR_MEMORY, s->settings->name, "%zu class texts wanted", s->class_count);
-    s->class_starts[0] = 0;
+    **starts = 0;
     for (size_t i = 0; i < s->class_count; i++) {
         char *text = NULL;
         size_t count = 0;
-        int32_t *ids = s->class_ids + s->class_starts[i];
-        UP_TRY(up_task_target_text(s->settings->template_text, s->classes[i], &text));
-        up_status status = up_tokenize_closed(s->world->tokenizer, text, strlen(text), limit, ids, &count);
+        UP_TRY(up_task_target_text(form, s->class_texts ? s->class_texts[i] : s->classes[i], &text));
+        up_status status =
+            up_tokenize_closed(s->world->tokenizer, text, strlen(text), limit, *ids + (*starts)[i], &count);
         free(text);
         if (status != UP_OK) return status;
-        s->class_starts[i + 1] = s->class_starts[i] + (int64_t)count;
+        (*starts)[i + 1] = (*starts)[i] + (int64_t)count;
     }
     return UP_OK;
 }
@@ -106,11 +111,12 @@ up_status up_classes_open(up_source *s) {
             UP_ERR_FORMAT, list ? list : s->table.path,
             "names %zu class(es)%s%s: wanted two or more to choose from; `classes` can name a list",
             s->class_count, s->class_count ? ", " : "", s->class_count ? s->classes[0] : "");
-    return tokenize_classes(s);
+    return up_classes_tokenize(s, s->settings->template_text, &s->class_ids, &s->class_starts);
 }
 
 void up_classes_close(up_source *s) {
     free(s->classes);
+    free(s->class_texts);
     free(s->class_of_row);
     free(s->class_file);
     free(s->class_ids);

@@ -31,6 +31,8 @@ static const up_config_row augment_rows[] = {
 };
 static const up_config_schema augment_schema = {augment_rows, sizeof(up_augment_settings)};
 
+static const char *const heads[] = {"auto", "none", "joint", "linear", NULL};
+
 #define TASK(field) UP_CONFIG_AT(up_task_settings, field)
 static const up_config_row task_rows[] = {
     {"name", UP_CONFIG_STRING, TASK(name), .help = "for logs and overrides; default: the kind"},
@@ -40,12 +42,18 @@ static const up_config_row task_rows[] = {
     {"image", UP_CONFIG_STRING, TASK(image), .fallback = "image", .help = "column of picture files"},
     {"video", UP_CONFIG_STRING, TASK(video), .fallback = "video", .help = "column of video files"},
     {"text", UP_CONFIG_STRING, TASK(text), .fallback = "text", .help = "column of texts"},
+    {"text_pair", UP_CONFIG_STRING, TASK(text_pair),
+     .help = "column of a second text behind the first: pairs of sentences"},
     {"target", UP_CONFIG_STRING, TASK(target), .fallback = "label",
      .help = "column of class names, texts or answers"},
     {"classes", UP_CONFIG_STRING, TASK(classes),
      .help = "file of class names or answers, one a line; default: those that the rows have"},
-    {"question", UP_CONFIG_STRING, TASK(question), .help = "vqa: the question"},
+    {"question", UP_CONFIG_STRING, TASK(question), .help = "vqa: the question, of all rows"},
+    {"question_column", UP_CONFIG_STRING, TASK(question_column), .help = "vqa: or the column of questions"},
     {"template", UP_CONFIG_STRING, TASK(template_text), .help = "target text, every {} stands for the cell"},
+    {"templates", UP_CONFIG_STRING, UP_CONFIG_LIST(up_task_settings, templates, template_count),
+     .help = "evaluation: several, e.g. [\"a photo of a {}\", \"a drawing of a {}\"]: the mean of a class's "
+             "features"},
     {"weight", UP_CONFIG_REAL, TASK(weight), .fallback = "1", .min = 0, .max = 1e6,
      .help = "how often it is drawn"},
     {"batch", UP_CONFIG_INT, TASK(batch), .fallback = "64", .min = 1, .max = 65536,
@@ -75,6 +83,14 @@ static const up_config_row task_rows[] = {
      .help = "evaluation: clips of a video, averaged"},
     {"limit", UP_CONFIG_INT, TASK(limit), .fallback = "0", .min = 0, .max = 1e9,
      .help = "evaluation: rows at most"},
+    {"fraction", UP_CONFIG_REAL, TASK(fraction), .fallback = "1", .min = 1e-9, .max = 1,
+     .help = "share of the rows that is taken, drawn for each class alike, at least one"},
+    {"fraction_seed", UP_CONFIG_INT, TASK(fraction_seed), .fallback = "1", .min = 0, .max = 9e15,
+     .help = "chooses those rows"},
+    {"head", UP_CONFIG_CHOICE, TASK(head), .choices = heads, .fallback = "auto",
+     .help =
+         "linear head of equation 4: none, joint with the similarity, or linear: the head alone; auto: joint "
+         "where a classification is tuned with shared weights, else none"},
     {"flip", UP_CONFIG_BOOL, TASK(flip), .fallback = "false", .help = "training: mirror pictures at random"},
     {"scaled_decoding", UP_CONFIG_BOOL, TASK(scaled_decoding), .fallback = "false",
      .help = "training: an approximation: decode large JPEG pictures at 1/2, 1/4 or 1/8"},
@@ -110,6 +126,14 @@ up_status up_task_settings_fill(up_task_settings *t) {
     if (t->sampled_targets && task->targets != UP_TARGETS_WORDS)
         return up_fail(UP_ERR_ARGUMENT, t->name, "sampled_targets is for language tasks, %s is none",
                        task->name);
+    if (t->head > UP_HEAD_NONE && task->targets != UP_TARGETS_CLASSES)
+        return up_fail(UP_ERR_ARGUMENT, t->name, "a linear head is for classes, %s is compared with none",
+                       task->name);
+    if (t->template_count && task->targets != UP_TARGETS_CLASSES)
+        return up_fail(UP_ERR_ARGUMENT, t->name, "templates are for classes, %s is compared with none",
+                       task->name);
+    if (t->text_pair && task->text != &up_text_whole)
+        return up_fail(UP_ERR_ARGUMENT, t->name, "text_pair is for whole texts, %s has none", task->name);
     if (t->classes && task->targets != UP_TARGETS_CLASSES)
         return up_fail(UP_ERR_ARGUMENT, t->name, "%s is not compared with classes", task->name);
     return check_pixels(t, task);

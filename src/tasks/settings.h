@@ -13,18 +13,30 @@ typedef struct up_augment_settings {
     double mixup, cutmix, choice;
 } up_augment_settings;
 
+/* Whether the linear head takes part (equation 4). */
+typedef enum up_task_head {
+    UP_HEAD_AUTO,  /* where a classification task is tuned as an overlay */
+    UP_HEAD_NONE,  /* the similarity alone: a joint-probability estimator */
+    UP_HEAD_JOINT, /* both */
+    UP_HEAD_LINEAR /* the head alone: a feature extractor */
+} up_task_head;
+
 typedef struct up_task_settings {
     char *name;                 /* for logs; NULL = the kind */
     int kind;                   /* index into up_tasks_table */
     char *data;                 /* a TSV list, see data/table.h */
     char *image, *video, *text; /* columns of the parts */
+    char *text_pair;            /* column of a second text behind the first; NULL: none */
     char *target;               /* column of class names, of texts to retrieve, or of answers */
     char *classes;              /* the class names or answers, one a line; NULL: those that the rows have */
-    char *question;             /* vqa: the question */
+    char *question;             /* vqa: the question, the same for all rows */
+    char *question_column;      /* or the column that has it */
     char *template_text;        /* target text with {} for the cell */
-    double weight;              /* how often the task is drawn, relative to the others */
-    int64_t batch;              /* samples an iteration */
-    double smoothing;           /* < 0: the task's default */
+    char **templates;           /* evaluation: several of them, whose features are averaged */
+    size_t template_count;
+    double weight;    /* how often the task is drawn, relative to the others */
+    int64_t batch;    /* samples an iteration */
+    double smoothing; /* < 0: the task's default */
     double loss_weight;
     int64_t text_limit;      /* tokens of a text, the end token included */
     double mask;             /* share of words that MLM masks */
@@ -34,6 +46,9 @@ typedef struct up_task_settings {
     int64_t frames, stride;  /* of a clip; 0: the model's */
     int64_t views, clips;    /* evaluation: cuts along the longer side, and clips of a video, averaged */
     int64_t limit;           /* evaluation: at most so many rows; 0 = all */
+    double fraction;         /* of the rows that are taken, of each class alike */
+    int64_t fraction_seed;   /* chooses them */
+    int head;                /* up_task_head */
     bool flip;               /* training: mirror pictures at random */
     bool scaled_decoding;    /* training: decode large JPEG pictures at 1/2, 1/4 or 1/8 */
     up_augment_settings augment;

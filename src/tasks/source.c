@@ -11,6 +11,8 @@ static up_status open_columns(up_source *s) {
     if (t->image) UP_TRY(up_table_column(&s->table, c->image, &s->image));
     if (t->video) UP_TRY(up_table_column(&s->table, c->video, &s->video));
     if (t->text && !t->text->asked) UP_TRY(up_table_column(&s->table, c->text, &s->text));
+    if (c->text_pair) UP_TRY(up_table_column(&s->table, c->text_pair, &s->pair));
+    if (c->question_column) UP_TRY(up_table_column(&s->table, c->question_column, &s->question));
     if (t->targets != UP_TARGETS_WORDS) UP_TRY(up_table_column(&s->table, c->target, &s->target));
     return UP_OK;
 }
@@ -18,8 +20,8 @@ static up_status open_columns(up_source *s) {
 static up_status check(const up_source *s) {
     const up_task_settings *settings = s->settings;
     const up_config *c = s->world->config;
-    if (s->task->text && s->task->text->asked && !settings->question)
-        return up_fail(UP_ERR_ARGUMENT, settings->name, "wants a question");
+    if (s->task->text && s->task->text->asked && !settings->question == !settings->question_column)
+        return up_fail(UP_ERR_ARGUMENT, settings->name, "wants a question, or a question_column");
     if (c->vocabulary < UP_VOCAB_SIZE)
         return up_fail(UP_ERR_ARGUMENT, settings->name,
                        "the model's vocabulary of %d is smaller than the tokenizer's %d", c->vocabulary,
@@ -42,6 +44,7 @@ up_status up_source_open(const up_task_settings *settings, const up_world *world
     UP_GO(up_table_read(settings->data, &s->table));
     UP_GO(open_columns(s));
     if (s->task->targets == UP_TARGETS_CLASSES) UP_GO(up_classes_open(s));
+    if (settings->fraction > 0 && settings->fraction < 1) UP_GO(up_source_thin(s));
 done:
     if (status != UP_OK) up_source_close(s);
     return status;
@@ -98,6 +101,22 @@ up_status up_world_collect(up_world *w, const up_source *sources, size_t count) 
     if (status == UP_OK) status = up_world_set_targets(w, ids, found);
     free(seen);
     free(ids);
+    return status;
+}
+
+up_status up_world_join(up_world *w, const int32_t *ids, int count) {
+    uint8_t *seen = calloc((size_t)w->config->vocabulary, 1);
+    int32_t *both = malloc((size_t)w->config->vocabulary * sizeof *both);
+    up_status status = seen && both ? UP_OK : up_fail(UP_ERR_MEMORY, "target set", "no memory to join it");
+    int found = 0;
+    for (int i = 0; status == UP_OK && i < count; i++) seen[ids[i]] = 1;
+    for (int i = 0; status == UP_OK && i < w->vocabulary_count; i++) seen[w->vocabulary[i]] = 1;
+    for (int i = 0; status == UP_OK && i < w->config->vocabulary; i++)
+        if (seen[i]) both[found++] = i;
+    up_world_free(w);
+    if (status == UP_OK) status = up_world_set_targets(w, ids ? both : NULL, found);
+    free(seen);
+    free(both);
     return status;
 }
 

@@ -31,10 +31,12 @@ typedef struct up_source {
     uint64_t number; /* of it among the sources of a run: tells their random choices apart. 0 at first */
     int temperature; /* index of the task's temperature in the model */
     up_table table;
-    size_t image, video, text, target; /* columns; only those the task uses are valid */
+    size_t image, video, text, pair, question, target; /* columns; only those the task uses are valid */
+    int head; /* 1: its classes are those of the model's linear head, which takes part in its loss */
 
     /* UP_TARGETS_CLASSES */
-    const char **classes; /* [class_count] names */
+    const char **classes;     /* [class_count] names */
+    const char **class_texts; /* [class_count] what stands for them as a target; NULL: the names */
     size_t class_count;
     int *class_of_row;     /* [table.rows]; -1: left out */
     char *class_file;      /* what `classes` points into, where they came from a file */
@@ -58,6 +60,9 @@ typedef struct up_work {
     int label_capacity, share_capacity, group_capacity, bias_capacity;
 } up_work;
 
+/* Keep the settings' fraction of the rows: of each class alike, at least one of each (subset.c). */
+up_status up_source_thin(up_source *source);
+
 up_status up_source_open(const up_task_settings *settings, const up_world *world, up_source *out);
 void up_source_close(up_source *source);
 
@@ -66,6 +71,8 @@ void up_source_close(up_source *source);
 up_status up_world_collect(up_world *world, const up_source *sources, size_t count);
 /* The vocabulary that a model holds; ids NULL: every entry but <SPE>. */
 up_status up_world_set_targets(up_world *world, const int32_t *ids, int count);
+/* The same together with the texts' own, which were collected; ids NULL: every entry but <SPE>. */
+up_status up_world_join(up_world *world, const int32_t *ids, int count);
 void up_world_free(up_world *world);
 
 typedef struct up_build_options {

@@ -5,27 +5,30 @@
 #include <string.h>
 
 const up_task up_tasks_table[] = {
-    {"image_classification", .image = 1, .targets = UP_TARGETS_CLASSES, .smoothing = 0.1,
+    {"image_classification", .image = 1, .targets = UP_TARGETS_CLASSES, .smoothing = 0.1, .head = 1,
      .nearest = {"img_cls"}},
-    {"video_classification", .video = 1, .targets = UP_TARGETS_CLASSES, .smoothing = 0.1,
+    {"video_classification", .video = 1, .targets = UP_TARGETS_CLASSES, .smoothing = 0.1, .head = 1,
      .nearest = {"video_cls"}},
-    {"mlm", .text = &up_text_masked, .targets = UP_TARGETS_WORDS, .nearest = {"text_mlm", "downstream"}},
-    {"ar", .text = &up_text_slots, .targets = UP_TARGETS_WORDS, .nearest = {"text_caption"}},
-    {"image_mlm", .image = 1, .text = &up_text_masked, .targets = UP_TARGETS_WORDS,
+    {"mlm", .text = &up_text_masked, .targets = UP_TARGETS_WORDS, .metric = UP_METRIC_WORDS,
+     .nearest = {"text_mlm", "downstream"}},
+    {"ar", .text = &up_text_slots, .targets = UP_TARGETS_WORDS, .metric = UP_METRIC_WORDS,
+     .nearest = {"text_caption"}},
+    {"image_mlm", .image = 1, .text = &up_text_masked, .targets = UP_TARGETS_WORDS, .metric = UP_METRIC_WORDS,
      .nearest = {"mlm", "downstream"}},
-    {"caption", .image = 1, .text = &up_text_slots, .targets = UP_TARGETS_WORDS},
+    {"caption", .image = 1, .text = &up_text_slots, .targets = UP_TARGETS_WORDS,
+     .metric = UP_METRIC_CAPTIONS},
     {"image_text_retrieval", .image = 1, .targets = UP_TARGETS_TEXTS, .both = 1, .smoothing = 0.1,
-     .nearest = {"retrieve"}},
+     .metric = UP_METRIC_RECALL, .nearest = {"retrieve"}},
     {"text_retrieval", .text = &up_text_whole, .targets = UP_TARGETS_TEXTS, .both = 1, .smoothing = 0.1,
-     .nearest = {"retrieve"}},
-    {"video_text_retrieval", .video = 1, .targets = UP_TARGETS_TEXTS, .both = 1, .smoothing = 0.1, .novel = 1,
-     .nearest = {"image_text_retrieval", "retrieve"}},
-    {"video_caption", .video = 1, .text = &up_text_slots, .targets = UP_TARGETS_WORDS, .novel = 1,
-     .nearest = {"caption"}},
+     .metric = UP_METRIC_RECALL, .nearest = {"retrieve"}},
+    {"video_text_retrieval", .video = 1, .targets = UP_TARGETS_TEXTS, .both = 1, .smoothing = 0.1,
+     .metric = UP_METRIC_RECALL, .nearest = {"image_text_retrieval", "retrieve"}},
+    {"video_caption", .video = 1, .text = &up_text_slots, .targets = UP_TARGETS_WORDS,
+     .metric = UP_METRIC_CAPTIONS, .nearest = {"caption"}},
     {"text_classification", .text = &up_text_whole, .targets = UP_TARGETS_CLASSES, .smoothing = 0.1,
-     .novel = 1, .nearest = {"text_retrieval", "retrieve"}},
+     .head = 1, .nearest = {"text_retrieval", "retrieve"}},
     {"vqa", .image = 1, .text = &up_text_question, .targets = UP_TARGETS_CLASSES, .smoothing = 0.1,
-     .novel = 1, .nearest = {"image_mlm", "mlm", "downstream"}},
+     .nearest = {"image_mlm", "mlm", "downstream"}},
     {.name = NULL},
 };
 
@@ -54,6 +57,15 @@ int up_task_temperature(const up_config *config, const char *name) {
     for (int i = 0; index < 0 && i < UP_TASK_NEAREST && task->nearest[i]; i++)
         index = up_config_task(config, task->nearest[i]);
     return index < 0 ? 0 : index;
+}
+
+up_status up_task_question(const char *question, char **text) {
+    size_t length = strlen(question);
+    *text = malloc(length + 2);
+    if (!*text) return up_fail(UP_ERR_MEMORY, "question", "no memory for its text");
+    strcpy(*text, question);
+    if (!length || question[length - 1] != '?') strcpy(*text + length, "?");
+    return UP_OK;
 }
 
 up_status up_task_target_text(const char *form, const char *cell, char **text) {

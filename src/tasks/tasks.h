@@ -11,7 +11,7 @@ typedef struct up_builder up_builder;
 typedef struct up_text_form {
     up_status (*put)(up_builder *builder, size_t row);
     int leading; /* 1: the answer is read at the leading <SPE>; 0: where `put` reads out */
-    int asked;   /* 1: the text is the settings' question; 0: a column of the list */
+    int asked;   /* 1: the text is a question; 0: a column of the list */
     int written; /* 1: the answer is the text itself, word by word: the task can write one */
 } up_text_form;
 extern const up_text_form up_text_whole;    /* as it is */
@@ -26,6 +26,14 @@ typedef enum up_targets {
     UP_TARGETS_TEXTS    /* the texts of the batch's own samples: another set each time */
 } up_targets;
 
+/* What an evaluation measures; src/eval/evaluate.c has a function for each. */
+typedef enum up_task_metric {
+    UP_METRIC_ACCURACY, /* the nearest target is the true one */
+    UP_METRIC_WORDS,    /* the same of hidden words, where a constant answer is chance */
+    UP_METRIC_RECALL,   /* at 1 and 5, in both directions */
+    UP_METRIC_CAPTIONS  /* texts that are written, against the true ones */
+} up_task_metric;
+
 enum { UP_TASK_NEAREST = 3 };
 
 typedef struct up_task {
@@ -35,7 +43,8 @@ typedef struct up_task {
     up_targets targets;
     int both;         /* 1: targets are compared with the inputs too: retrieval in both directions */
     double smoothing; /* default label smoothing (appendix E: 0.1 except for language modelling) */
-    int novel;        /* 1: can only be evaluated so far */
+    up_task_metric metric;
+    int head; /* 1: a tuned task has the linear head of equation 4, unless the settings say otherwise */
     /* Whose temperature it takes in a model that has none of its name, nearest first: the released models'
      * names, and other tasks'. */
     const char *nearest[UP_TASK_NEAREST];
@@ -55,6 +64,9 @@ static inline int up_task_leads(const up_task *task) {
  * nearest task that it has, or its first one, where `name` is a row of the table or a released model's name
  * for one. -1: unknown. */
 int up_task_temperature(const up_config *config, const char *name);
+
+/* A question as it is asked: with a "?" behind it, where it has none (appendix D). malloc'ed. */
+up_status up_task_question(const char *question, char **text);
 
 /* The target text of a class or cell: `form` with every {} replaced by it; NULL counts as "{}". malloc'ed. */
 up_status up_task_target_text(const char *form, const char *cell, char **text);

@@ -134,14 +134,12 @@ static up_status check_targets(const char *path, const up_model *saved, const up
 
 /* Copy the weights of a model file into the run's own model. */
 static up_status read_weights(up_trainer *t, const char *path) {
-    up_model *saved = NULL;
-    UP_TRY(up_model_read(t->backend, path, &saved));
+    up_model *saved = NULL,
+             *base = up_model_base(t->model); /* of a tuned task it is but what the task owns */
+    UP_TRY(base ? up_overlay_read(base, path, &saved) : up_model_read(t->backend, path, &saved));
     up_status status = check_same(path, saved, t->model);
     if (status == UP_OK) status = check_targets(path, saved, t->model);
-    for (int i = 0; i < up_model_params(t->model)->count && status == UP_OK; i++)
-        status = t->backend->ops->copy(t->backend, up_model_weight(t->model, i), up_model_weight(saved, i));
-    up_model_changed(t->model);
-    if (status == UP_OK) status = t->backend->ops->sync(t->backend); /* before what is copied goes */
+    if (status == UP_OK) status = up_model_copy(t->model, saved);
     up_model_destroy(saved);
     return status;
 }

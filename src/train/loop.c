@@ -182,7 +182,7 @@ up_status up_train(const char *config_path, const char *const *overrides, size_t
         return status;
     }
     UP_GO(loop(t));
-    snprintf(path, sizeof path, "%s/model.safetensors", t->settings.run);
+    UP_GO(up_settings_result_path(&t->settings, path, sizeof path));
     if (up_leads(t)) UP_GO(up_model_write(t->model, path));
 done:
     if (status != UP_OK && status != UP_ERR_INTERRUPTED) up_ranks_abandon(t); /* all stop alike */

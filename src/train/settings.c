@@ -4,6 +4,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 static const char *const switches[] = {"preset", "false", "true", NULL};
 #define SWITCH(field) UP_CONFIG_AT(up_model_settings, field), .choices = switches, .fallback = "preset"
@@ -49,6 +50,9 @@ static const up_config_row optimizer_rows[] = {
      .help = "peak learning rate"},
     {"min_lr", UP_CONFIG_REAL, OPTIMIZER(min_lr), .fallback = "0", .min = 0, .max = 10,
      .help = "at the last step"},
+    {"layer_decay", UP_CONFIG_REAL, OPTIMIZER(layer_decay), .fallback = "1", .min = 1e-6, .max = 1,
+     .help =
+         "layer-wise decay d of the rate: layer l of L learns at d^(L - l) of it, embeddings at d^(L + 1)"},
     {"warmup", UP_CONFIG_INT, OPTIMIZER(warmup), .fallback = "0", .min = 0, .max = 1e12,
      .help = "steps of linear rise"},
     {"beta1", UP_CONFIG_REAL, OPTIMIZER(beta1), .fallback = "0.9", .min = 0, .max = 0.999999,
@@ -86,6 +90,13 @@ const up_learn_group up_learn_groups[] = {
 };
 
 const char *const up_comm_kinds[] = {"auto", "none", "mpi", NULL};
+static const char *const tunings[] = {"all", "prompts", "head", NULL};
+
+/* The paper's Table 9. */
+enum {
+    TUNED_GROUPS = 1 << UP_GROUP_SPE | 1 << UP_GROUP_NORM | 1 << UP_GROUP_PROMPT | 1 << UP_GROUP_LINEAR_HEAD
+};
+enum { TUNED_PROMPTS = 10 }; /* a layer and side (appendix C) */
 
 #define TOP(field) UP_CONFIG_AT(up_settings, field)
 static const up_config_row top_rows[] = {
@@ -100,6 +111,11 @@ static const up_config_row top_rows[] = {
      .help = "iterations (a task each) a step"},
     {"precision", UP_CONFIG_CHOICE, TOP(precision), .choices = &up_precisions[0].name,
      .choice_stride = sizeof(up_precision), .fallback = "f32", .help = "of the activations"},
+    {"init_from", UP_CONFIG_STRING, TOP(init_from),
+     .help = "model to begin with: a file, or the folder of a run or checkpoint; default: fresh weights"},
+    {"tuned", UP_CONFIG_STRING, TOP(tuned), .help = "file of a tuned task over `init_from`, to begin with"},
+    {"tune", UP_CONFIG_CHOICE, TOP(tune), .choices = tunings, .fallback = "all",
+     .help = "all: a model of its own; prompts, head: a tuned task that shares the weights of `init_from`"},
     {"learn", UP_CONFIG_CHOICE, UP_CONFIG_LIST(up_settings, learn, learn_count),
      .choices = &up_learn_groups[0].name, .choice_stride = sizeof(up_learn_group), .fallback = "[all]",
      .at_least = 1, .help = "groups of parameters that learn"},
@@ -133,6 +149,21 @@ static const up_config_row top_rows[] = {
 };
 const up_config_schema up_settings_schema = {top_rows, sizeof(up_settings)};
 
+static up_status check_tuning(const char *path, const up_settings *s) {
+    unsigned groups = up_settings_learn(s);
+    if (!s->init_from && s->tuned) return up_fail(UP_ERR_ARGUMENT, path, "tuned: wants init_from, its model");
+    if (s->tune == UP_TUNE_ALL) return UP_OK;
+    if (!s->init_from)
+        return up_fail(UP_ERR_ARGUMENT, path, "tune: %s wants init_from, the model to tune",
+                       tunings[s->tune]);
+    if (groups & ~(TUNED_GROUPS | 1u << UP_GROUP_TEMPERATURE))
+        return up_fail(UP_ERR_ARGUMENT, path,
+                       "tune: %s shares all but spe, norm, prompt, head and temperature: "
+                       "no other group can learn",
+                       tunings[s->tune]);
+    return UP_OK;
+}
+
 up_status up_settings_read(const char *path, const char *const *overrides, size_t count, up_settings *s) {
     up_status status = UP_OK;
     double weight = 0;
@@ -140,10 +171,13 @@ up_status up_settings_read(const char *path, const char *const *overrides, size_
     for (size_t i = 0; i < s->task_count; i++) {
         UP_GO(up_task_settings_fill(&s->tasks[i]));
         weight += s->tasks[i].weight;
-        if (up_tasks_table[s->tasks[i].kind].novel)
-            UP_GO(up_fail(UP_ERR_ARGUMENT, path, "task %s: %s can only be evaluated so far", s->tasks[i].name,
-                          up_tasks_table[s->tasks[i].kind].name));
+        if (s->tasks[i].template_count)
+            UP_GO(up_fail(UP_ERR_ARGUMENT, path,
+                          "task %s: templates are averaged in evaluations; training takes "
+                          "one template",
+                          s->tasks[i].name));
     }
+    UP_GO(check_tuning(path, s));
     for (size_t i = 0; i < s->evaluation_count; i++) UP_GO(up_task_settings_fill(&s->evaluations[i]));
     if (!(weight > 0)) UP_GO(up_fail(UP_ERR_ARGUMENT, path, "the weights of the tasks add up to 0"));
 done:
@@ -166,14 +200,17 @@ static void override(const up_model_settings *m, const up_config_row *row, up_co
     if (row->type == UP_CONFIG_REAL && *(const double *)from >= 0) *(double *)to = *(const double *)from;
 }
 
-up_status up_settings_model(const up_settings *s, up_config *c) {
+/* What the settings say of the model beside the preset. */
+static void override_all(const up_settings *s, up_config *c) {
     const up_model_settings *m = &s->model;
-    UP_TRY(up_config_preset(m->preset, c));
     for (const up_config_row *row = model_rows; row->key; row++) override(m, row, c);
     if (m->temperature >= 0) c->initial_temperature = m->temperature;
     if (m->image_size && !m->image_resize) c->image_resize = c->image_size;
     if (m->image_size && !m->video_resize) c->video_resize = c->image_size;
-    c->tasks = 0; /* one temperature for each kind that is trained */
+}
+
+/* One temperature for each kind that is trained. */
+static up_status add_temperatures(const up_settings *s, up_config *c) {
     for (size_t i = 0; i < s->task_count; i++) {
         const char *kind = up_tasks_table[s->tasks[i].kind].name;
         if (up_config_task(c, kind) >= 0) continue;
@@ -181,7 +218,62 @@ up_status up_settings_model(const up_settings *s, up_config *c) {
             return up_fail(UP_ERR_ARGUMENT, "tasks", "more than %d kinds", UP_MAX_TASKS);
         snprintf(c->task_names[c->tasks++], UP_NAME_SIZE, "%s", kind);
     }
+    return UP_OK;
+}
+
+up_status up_settings_model(const up_settings *s, up_config *c) {
+    UP_TRY(up_config_preset(s->model.preset, c));
+    override_all(s, c);
+    c->tasks = 0;
+    UP_TRY(add_temperatures(s, c));
     return up_config_check(c);
+}
+
+/* Weights of one shape are no start for another. */
+static up_status check_shapes(const up_settings *s, const up_config *from, const up_config *c) {
+    static const char *const free_fields[] = {"prompts",      "prompt_sides", "drop_path",
+                                              "image_resize", "video_resize", "video_stride"};
+    for (const up_config_field *f = up_config_fields; f->name; f++) {
+        int free_field = 0;
+        for (size_t i = 0; i < sizeof free_fields / sizeof *free_fields; i++)
+            free_field |= !strcmp(f->name, free_fields[i]);
+        const void *a = (const char *)from + f->offset, *b = (const char *)c + f->offset;
+        if (free_field || f->type != UP_FIELD_WHOLE || *(const int *)a == *(const int *)b) continue;
+        return up_fail(UP_ERR_ARGUMENT, s->init_from, "its %s is %d, the configuration's %d", f->name,
+                       *(const int *)a, *(const int *)b);
+    }
+    return UP_OK;
+}
+
+up_status up_settings_model_over(const up_settings *s, const up_config *from, up_config *c) {
+    *c = *from;
+    override_all(s, c);
+    UP_TRY(check_shapes(s, from, c));
+    if (s->tune == UP_TUNE_ALL) {
+        UP_TRY(add_temperatures(s, c));
+        return up_config_check(c);
+    }
+    up_config own = *c;
+    *c = *from; /* an overlay has the configuration of what it shares */
+    c->prompts = own.prompts;
+    c->prompt_sides = own.prompt_sides;
+    if (s->tune == UP_TUNE_PROMPTS && !c->prompts) c->prompts = TUNED_PROMPTS;
+    return up_config_check(c);
+}
+
+static up_status put_path(const char *folder, const char *name, char *path, size_t size) {
+    int length = snprintf(path, size, "%s%s%s", folder, *name ? "/" : "", name);
+    return length >= 0 && (size_t)length < size ? UP_OK : up_fail(UP_ERR_ARGUMENT, folder, "path too long");
+}
+
+up_status up_settings_init_path(const up_settings *s, char *path, size_t size) {
+    struct stat about;
+    int folder = !stat(s->init_from, &about) && S_ISDIR(about.st_mode);
+    return put_path(s->init_from, folder ? "model.safetensors" : "", path, size);
+}
+
+up_status up_settings_result_path(const up_settings *s, char *path, size_t size) {
+    return put_path(s->run, s->tune == UP_TUNE_ALL ? "model.safetensors" : "tuned.safetensors", path, size);
 }
 
 up_dtype up_settings_dtype(const up_settings *s) {
@@ -190,8 +282,11 @@ up_dtype up_settings_dtype(const up_settings *s) {
 
 unsigned up_settings_learn(const up_settings *s) {
     unsigned groups = 0;
+    unsigned all = s->tune == UP_TUNE_PROMPTS ? TUNED_GROUPS
+                   : s->tune == UP_TUNE_HEAD  ? 1u << UP_GROUP_LINEAR_HEAD
+                                              : 0;
     for (size_t i = 0; i < s->learn_count; i++) {
-        if (!up_learn_groups[s->learn[i]].bits) return 0; /* all of them */
+        if (!up_learn_groups[s->learn[i]].bits) return all;
         groups |= up_learn_groups[s->learn[i]].bits;
     }
     return groups;
@@ -199,8 +294,12 @@ unsigned up_settings_learn(const up_settings *s) {
 
 up_adamw up_settings_adamw(const up_settings *s) {
     const up_optimizer_settings *o = &s->optimizer;
-    up_adamw a = {
-        .beta1 = o->beta1, .beta2 = o->beta2, .eps = o->eps, .decay = o->decay, .max_norm = o->clip};
+    up_adamw a = {.beta1 = o->beta1,
+                  .beta2 = o->beta2,
+                  .eps = o->eps,
+                  .decay = o->decay,
+                  .max_norm = o->clip,
+                  .layer_decay = o->layer_decay};
     a.loss_scale = o->loss_scale;
     if (!a.loss_scale && up_settings_dtype(s) == UP_F16) a.loss_scale = 65536;
     if (a.loss_scale) a.good_steps = (int)o->scale_steps;

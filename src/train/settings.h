@@ -8,6 +8,13 @@
 #include "uniperceiver/optimizer.h"
 #include "uniperceiver/train.h"
 
+/* What a run makes of the model that it begins with (paper section 3.3). */
+typedef enum up_tune {
+    UP_TUNE_ALL,     /* a model of its own: fine-tuning; also the run that begins with fresh weights */
+    UP_TUNE_PROMPTS, /* an overlay, of which the four groups of Table 9 learn */
+    UP_TUNE_HEAD     /* an overlay, of which the linear head learns */
+} up_tune;
+
 typedef enum up_switch { UP_AS_PRESET, UP_OFF, UP_ON } up_switch;
 
 typedef struct up_model_settings {
@@ -22,6 +29,7 @@ typedef struct up_model_settings {
 
 typedef struct up_optimizer_settings {
     double lr, beta1, beta2, eps, decay, clip, min_lr;
+    double layer_decay;
     int64_t warmup;
     double loss_scale, min_scale; /* loss_scale 0: 65536 at f16, else none */
     int64_t scale_steps;
@@ -33,6 +41,9 @@ typedef struct up_settings {
     int precision;      /* index into up_precisions */
     int64_t set_tokens; /* of a chunk of a target set; 0: target_set.h's default */
     int64_t set_memory; /* MiB; larger sets go in chunks */
+    char *init_from;    /* file or folder of the model to begin with; NULL: fresh weights */
+    char *tuned;        /* file of a tuned task over it, to begin with; NULL: none */
+    int tune;           /* up_tune */
     int *learn;         /* indices into up_learn_groups */
     size_t learn_count;
     int comm; /* index into up_comm_kinds */
@@ -71,6 +82,14 @@ void up_settings_free(up_settings *settings);
 /* The model that the settings describe: preset, overrides, one temperature for each kind of task that is
  * trained. */
 up_status up_settings_model(const up_settings *settings, up_config *out);
+/* The same for a run that begins with a model: its own configuration, with what a run may change of it. A
+ * linear head, which depends on the samples, is left to the caller. */
+up_status up_settings_model_over(const up_settings *settings, const up_config *from, up_config *out);
+/* Where init_from's weights are: the file itself, or model.safetensors of the folder (a run, a checkpoint).
+ */
+up_status up_settings_init_path(const up_settings *settings, char *path, size_t size);
+/* The file that a run ends with, in its folder. */
+up_status up_settings_result_path(const up_settings *settings, char *path, size_t size);
 /* What follows for the step: the activations' type, the groups that learn (up_gradients_create), the
  * optimiser with its loss scale. */
 up_dtype up_settings_dtype(const up_settings *settings);

@@ -18,13 +18,15 @@ up_status up_stepper_open(const up_settings *settings, up_model *model, up_comm 
     UP_GO(up_encoder_create(model, &passing, &s->scout));
     UP_GO(up_criterion_create(model, s->gradients, up_optimizer_scale(s->optimizer), &s->criterion));
     UP_GO(up_features_create(model, 1, &s->x));
-    s->how = (up_set_encoders){.whole = s->whole,
-                               .chunk = s->inputs, /* free by then */
-                               .scout = s->scout,
-                               .tokens = (int)settings->set_tokens,
-                               .whole_bytes = (size_t)settings->set_memory << 20,
-                               .drop_path = up_model_config(model)->drop_path,
-                               .seed = (uint64_t)settings->seed};
+    s->how =
+        (up_set_encoders){.whole = s->whole,
+                          .chunk = s->inputs, /* free by then */
+                          .scout = s->scout,
+                          .tokens = (int)settings->set_tokens,
+                          .whole_bytes = (size_t)settings->set_memory << 20,
+                          .drop_path = settings->model.drop_path >= 0 ? settings->model.drop_path
+                                                                      : up_model_config(model)->drop_path,
+                          .seed = (uint64_t)settings->seed};
 done:
     if (status != UP_OK) up_stepper_close(s);
     return status;

@@ -10,9 +10,14 @@
 #include <sys/file.h>
 #include <unistd.h>
 
+/* The model of the run: fresh, or begun with another, which is read into t->start (start.c). */
+static up_status open_config(up_trainer *t) {
+    const up_settings *s = &t->settings;
+    return s->init_from ? up_start_read(t) : up_settings_model(s, &t->config);
+}
+
 static up_status open_sources(up_trainer *t) {
     const up_settings *s = &t->settings;
-    UP_TRY(up_settings_model(s, &t->config));
     t->world.config = &t->config;
     t->world.limits.max_pixels = s->max_pixels;
     UP_TRY(up_tokenizer_create(NULL, &t->world.tokenizer));
@@ -26,17 +31,37 @@ static up_status open_sources(up_trainer *t) {
         UP_TRY(up_source_open(&s->tasks[i], &t->world, &t->sources[i]));
         t->sources[i].number = i;
     }
+    UP_TRY(up_start_head(t));
     return up_world_collect(&t->world, t->sources, s->task_count);
 }
 
+static void tell_what_learns(const up_trainer *t) {
+    int64_t counts[UP_GROUP_COUNT], all[UP_GROUP_COUNT], total = 0;
+    int64_t learns = up_optimizer_count(t->stepper.optimizer, counts);
+    up_params_count(up_model_params(t->model), all);
+    for (int g = 0; g < UP_GROUP_COUNT; g++) total += all[g];
+    fprintf(stderr, "uniperceiver: %lld of %lld parameters learn (%.2f%%):", (long long)learns,
+            (long long)total, 100 * (double)learns / (double)total);
+    for (int g = 0; g < UP_GROUP_COUNT; g++)
+        if (counts[g])
+            fprintf(stderr, " %s %lld", up_param_group_name((up_param_group)g), (long long)counts[g]);
+    fprintf(stderr, "\n");
+}
+
 static up_status open_model(up_trainer *t) {
-    UP_TRY(up_model_create(t->backend, &t->config, (uint64_t)t->settings.seed, &t->model));
-    UP_TRY(up_model_set_targets(t->model, t->world.vocabulary, t->world.vocabulary_count));
+    if (t->settings.init_from) {
+        UP_TRY(up_start_model(t));
+    } else {
+        UP_TRY(up_model_create(t->backend, &t->config, (uint64_t)t->settings.seed, &t->model));
+        UP_TRY(up_start_name_classes(t));
+        UP_TRY(up_model_set_targets(t->model, t->world.vocabulary, t->world.vocabulary_count));
+    }
     UP_TRY(up_stepper_open(&t->settings, t->model, t->comm, &t->stepper));
     for (size_t i = 0; i < t->settings.task_count; i++)
         UP_TRY(up_sets_bind(&t->stepper.sets, &t->sources[i]));
     up_stepper_divide(&t->stepper);
     up_ranks_tell_sets(t);
+    if (t->settings.init_from && !t->options.quiet) tell_what_learns(t);
     return UP_OK;
 }
 
@@ -139,6 +164,7 @@ up_status up_trainer_open(const char *config_path, const char *const *overrides,
     UP_TRY(up_settings_read(config_path, overrides, count, &t->settings));
     snprintf(metrics_path, sizeof metrics_path, "%s/metrics.jsonl", t->settings.run);
     UP_GO(up_ranks_open(t));
+    UP_GO(open_config(t));
     UP_GO(open_sources(t));
     UP_GO(open_model(t));
     UP_GO(open_pending(t));
@@ -164,7 +190,9 @@ void up_trainer_close(up_trainer *t) {
         up_loss_read_free(t->pending[i].read);
     free(t->pending);
     up_stepper_close(&t->stepper);
+    up_model_destroy(t->start);
     up_model_destroy(t->model);
+    up_model_destroy(t->base);
     up_comm_free(t->comm);
     up_backend_free(t->backend);
     for (size_t i = 0; t->sources && i < t->settings.task_count; i++) up_source_close(&t->sources[i]);

@@ -45,7 +45,9 @@ typedef struct up_trainer {
     up_config config;
     up_backend *backend;
     up_comm *comm;
-    up_model *model;
+    up_model *start; /* what the run begins with, until it has begun; an overlay on `base`, or NULL */
+    up_model *base;  /* under `model`, where that is an overlay; else NULL */
+    up_model *model; /* what learns */
     up_stepper stepper;
     up_world world;
     up_source *sources;    /* [settings.task_count] */
@@ -81,6 +83,13 @@ typedef struct up_trainer {
 up_status up_trainer_open(const char *config_path, const char *const *overrides, size_t count,
                           const up_train_options *options, up_trainer *t);
 void up_trainer_close(up_trainer *t);
+
+/* start.c: a run that begins with a model. Read it, and what the run's configuration is; where a task has the
+ * linear head, size it by its classes; make the run's model of it; name the head's classes. */
+up_status up_start_read(up_trainer *t);
+up_status up_start_head(up_trainer *t);
+up_status up_start_model(up_trainer *t);
+up_status up_start_name_classes(up_trainer *t);
 
 /* The order of a rank's iterations in `count` rounds: tasks drawn by weight, each with a running count of its
  * samples over all ranks, which goes on from taken [task_count]; NULL: from 0. */
