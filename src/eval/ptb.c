@@ -1,6 +1,6 @@
 /* ptb.c - a scanner: at each place every rule says how far it would read, and the longest wins, as in the
- * generated scanner that it is compared with (golden/captions.py). Written from its output, not from its
- * grammar; telephone numbers and marks of several lines are not known. */
+ * generated scanner that it is compared with (golden/captions.py). Written from its published rules and its
+ * output; telephone numbers and marks of several lines are not known. */
 #include "eval/ptb.h"
 
 #include <stdint.h>
