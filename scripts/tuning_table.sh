@@ -70,13 +70,13 @@ metric_of() { awk -F'"' '/^ *"metric":/ { print $4; exit }' "$1"; }
 chance_of() { awk '/^ *"chance":/ { gsub(/[^-0-9.e]*/, "", $2); print $2; exit }' "$1"; }
 
 whole=$(stat -c %s runs/demo/model.safetensors)
-printf '%-10s %-20s %-22s %6s %7s %7s  %10s %8s  %7s %6s\n' task metric tuning mean spread gain 'stored, B' 'of model' \
+printf '%-10s %-18s %-25s %6s %7s %7s  %10s %8s  %7s %6s\n' task metric tuning mean spread gain 'stored, B' 'of model' \
     'ms/step' 'MiB'
 for task in "${tasks[@]}"; do
     none=runs/tuning/$task-none/metrics.json
     [ -e "$none" ] || continue
     base=$(value_of "$none")
-    printf '%-10s %-20s %-22s %6.3f   (chance %.3f)\n' "$task" "$(metric_of "$none")" none "$base" "$(chance_of "$none")"
+    printf '%-10s %-18s %-25s %6.3f   (chance %.3f)\n' "$task" "$(metric_of "$none")" none "$base" "$(chance_of "$none")"
     for way in "${ways[@]}"; do
         read -r kind fraction <<<"$way"
         for seed in "${seeds[@]}"; do
@@ -93,7 +93,7 @@ for task in "${tasks[@]}"; do
                 for (i = 1; i <= NR; i++) squares += (v[i] - mean) ^ 2
                 spread = NR > 1 ? sqrt(squares / (NR - 1)) : 0
                 name = (kind == "all" ? "everything" : "prompts") ", " 100 * fraction "% of data"
-                printf "%-10s %-20s %-22s %6.3f %7.3f %+7.3f  %10d %7.2f%%  %7.0f %6.0f\n", "", "", name, mean, spread,
+                printf "%-10s %-18s %-25s %6.3f %7.3f %+7.3f  %10d %7.2f%%  %7.0f %6.0f\n", "", "", name, mean, spread,
                     mean - base, size, 100 * size / whole, 1000 * seconds / NR / steps, kib / 1024
             }'
     done

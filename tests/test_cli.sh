@@ -267,6 +267,29 @@ fails 1 'config.yaml' eval config.yaml --model tiny.safetensors
 echo 'flying: true' >config.yaml
 fails 1 'config.yaml:1: flying: unknown key' train config.yaml --quiet
 
+# --- a task is tuned on a model, and used by its own classes' names ---
+printf 'text\tkind\nit barks\tdog\nit purrs\tcat\nit howls\tdog\n' >kinds.tsv
+cat >tune.yaml <<'END'
+{run: tuning, steps: 9, init_from: tiny.safetensors, tune: prompts,
+ tasks: [{kind: text_classification, data: kinds.tsv, target: kind, batch: 3}],
+ evaluations: [{kind: text_classification, data: kinds.tsv, target: kind}]}
+END
+before=$(sha256sum tiny.safetensors)
+ok train tune.yaml --steps 2 --threads 1 --quiet
+is 'steps of the flag' "$(tail -1 tuning/metrics.jsonl | grep -c '"step":2,')" 1
+is 'the shared model keeps its bytes' "$(sha256sum tiny.safetensors)" "$before"
+count 'a tuned task is small' test "$(stat -c %s tuning/tuned.safetensors)" -lt 100000
+ok eval tune.yaml --quiet --threads 1 && has 'text_classification  *accuracy'
+ok eval tune.yaml --quiet --threads 1 --model tiny.safetensors --tuned tuning/tuned.safetensors && has accuracy
+ok classify "${m[@]}" --tuned tuning/tuned.safetensors --text 'it barks' --json && has '"dog"' && has '"cat"'
+own=$out
+ok classify "${m[@]}" --tuned tuning/tuned.safetensors --text 'it barks' --json --labels cat,dog
+is 'its classes in any order' "$out" "$own"
+ok classify "${m[@]}" --tuned tuning/tuned.safetensors --text 'it barks' --labels cat,dog,cow && is 'other labels' "$(wc -l <<<"$out")" 3
+ok classify "${m[@]}" --text 'it barks' --labels cat,dog --template '{}' --template 'a {}' && is 'two templates' "$(wc -l <<<"$out")" 2
+fails 1 'belongs to another model' eval tune.yaml --quiet --model again.safetensors --tuned tuning/tuned.safetensors
+fails 1 'wants init_from' train tune.yaml init_from=null
+
 # --- the example program ---
 example=${UP_EXAMPLE:?}
 out=$("$example" tiny.safetensors "$cat" cat dog 'a red car') && is 'example: a line a label' "$(wc -l <<<"$out")" 3

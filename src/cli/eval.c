@@ -4,21 +4,12 @@
 #include "cli/job.h"
 #include "uniperceiver/train.h"
 
-#include <stdio.h>
-#include <stdlib.h>
-
-/* The flag is short for precision=TYPE, which stands behind what else is given. */
+/* The flag is short for precision=TYPE. */
 static int override_precision(up_cli_job *job, const char *precision) {
-    static char text[64];
     up_dtype dtype;
     up_status status = up_cli_precision(precision, &dtype);
-    if (status != UP_OK) return up_cli_end(status);
-    const char **grown = realloc(job->overrides, (job->count + 1) * sizeof *grown);
-    if (!grown) return up_cli_end(up_fail(UP_ERR_MEMORY, "arguments", "no memory for one more"));
-    snprintf(text, sizeof text, "precision=%s", precision);
-    grown[job->count++] = text;
-    job->overrides = grown;
-    return UP_ARGS_GO;
+    if (status == UP_OK) status = up_cli_job_set(job, "precision", precision);
+    return status == UP_OK ? UP_ARGS_GO : up_cli_end(status);
 }
 
 int up_cmd_eval(int argc, char **argv) {
@@ -52,7 +43,7 @@ int up_cmd_eval(int argc, char **argv) {
                                           .cache = cache};
         code = up_cli_end(up_evaluate(job.config, job.overrides, job.count, &options, model, json));
     }
-    free(job.overrides);
+    up_cli_job_free(&job);
     up_arg_list_free(&rest);
     return code;
 }
