@@ -152,7 +152,7 @@ static void open_trainer(const char *run, const char *more, up_trainer *t) {
     char folder[600];
     up_lab_config();
     snprintf(folder, sizeof folder, "run=%s", run);
-    const char *overrides[] = {folder, "keep=1", more};
+    const char *overrides[] = {folder, "keep_last=1", more};
     const up_train_options options = {.backend = "ref", .threads = 1, .resume = 1, .quiet = 1};
     UP_ASSERT_OK(up_trainer_open(up_lab_path("train.yaml"), overrides, more ? 3 : 2, &options, t));
 }
@@ -228,7 +228,7 @@ static void test_resuming_without_files(void) {
     const char *run = up_lab_path("unreadable");
     up_trainer t;
     int found;
-    open_trainer(run, "keep=2", &t);
+    open_trainer(run, "keep_last=2", &t);
     save_at(&t, 1);
     save_at(&t, 2);
     for (int i = 0; i < 3; i++)
@@ -255,7 +255,7 @@ static void test_resuming_without_memory(void) {
     const char *run = up_lab_path("starved");
     up_trainer t;
     int found, failed = 0, whole = 0;
-    open_trainer(run, "keep=2", &t);
+    open_trainer(run, "keep_last=2", &t);
     save_at(&t, 1);
     save_at(&t, 2);
     json_set_alloc_funcs(json_memory, free);

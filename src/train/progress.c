@@ -20,7 +20,8 @@ static void task_summary(const up_trainer *t, char *out, size_t room) {
     }
 }
 
-void up_progress(const up_trainer *t, int last) {
+void up_progress(const up_trainer *t, int line, int last) {
+    (void)line;
     static double shown; /* of the last line; one training run at a time draws */
     double elapsed = up_now() - t->started;
     if (t->options.quiet || !(up_progress_due(&shown) || last)) return;
@@ -28,7 +29,7 @@ void up_progress(const up_trainer *t, int last) {
     double eta = done ? elapsed / (double)done * (double)left : 0;
     int64_t tokens = t->stepper.input_tokens + up_stepper_set_tokens(&t->stepper);
     double speed = elapsed > 0 ? (double)tokens / elapsed : 0;
-    char tasks[512], bar[BAR + 1], line[1024];
+    char tasks[512], bar[BAR + 1], row[1024];
     task_summary(t, tasks, sizeof tasks);
     if (!up_progress_on_terminal()) {
         fprintf(stderr, "step %lld/%lld  %.0f s, %.0f s left  %.0f tokens/s  lr %.2e", (long long)t->step,
@@ -41,7 +42,11 @@ void up_progress(const up_trainer *t, int last) {
     memset(bar, '.', BAR);
     memset(bar, '#', (size_t)full);
     bar[BAR] = 0;
-    snprintf(line, sizeof line, "[%s] %lld/%lld  %d:%02d left  %.1fk tok/s %s", bar, (long long)t->step,
+    snprintf(row, sizeof row, "[%s] %lld/%lld  %d:%02d left  %.1fk tok/s %s", bar, (long long)t->step,
              (long long)t->settings.steps, (int)eta / 60, (int)eta % 60, speed / 1000, tasks);
-    up_progress_row(line, last);
+    up_progress_row(row, last);
+}
+
+void up_progress_summary(const up_trainer *t) {
+    (void)t;
 }

@@ -8,6 +8,8 @@
 #include "uniperceiver/optimizer.h"
 #include "uniperceiver/train.h"
 
+#include <stdbool.h>
+
 typedef enum up_switch { UP_AS_PRESET, UP_OFF, UP_ON } up_switch;
 
 typedef struct up_model_settings {
@@ -35,7 +37,15 @@ typedef struct up_settings {
     int64_t set_memory; /* MiB; larger sets go in chunks */
     int *learn;         /* indices into up_learn_groups */
     size_t learn_count;
-    int64_t log_every, checkpoint_every, keep, workers, max_pixels;
+    int64_t log_every, checkpoint_every, keep_last, keep_every, workers, max_pixels;
+    double time_limit; /* seconds; 0: none */
+    double ema;        /* decay a step of the weights' average; 0: none */
+    int64_t ema_every; /* steps */
+    int64_t validate_every;
+    char **validate; /* names of evaluations; none: all */
+    size_t validate_count;
+    char *best; /* "EVALUATION/METRIC"; NULL: none */
+    bool events;
     up_model_settings model;
     up_optimizer_settings optimizer;
     up_task_settings *tasks, *evaluations;
