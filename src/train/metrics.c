@@ -7,16 +7,20 @@
 #include <string.h>
 #include <sys/resource.h>
 
-static int64_t samples_given(const up_trainer *t) {
+int64_t up_metrics_samples(const up_trainer *t) {
     int64_t samples = 0;
     for (size_t i = 0; i < t->settings.task_count; i++) samples += t->taken[i];
     return samples;
 }
 
-/* Of this process, the most so far; MiB. */
-static double peak_memory(void) {
+double up_metrics_memory(void) {
     struct rusage used;
     return getrusage(RUSAGE_SELF, &used) ? 0 : (double)used.ru_maxrss / 1024;
+}
+
+double up_metrics_waiting(const up_trainer *t) {
+    double seconds = up_now() - t->last_line + t->watched;
+    return seconds > 0 ? (t->waited + t->starved) / seconds : 0;
 }
 
 /* JSON has no infinity. */
@@ -40,10 +44,10 @@ static up_status temperature_of(up_trainer *t, size_t task, double *out) {
 static up_status add_task(up_trainer *t, size_t i, json_t *tasks) {
     const up_task_sums *s = &t->sums[i];
     const char *name = t->settings.tasks[i].name;
-    double n = (double)s->iterations, temperature;
-    UP_TRY(temperature_of(t, i, &temperature));
+    double n = (double)s->iterations;
+    UP_TRY(temperature_of(t, i, &t->temperatures[i]));
     json_t *entry = json_pack("{s:f, s:I, s:o}", "accuracy", s->accuracy / n, "iterations",
-                              (json_int_t)s->iterations, "temperature", number(temperature));
+                              (json_int_t)s->iterations, "temperature", number(t->temperatures[i]));
     int failed = !entry;
     if (!failed && isfinite(s->loss)) failed = json_object_set_new(entry, "loss", json_real(s->loss / n));
     if (failed) json_decref(entry);
@@ -68,19 +72,21 @@ static up_status add_tasks(up_trainer *t, json_t *tasks) {
     return UP_OK;
 }
 
-/* Training that waits for data is told so once, with the cure. The first line has the loader's start in it.
- */
+/* Training that waits for its data is told so once, with the cure, when it has been so for a while. The first
+ * line, which has the loader's start in it, does not count. */
 static void tell_starving(up_trainer *t, double seconds) {
-    static const double most = 0.2; /* of the time */
-    double share = t->waited / seconds;
-    if (t->starving_told || !t->lines++ || !(share > most)) return;
+    static const double most = 0.2, long_enough = 5; /* of the time; seconds */
+    if (!t->lines++) return;
+    t->watched += seconds;
+    t->starved += t->waited;
+    double share = t->starved / t->watched;
+    if (t->starving_told || t->watched < long_enough || !(share > most)) return;
     int64_t workers = t->settings.workers;
-    int64_t wanted = (int64_t)ceil((double)workers / fmax(1 - share, 0.05));
     t->starving_told = 1;
     fprintf(stderr,
             "uniperceiver: training waits for its data %.0f%% of the time: workers: %lld would feed it (now "
             "%lld)\n",
-            100 * share, (long long)(wanted > workers ? wanted : workers + 1), (long long)workers);
+            100 * share, (long long)ceil((double)workers / fmax(1 - share, 0.05)), (long long)workers);
 }
 
 up_status up_metrics_write(up_trainer *t, const json_t *line) {
@@ -97,12 +103,13 @@ static json_t *make_line(const up_trainer *t, double now, json_t *tasks) {
     double seconds = now - t->last_line;
     int64_t inputs = t->stepper.input_tokens - t->line_inputs;
     int64_t sets = up_stepper_set_tokens(&t->stepper) - t->line_sets;
-    json_t *line = json_pack(
-        "{s:I, s:f, s:I, s:f, s:I, s:I, s:f, s:f, s:f, s:f, s:O}", "step", (json_int_t)t->step, "lr", t->lr,
-        "skipped", (json_int_t)t->skipped, "seconds", now - t->started, "input_tokens", (json_int_t)inputs,
-        "target_tokens", (json_int_t)sets, "samples_per_second",
-        rate(samples_given(t) - t->line_samples, seconds), "tokens_per_second", rate(inputs + sets, seconds),
-        "data_wait_seconds", t->waited, "memory_mib", peak_memory(), "tasks", tasks);
+    json_t *line =
+        json_pack("{s:I, s:f, s:I, s:f, s:I, s:I, s:f, s:f, s:f, s:f, s:O}", "step", (json_int_t)t->step,
+                  "lr", t->lr, "skipped", (json_int_t)t->skipped, "seconds", now - t->started, "input_tokens",
+                  (json_int_t)inputs, "target_tokens", (json_int_t)sets, "samples_per_second",
+                  rate(up_metrics_samples(t) - t->line_samples, seconds), "tokens_per_second",
+                  rate(inputs + sets, seconds), "data_wait_seconds", t->waited, "memory_mib",
+                  up_metrics_memory(), "tasks", tasks);
     int failed = !line;
     if (!failed && !t->value.skipped)
         failed = json_object_set_new(line, "gradient_norm", number(t->value.gradient_norm));
@@ -124,7 +131,7 @@ up_status up_metrics_log(up_trainer *t) {
     t->last_line = now;
     t->line_inputs = t->stepper.input_tokens;
     t->line_sets = up_stepper_set_tokens(&t->stepper);
-    t->line_samples = samples_given(t);
+    t->line_samples = up_metrics_samples(t);
     t->waited = 0;
     UP_GO(up_metrics_write(t, line));
 done:
@@ -160,8 +167,8 @@ json_t *up_metrics_state(const up_trainer *t) {
     return json_pack("{s:I, s:I, s:I, s:f, s:f, s:o}", "input_tokens",
                      (json_int_t)(t->whole_inputs - t->line_inputs), "target_tokens",
                      (json_int_t)(t->whole_sets - t->line_sets), "samples",
-                     (json_int_t)(samples_given(t) - t->line_samples), "seconds", up_now() - t->last_line,
-                     "waited", t->waited, "tasks", task_state(t));
+                     (json_int_t)(up_metrics_samples(t) - t->line_samples), "seconds",
+                     up_now() - t->last_line, "waited", t->waited, "tasks", task_state(t));
 }
 
 static double real_of(const json_t *object, const char *key) {
@@ -188,7 +195,7 @@ up_status up_metrics_restore(up_trainer *t, const json_t *state) {
     t->line_inputs = t->stepper.input_tokens - json_integer_value(json_object_get(state, "input_tokens"));
     t->line_sets =
         up_stepper_set_tokens(&t->stepper) - json_integer_value(json_object_get(state, "target_tokens"));
-    t->line_samples = samples_given(t) - json_integer_value(json_object_get(state, "samples"));
+    t->line_samples = up_metrics_samples(t) - json_integer_value(json_object_get(state, "samples"));
     t->carried = json_number_value(json_object_get(state, "seconds"));
     t->waited = json_number_value(json_object_get(state, "waited"));
     return UP_OK;

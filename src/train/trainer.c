@@ -20,9 +20,11 @@ static up_status open_sources(up_trainer *t) {
     t->sums = calloc(s->task_count, sizeof *t->sums);
     t->latest = calloc(s->task_count, sizeof *t->latest);
     t->taken = calloc(s->task_count, sizeof *t->taken);
+    t->temperatures = calloc(s->task_count, sizeof *t->temperatures);
     t->losses = calloc(s->task_count, sizeof *t->losses);
     t->whole_taken = calloc(s->task_count, sizeof *t->whole_taken);
-    if (!t->sources || !t->sums || !t->latest || !t->taken || !t->losses || !t->whole_taken)
+    if (!t->sources || !t->sums || !t->latest || !t->taken || !t->losses || !t->temperatures ||
+        !t->whole_taken)
         return up_fail(UP_ERR_MEMORY, "tasks", "%zu wanted", s->task_count);
     for (size_t i = 0; i < s->task_count; i++) {
         UP_TRY(up_source_open(&s->tasks[i], &t->world, &t->sources[i]));
@@ -124,6 +126,7 @@ static up_status start_loader(up_trainer *t) {
 static up_status start_order(up_trainer *t) {
     t->settled = t->started_step = t->step;
     t->first_iteration = t->iterations;
+    t->started_samples = up_metrics_samples(t);
     return up_order_make(&t->settings, t->first_iteration,
                          (t->settings.steps - t->step) * t->settings.accumulate, t->taken, &t->order);
 }
@@ -174,6 +177,7 @@ void up_trainer_close(up_trainer *t) {
     free(t->latest);
     free(t->taken);
     free(t->losses);
+    free(t->temperatures);
     free(t->whole_taken);
     free(t->order);
     up_world_free(&t->world);

@@ -103,6 +103,7 @@ struct up_trainer {
     double lr;                /* of the latest step */
 
     up_task_sums *latest; /* [settings.task_count] of the last metrics line, for the progress line */
+    double *temperatures; /* [settings.task_count] of the last metrics line that had the task */
     int64_t line_inputs, line_sets; /* tokens encoded until the last metrics line */
     int folder;                     /* descriptor that holds the lock of the run's folder; 0 = none */
     double opened, started, last_line, waited;
@@ -110,8 +111,9 @@ struct up_trainer {
     double slowest_step, slowest_save; /* seconds, of this process */
     int64_t line_samples;              /* given until the last metrics line */
     int64_t lines;                     /* of metrics, of this process */
+    double watched, starved;           /* seconds behind the first line, and those of them waited for data */
     int starving_told;
-    int64_t started_step, first_iteration; /* of this process */
+    int64_t started_step, started_samples, first_iteration; /* of this process */
 };
 
 up_status up_trainer_open(const char *config_path, const char *const *overrides, size_t count,
@@ -154,6 +156,9 @@ up_status up_state_take(up_trainer *t, const char *path, const json_t *state);
 /* Say on stderr each line in which the settings of a checkpoint differ from those of now. */
 up_status up_changes_tell(const char *folder, const char *then, const char *now);
 
+int64_t up_metrics_samples(const up_trainer *t); /* given to training so far, in all processes */
+double up_metrics_waiting(const up_trainer *t);  /* share of the time that training waited for data */
+double up_metrics_memory(void);                  /* MiB, resident, at the peak of this process */
 /* A line of metrics.jsonl and of the events: means since the last one, which begin anew. */
 up_status up_metrics_log(up_trainer *t);
 /* An object with its step into both files. */
