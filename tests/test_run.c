@@ -114,6 +114,15 @@ static void test_lines_are_whole(void) {
     up_lab_remove(run);
 }
 
+static void test_any_number_of_workers(void) {
+    const char *one = up_lab_path("one"), *many = up_lab_path("many");
+    UP_ASSERT_OK(train(one, 0, NULL, (const char *const[]){"workers=1", NULL}));
+    UP_ASSERT_OK(train(many, 0, NULL, (const char *const[]){"workers=40", NULL}));
+    expect_same_runs(one, many);
+    up_lab_remove(one);
+    up_lab_remove(many);
+}
+
 static void test_time_limit(void) {
     static const char *const more[] = {"time_limit=1e-6", NULL};
     const char *whole = up_lab_path("whole"), *run = up_lab_path("limited");
@@ -422,6 +431,7 @@ static void test_prepare(void) {
 const up_test up_tests[] = {
     {"configuration", test_prepare},
     {"lines are whole", test_lines_are_whole},
+    {"any number of workers", test_any_number_of_workers},
     {"time limit", test_time_limit},
     {"failures leave a checkpoint", test_failures_leave_a_checkpoint},
     {"what is kept", test_what_is_kept},

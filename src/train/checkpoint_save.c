@@ -11,6 +11,7 @@
 #include "train/checkpoint.h"
 
 #include <errno.h>
+#include <math.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,6 +26,7 @@ struct up_save {
     const up_trainer *t; /* its settings alone, and what does not change */
     int checkpoint, best;
     int64_t step;
+    double begun, seconds; /* until it was written */
     up_snapshot snapshot;
     json_t *state; /* but for its files */
     up_status status;
@@ -135,6 +137,7 @@ static void *write_all(void *argument) {
     if (s->best) s->status = write_best(s);
     if (s->checkpoint && s->status == UP_OK) s->status = write_checkpoint(s);
     if (s->status != UP_OK) snprintf(s->message, sizeof s->message, "%s", up_last_error());
+    s->seconds = up_now() - s->begun;
     __atomic_store_n(&s->finished, 1, __ATOMIC_RELEASE);
     return NULL;
 }
@@ -151,6 +154,7 @@ up_status up_checkpoint_wait(up_trainer *t) {
     if (!s) return UP_OK;
     if (s->threaded) pthread_join(s->thread, NULL);
     t->save = NULL;
+    t->slowest_save = fmax(t->slowest_save, s->seconds);
     up_status status = s->status == UP_OK ? UP_OK : up_fail_again(s->status, s->message);
     save_free(s);
     return status;
@@ -172,6 +176,7 @@ up_status up_checkpoint_begin(up_trainer *t, int checkpoint, int best) {
     if (!s) return up_fail(UP_ERR_MEMORY, folder, "no memory to save it");
     s->t = t;
     s->step = t->step;
+    s->begun = up_now();
     s->checkpoint = checkpoint;
     s->best = best;
     UP_GO(up_snapshot_take(t, checkpoint, &s->snapshot));

@@ -107,13 +107,6 @@ static int due(int64_t step, int64_t every) {
     return every && step % every == 0;
 }
 
-static up_status save(up_trainer *t, int checkpoint, int better) {
-    double begun = up_now();
-    UP_TRY(up_checkpoint_begin(t, checkpoint, better));
-    t->slowest_save = fmax(t->slowest_save, up_now() - begun);
-    return UP_OK;
-}
-
 /* What follows a step: a line, scores, a checkpoint. */
 static up_status finish_step(up_trainer *t, int early) {
     const up_settings *s = &t->settings;
@@ -125,7 +118,7 @@ static up_status finish_step(up_trainer *t, int early) {
     if (line) UP_TRY(up_metrics_log(t));
     up_progress(t, line, last || early);
     if (validate) UP_TRY(up_validation_run(t, &better));
-    if (checkpoint || better) return save(t, checkpoint, better);
+    if (checkpoint || better) return up_checkpoint_begin(t, checkpoint, better);
     return up_checkpoint_poll(t); /* one that could not be written ends the run now, not at the next */
 }
 

@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { BAR = 8, COLUMNS = 100, FIELDS = 12, FIELD_SIZE = 64, TASK_SIZE = 12 };
+enum { BAR = 4, COLUMNS = 100, FIELDS = 12, FIELD_SIZE = 64, TASK_SIZE = 8 };
 
 /* What a row shows, the most wanted first: a terminal that is too narrow loses the last ones. */
 typedef struct row {
@@ -42,17 +42,20 @@ static void put_time_left(row *r, const up_trainer *t, double elapsed) {
     char left[24];
     int64_t done = t->step - t->started_step;
     write_time(left, sizeof left, done ? elapsed / (double)done * (double)(t->settings.steps - t->step) : 0);
-    snprintf(next_field(r), FIELD_SIZE, "%lld/%lld %s left", (long long)t->step, (long long)t->settings.steps,
+    snprintf(next_field(r), FIELD_SIZE, "%lld/%lld %s", (long long)t->step, (long long)t->settings.steps,
              left);
 }
 
-/* Mean loss and accuracy of task i since the last metrics line, or of that line; 0: it was not drawn. */
+/* Mean loss and accuracy of task i since the last metrics line, or of that line, and its temperature then; 0:
+ * it was not drawn. */
 static int task_text(const up_trainer *t, size_t i, char *out, size_t room) {
     const up_task_sums *s = t->sums[i].iterations ? &t->sums[i] : &t->latest[i];
     if (!s->iterations) return 0;
     double n = (double)s->iterations;
-    snprintf(out, room, "%.*s %.2f (%.2f) t%.3f", TASK_SIZE, t->settings.tasks[i].name, s->loss / n,
-             s->accuracy / n, t->temperatures[i]);
+    int used = snprintf(out, room, "%.*s %.2f %.0f%%", TASK_SIZE, t->settings.tasks[i].name, s->loss / n,
+                        100 * s->accuracy / n);
+    if (t->temperatures[i] > 0 && used > 0 && (size_t)used < room)
+        snprintf(out + used, room - (size_t)used, " t%.3f", t->temperatures[i]);
     return 1;
 }
 
@@ -67,24 +70,24 @@ static void put_a_task(row *r, const up_trainer *t) {
         }
 }
 
-/* Numbers of thousands as "12.3k". */
+/* "9876/s" and "12.3kt/s": samples, and tokens, by the second. */
 static void put_rate(row *r, double rate, const char *unit) {
     if (rate < 10000)
-        snprintf(next_field(r), FIELD_SIZE, "%.0f %s", rate, unit);
+        snprintf(next_field(r), FIELD_SIZE, "%.0f%s", rate, unit);
     else
-        snprintf(next_field(r), FIELD_SIZE, "%.1fk %s", rate / 1000, unit);
+        snprintf(next_field(r), FIELD_SIZE, "%.1fk%s", rate / 1000, unit);
 }
 
 static void put_numbers(row *r, const up_trainer *t, double elapsed) {
     double over = fmax(elapsed, 1e-9);
     int64_t tokens = t->stepper.input_tokens + up_stepper_set_tokens(&t->stepper);
-    put_rate(r, (double)tokens / over, "tok/s");
+    put_rate(r, (double)tokens / over, "t/s");
     put_rate(r, (double)(up_metrics_samples(t) - t->started_samples) / over, "/s");
     if (t->settled > t->started_step)
-        snprintf(next_field(r), FIELD_SIZE, "norm %.2f", t->value.gradient_norm);
+        snprintf(next_field(r), FIELD_SIZE, "norm %.1f", t->value.gradient_norm);
     snprintf(next_field(r), FIELD_SIZE, "lr %.0e", t->lr);
+    if (t->skipped) snprintf(next_field(r), FIELD_SIZE, "skip %lld", (long long)t->skipped);
     snprintf(next_field(r), FIELD_SIZE, "wait %.0f%%", 100 * up_metrics_waiting(t));
-    snprintf(next_field(r), FIELD_SIZE, "skip %lld", (long long)t->skipped);
     snprintf(next_field(r), FIELD_SIZE, "%.0fM", up_metrics_memory());
 }
 
