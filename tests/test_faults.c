@@ -43,6 +43,7 @@ static struct {
     int in_video;
     int in_picture;
     int saving_after; /* the n-th write, flush, sync, close or rename fails; a write is a short one */
+    int unsynced;     /* fsync takes no time: what is on the disk is not asked for */
     int processors;   /* of the machine */
     int refused;      /* how often any of them did */
 } fault;
@@ -92,6 +93,7 @@ int fsync(int file) {
     int (*next)(int) = NEXT("fsync");
     struct stat about;
     if (full_disk()) return -1;
+    if (fault.unsynced) return 0;
     if (fault.sync_folder && !fstat(file, &about) && S_ISDIR(about.st_mode)) return refuse(fault.sync_folder);
     return next(file);
 }
@@ -269,6 +271,7 @@ static void test_saving_on_a_full_disk(void) {
         up_status status = up_checkpoint_save(&t);
         CU_ASSERT_EQUAL(fault.refused, 1);
         all_is_well();
+        fault.unsynced = 1;
         failed += status == UP_ERR_IO;
         int whole = has(run, "checkpoint-00000002");
         CU_ASSERT(status == UP_ERR_IO || (status == UP_OK && whole && n == calls + 1));
@@ -282,6 +285,7 @@ static void test_saving_on_a_full_disk(void) {
     }
     printf("[%d calls] ", calls);
     CU_ASSERT_EQUAL(failed, calls);
+    all_is_well();
     up_trainer_close(&t);
     up_lab_remove(run);
 }
