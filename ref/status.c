@@ -52,7 +52,11 @@ up_status up_fail(up_status code, const char *what, const char *why_format, ...)
     vsnprintf(why, sizeof why, why_format, args);
     va_end(args);
     snprintf(line, sizeof line, "%s: %s", what, why);
-    up_printable(line, strlen(line), last_error, sizeof last_error);
+    return up_fail_again(code, line);
+}
+
+up_status up_fail_again(up_status code, const char *message) {
+    up_printable(message, strlen(message), last_error, sizeof last_error);
     return code;
 }
 

@@ -42,8 +42,10 @@ static struct {
     int memory_once;  /* ... or only that one */
     int in_video;
     int in_picture;
-    int processors; /* of the machine */
-    int refused;    /* how often any of them did */
+    int saving_after; /* the n-th write, flush, sync, close or rename fails; a write is a short one */
+    int unsynced;     /* fsync takes no time: what is on the disk is not asked for */
+    int processors;   /* of the machine */
+    int refused;      /* how often any of them did */
 } fault;
 static int read_file = -1;
 
@@ -56,9 +58,42 @@ static int refuse(int error) {
     return -1;
 }
 
+static int full_disk(void) {
+    if (!fault.saving_after || --fault.saving_after) return 0;
+    return refuse(ENOSPC);
+}
+
+static int no_room(FILE *stream) {
+    return fileno(stream) >= 0 && full_disk(); /* a stream in memory has no disk */
+}
+
+size_t fwrite(const void *data, size_t size, size_t count, FILE *stream) {
+    size_t (*next)(const void *, size_t, size_t, FILE *) = NEXT("fwrite");
+    return next(data, size, no_room(stream) ? count / 2 : count, stream);
+}
+
+int fflush(FILE *stream) {
+    int (*next)(FILE *) = NEXT("fflush");
+    int failed = no_room(stream);
+    return next(stream) || failed ? EOF : 0;
+}
+
+int fclose(FILE *stream) {
+    int (*next)(FILE *) = NEXT("fclose");
+    int failed = no_room(stream);
+    return next(stream) || failed ? EOF : 0;
+}
+
+int rename(const char *from, const char *to) {
+    int (*next)(const char *, const char *) = NEXT("rename");
+    return full_disk() ? -1 : next(from, to);
+}
+
 int fsync(int file) {
     int (*next)(int) = NEXT("fsync");
     struct stat about;
+    if (full_disk()) return -1;
+    if (fault.unsynced) return 0;
     if (fault.sync_folder && !fstat(file, &about) && S_ISDIR(about.st_mode)) return refuse(fault.sync_folder);
     return next(file);
 }
@@ -152,7 +187,7 @@ static void open_trainer(const char *run, const char *more, up_trainer *t) {
     char folder[600];
     up_lab_config();
     snprintf(folder, sizeof folder, "run=%s", run);
-    const char *overrides[] = {folder, "keep=1", more};
+    const char *overrides[] = {folder, "keep_last=1", more};
     const up_train_options options = {.backend = "ref", .threads = 1, .resume = 1, .quiet = 1};
     UP_ASSERT_OK(up_trainer_open(up_lab_path("train.yaml"), overrides, more ? 3 : 2, &options, t));
 }
@@ -217,6 +252,44 @@ static void test_saving_without_memory(void) {
     up_lab_remove(run);
 }
 
+/* Each write, flush, sync, close and rename of a checkpoint fails in turn: the one before it loads, or, where
+ * the new one was in its place already, the new one; and the next save succeeds. */
+static void test_saving_on_a_full_disk(void) {
+    enum { MOST = 1 << 30 };
+    const char *run = up_lab_path("nospace");
+    up_trainer t;
+    int found, failed = 0;
+    open_trainer(run, "ema=0.9", &t);
+    fault.saving_after = MOST;
+    save_at(&t, 1);
+    int calls = MOST - fault.saving_after;
+    all_is_well();
+    CU_ASSERT_FATAL(calls > 100);
+    for (int n = 1; n <= calls + 1; n++) { /* one more: the older checkpoint is moved aside before it goes */
+        fault.saving_after = n;
+        t.step = t.skipped = 2;
+        up_status status = up_checkpoint_save(&t);
+        CU_ASSERT_EQUAL(fault.refused, 1);
+        all_is_well();
+        fault.unsynced = 1;
+        failed += status == UP_ERR_IO;
+        int whole = has(run, "checkpoint-00000002");
+        CU_ASSERT(status == UP_ERR_IO || (status == UP_OK && whole && n == calls + 1));
+        UP_ASSERT_OK(up_checkpoint_load(&t, &found));
+        CU_ASSERT(found && t.step == (whole ? 2 : 1));
+        if (!whole) save_at(&t, 2);
+        char folder[700];
+        snprintf(folder, sizeof folder, "%s/checkpoint-00000002", run);
+        up_lab_remove(folder);
+        if (!has(run, "checkpoint-00000001")) save_at(&t, 1);
+    }
+    printf("[%d calls] ", calls);
+    CU_ASSERT_EQUAL(failed, calls);
+    all_is_well();
+    up_trainer_close(&t);
+    up_lab_remove(run);
+}
+
 static void expect_untouched(const char *run) {
     CU_ASSERT(has(run, "checkpoint-00000001") && has(run, "checkpoint-00000002"));
     CU_ASSERT(!has(run, "checkpoint-00000001.broken") && !has(run, "checkpoint-00000002.broken"));
@@ -228,7 +301,7 @@ static void test_resuming_without_files(void) {
     const char *run = up_lab_path("unreadable");
     up_trainer t;
     int found;
-    open_trainer(run, "keep=2", &t);
+    open_trainer(run, "keep_last=2", &t);
     save_at(&t, 1);
     save_at(&t, 2);
     for (int i = 0; i < 3; i++)
@@ -255,7 +328,7 @@ static void test_resuming_without_memory(void) {
     const char *run = up_lab_path("starved");
     up_trainer t;
     int found, failed = 0, whole = 0;
-    open_trainer(run, "keep=2", &t);
+    open_trainer(run, "keep_last=2", &t);
     save_at(&t, 1);
     save_at(&t, 2);
     json_set_alloc_funcs(json_memory, free);
@@ -782,6 +855,7 @@ static void test_program_without_space(void) {
 const up_test up_tests[] = {
     {"folders without sync", test_folders_without_sync},
     {"saving without memory", test_saving_without_memory},
+    {"saving on a full disk", test_saving_on_a_full_disk},
     {"resuming without files", test_resuming_without_files},
     {"resuming without memory", test_resuming_without_memory},
     {"half checkpoints", test_half_checkpoints},

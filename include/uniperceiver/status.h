@@ -37,6 +37,9 @@ typedef enum up_status {
  */
 UP_API up_status up_fail(up_status code, const char *what, const char *why_format, ...) UP_PRINTF(3, 4);
 
+/* The message of a failure on another thread ("what: why"), recorded for this one. */
+UP_API up_status up_fail_again(up_status code, const char *message);
+
 /* The last message of this thread: one line of sound UTF-8 without control characters, whatever the names and
  * files hold that it quotes (up_printable); "" if nothing failed. Valid until the next failure. */
 UP_API const char *up_last_error(void);

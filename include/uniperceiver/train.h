@@ -17,6 +17,8 @@ typedef struct up_train_options {
     int quiet;                   /* 1: no progress on stderr */
     volatile sig_atomic_t *stop; /* set by a signal handler, or by another thread with an atomic store: finish
                                     the step, write a checkpoint, return UP_ERR_INTERRUPTED. May be NULL */
+    double time_limit; /* seconds within which training ends with a checkpoint and returns UP_ERR_INTERRUPTED;
+                          0 = the configuration's */
     const char *tuned; /* evaluation: file of a tuned task over the model; NULL = the run's own, where
                           no model is named and it tuned one */
     const char *cache; /* evaluation: as in up_load_options */

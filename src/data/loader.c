@@ -98,11 +98,7 @@ up_status up_loader_next(up_loader *l, void **work_out, double *waited) {
     pthread_mutex_unlock(&l->lock);
     if (waited) *waited += up_now() - start;
     *work_out = slot->work;
-    if (slot->status == UP_OK) return UP_OK;
-    char *why = strstr(slot->message, ": "); /* the worker's "what: why", said again on this thread */
-    if (!why) return up_fail(slot->status, "loader", "%s", slot->message);
-    *why = 0;
-    return up_fail(slot->status, slot->message, "%s", why + 2);
+    return slot->status == UP_OK ? UP_OK : up_fail_again(slot->status, slot->message);
 }
 
 void up_loader_free(up_loader *l) {

@@ -1,6 +1,7 @@
 /* eval.h - what the files of src/eval share: one evaluation's context and its scores. evaluate.c opens and
  * dispatches, measure.c encodes rows and their target set, metrics.c computes scores from features,
- * captions.c generates and scores texts, report.c prints and writes. */
+ * captions.c generates and scores texts, report.c prints and writes, validate.c measures while a run trains.
+ */
 #ifndef UP_EVAL_EVAL_H
 #define UP_EVAL_EVAL_H
 
@@ -68,6 +69,8 @@ size_t up_shown_row(size_t n, int i);
 /* The evaluations of settings that are open, on a model that is: scores in e->scores. */
 up_status up_evaluate_all(up_evaluation *e);
 up_status up_evaluation_open(up_evaluation *e, const char *model_path);
+/* The part of opening that follows the session's: what measures its model. */
+up_status up_evaluation_prepare(up_evaluation *e);
 void up_evaluation_close(up_evaluation *e);
 
 void up_report_table(const up_scores *scores);

@@ -22,8 +22,12 @@ up_status up_evaluation_open(up_evaluation *e, const char *model_path) {
                                      .overlay = tuned,
                                      .cache = e->options.cache};
     UP_TRY(up_model_load(model_path ? model_path : result, &options, &e->session));
+    return up_evaluation_prepare(e);
+}
+
+up_status up_evaluation_prepare(up_evaluation *e) {
     up_model *model = up_session_model(e->session);
-    const up_encoder_options inference = {.dtype = options.precision};
+    const up_encoder_options inference = {.dtype = up_settings_dtype(&e->settings)};
     UP_TRY(up_encoder_create(model, &inference, &e->encoder));
     UP_TRY(up_encoder_create(model, &inference, &e->scout));
     UP_TRY(up_cosines_create(up_model_backend(model), &e->cosines));

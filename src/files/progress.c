@@ -19,14 +19,15 @@ int up_progress_due(double *shown) {
     return 1;
 }
 
-static int terminal_width(void) {
+/* One column less than there are: in the last one some terminals begin a new row. */
+int up_progress_width(void) {
     struct winsize size;
-    return ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
+    return (ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80) - 1;
 }
 
 /* One row: a line that wraps could not be renewed. */
 void up_progress_row(const char *line, int last) {
-    fprintf(stderr, "\r\033[K%.*s%s", terminal_width() - 1, line, last ? "\n" : "");
+    fprintf(stderr, "\r\033[K%.*s%s", up_progress_width(), line, last ? "\n" : "");
     fflush(stderr);
 }
 

@@ -11,6 +11,9 @@ int up_progress_on_terminal(void);
 /* Whether it is time for another line; *shown is when the last one was, or when the work began. */
 int up_progress_due(double *shown);
 
+/* Columns that a row may have. */
+int up_progress_width(void);
+
 /* Show a line of a terminal's renewed row; `last`: the next output begins a new one. */
 void up_progress_row(const char *line, int last);
 

@@ -637,45 +637,126 @@ static up_status make_specs(const char *path, const up_model *model, up_safetens
     return UP_OK;
 }
 
+/* What stands before the data of a model's file. */
+typedef struct header {
+    char *config, *targets, *classes, base[24];
+    const char *metadata[5][2];
+    size_t pairs;
+    up_safetensor *specs; /* [count], their names in the model's parameters */
+    size_t count;
+} header;
+
+static void header_free(header *h) {
+    free(h->specs);
+    free(h->config);
+    free(h->targets);
+    free(h->classes);
+}
+
+static void add_pair(header *h, const char *key, const char *value) {
+    h->metadata[h->pairs][0] = key;
+    h->metadata[h->pairs++][1] = value;
+}
+
+/* Free also after a failure. */
+static up_status header_make(const char *path, up_model *model, header *h) {
+    int restricted;
+    *h = (header){0};
+    up_model_targets(model, &restricted);
+    UP_TRY(make_specs(path, model, &h->specs, &h->count));
+    UP_TRY(up_config_to_json(up_model_config(model), &h->config));
+    UP_TRY(targets_to_json(model, &h->targets));
+    UP_TRY(classes_to_json(model, &h->classes));
+    add_pair(h, "format", "uniperceiver");
+    add_pair(h, "config", h->config);
+    if (up_model_base(model)) {
+        UP_TRY(fingerprint_text(model, h->base));
+        add_pair(h, base_key, h->base);
+    }
+    if (restricted) add_pair(h, "targets", h->targets);
+    if (h->classes) add_pair(h, "classes", h->classes);
+    return UP_OK;
+}
+
+static up_status begin(const char *path, const header *h, up_safetensors_writer **out) {
+    return up_safetensors_begin(path, (const char *const(*)[2])h->metadata, h->pairs, h->specs, h->count,
+                                out);
+}
+
 up_status up_model_write(up_model *model, const char *path) {
     up_status status = UP_OK;
-    char *config = NULL, *targets = NULL, *classes = NULL, base[24];
+    header h = {0};
     up_safetensors_writer *writer = NULL;
-    up_safetensor *specs = NULL;
-    size_t count = 0, pairs = 2;
-    int restricted;
     UP_TRY(check_given("model", path, "its path"));
     UP_TRY(check_given(path, model, "the model"));
-    up_model_targets(model, &restricted);
-    UP_GO(make_specs(path, model, &specs, &count));
-    UP_GO(up_config_to_json(up_model_config(model), &config));
-    UP_GO(targets_to_json(model, &targets));
-    UP_GO(classes_to_json(model, &classes));
-    const char *metadata[5][2] = {{"format", "uniperceiver"}, {"config", config}};
-    if (up_model_base(model)) {
-        UP_GO(fingerprint_text(model, base));
-        metadata[pairs][0] = base_key;
-        metadata[pairs++][1] = base;
-    }
-    if (restricted) {
-        metadata[pairs][0] = "targets";
-        metadata[pairs++][1] = targets;
-    }
-    if (classes) {
-        metadata[pairs][0] = "classes";
-        metadata[pairs++][1] = classes;
-    }
-    UP_GO(up_safetensors_begin(path, (const char *const(*)[2])metadata, pairs, specs, count, &writer));
+    UP_GO(header_make(path, model, &h));
+    UP_GO(begin(path, &h, &writer));
     UP_GO(put_tensors(model, writer));
     status = up_safetensors_commit(writer);
     writer = NULL;
 done:
     up_safetensors_abort(writer);
-    free(specs);
-    free(config);
-    free(targets);
-    free(classes);
+    header_free(&h);
     return status;
+}
+
+/* --- a file of a later moment: what it would hold now, in memory --- */
+
+struct up_weights_image {
+    up_model *model; /* borrowed; its table of parameters alone is read later */
+    header header;
+    float *values; /* [params.total] */
+};
+
+up_status up_weights_take(up_model *model, const char *name, up_weights_image **out) {
+    const up_params *params = up_model_params(model);
+    up_backend *b = up_model_backend(model);
+    up_status status = UP_OK;
+    up_weights_image *image = calloc(1, sizeof *image);
+    *out = NULL;
+    if (!image) return up_fail(UP_ERR_MEMORY, name, "no memory for a copy of the model");
+    image->model = model;
+    image->values = malloc((size_t)params->total * sizeof *image->values);
+    if (!image->values)
+        UP_GO(up_fail(UP_ERR_MEMORY, name, "no memory for a copy of %lld weights", (long long)params->total));
+    UP_GO(header_make(name, model, &image->header));
+    for (int i = 0; i < params->count; i++)
+        if (up_model_owns(model, i))
+            UP_GO(b->ops->download(b, up_weights_taken(image, i), up_model_weight(model, i)));
+    *out = image;
+    image = NULL;
+done:
+    up_weights_image_free(image);
+    return status;
+}
+
+float *up_weights_taken(up_weights_image *image, int param) {
+    return image->values + up_model_params(image->model)->list[param].offset;
+}
+
+up_status up_weights_put(up_weights_image *image, const char *path) {
+    const up_params *params = up_model_params(image->model);
+    up_status status = UP_OK;
+    up_safetensors_writer *writer = NULL;
+    UP_GO(begin(path, &image->header, &writer));
+    for (int i = 0; i < params->count; i++) {
+        const up_param *p = &params->list[i];
+        if (up_model_owns(image->model, i))
+            UP_GO(up_safetensors_put(writer, up_weights_taken(image, i),
+                                     (size_t)(p->rows * p->cols) * sizeof(float)));
+    }
+    status = up_safetensors_commit(writer);
+    writer = NULL;
+done:
+    up_safetensors_abort(writer);
+    return status;
+}
+
+void up_weights_image_free(up_weights_image *image) {
+    if (!image) return;
+    header_free(&image->header);
+    free(image->values);
+    free(image);
 }
 
 /* --- overlays --- */

@@ -25,4 +25,13 @@ up_status up_weights_base(const char *path, const up_safetensors *file, const ch
  * those of its base too (digest.h). Reads them all: 0.1 s for Base. */
 up_status up_weights_digest(up_model *model, uint64_t *out);
 
+/* What up_model_write would write now, copied to the host: 4 bytes a weight. `put` writes it, from any
+ * thread, whatever has become of the weights since; the model must live on. `name` is for messages. */
+typedef struct up_weights_image up_weights_image;
+up_status up_weights_take(up_model *model, const char *name, up_weights_image **out);
+up_status up_weights_put(up_weights_image *image, const char *path);
+void up_weights_image_free(up_weights_image *image); /* NULL is fine */
+/* The values of a tensor that the model owns, to be replaced by others before they are written. */
+float *up_weights_taken(up_weights_image *image, int param);
+
 #endif

@@ -105,6 +105,26 @@ done:
     return status;
 }
 
+up_status up_session_over(up_model *model, up_dtype precision, up_session **out) {
+    const up_load_options options = {.precision = precision, .cache = "none"};
+    up_status status = UP_OK;
+    up_session *s = calloc(1, sizeof *s);
+    *out = NULL;
+    if (!s) return up_fail(UP_ERR_MEMORY, "model", "no memory for a session");
+    s->borrowed = 1;
+    s->backend = up_model_backend(model);
+    s->base = s->model = model;
+    UP_GO(remember(s, "model", &options));
+    UP_GO(open_work(s));
+    UP_GO(up_tokenizer_create(NULL, &s->tokenizer));
+    s->loaded_version = up_model_version(model);
+    *out = s;
+    s = NULL;
+done:
+    up_session_close(s);
+    return status;
+}
+
 void up_session_close(up_session *s) {
     if (!s) return;
     up_target_set_free(s->words);
@@ -114,11 +134,11 @@ void up_session_close(up_session *s) {
     up_encoder_free(s->scout);
     up_encoder_free(s->encoder);
     if (s->model != s->base) up_model_destroy(s->model);
-    if (!s->owner) {
+    if (!s->owner && !s->borrowed) {
         up_model_destroy(s->base);
         up_backend_free(s->backend);
-        up_tokenizer_free(s->tokenizer);
     }
+    if (!s->owner) up_tokenizer_free(s->tokenizer);
     up_batch_free(&s->batch);
     free(s->word_ids);
     free(s->path);

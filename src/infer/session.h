@@ -10,6 +10,7 @@ struct up_session {
     up_backend *backend;
     up_session *owner;    /* whose backend, base and tokenizer it shares; NULL: its own */
     up_model *base;       /* the model of the file */
+    int borrowed;         /* 1: backend and model are another's */
     up_model *model;      /* what answers: `base`, or the overlay on it */
     up_encoder *encoder;  /* of inputs */
     up_encoder *scout;    /* of target sets */
@@ -31,6 +32,9 @@ struct up_session {
     up_dtype precision;
     uint64_t loaded_version; /* of the weights in that file */
 };
+
+/* A session over a model that another owns and may change; nothing of it is kept in files. */
+up_status up_session_over(up_model *model, up_dtype precision, up_session **out);
 
 /* A pointer that is needed; NULL is the caller's mistake. */
 up_status up_given(const void *pointer, const char *what);

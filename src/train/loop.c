@@ -1,9 +1,11 @@
-/* loop.c - training: take prefetched work, step; read what was measured, log, save, stop when asked to. */
+/* loop.c - training: take prefetched work, step; read what was measured; have it logged, validated and saved;
+ * stop when asked to, when time is over, and after a failure, each with a checkpoint. */
 #include "train/trainer.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* The work of the next iteration, prefetched. */
 static up_status next_work(up_trainer *t, up_work **out) {
@@ -78,6 +80,14 @@ static up_status settle(up_trainer *t, int64_t count) {
     return UP_OK;
 }
 
+/* The step is whole: this is what a checkpoint will say, if the next one fails. */
+static void mark_whole(up_trainer *t) {
+    t->whole_iterations = t->iterations;
+    t->whole_inputs = t->stepper.input_tokens;
+    t->whole_sets = up_stepper_set_tokens(&t->stepper);
+    memcpy(t->whole_taken, t->taken, t->settings.task_count * sizeof *t->taken);
+}
+
 static up_status one_step(up_trainer *t) {
     up_work *work;
     t->lr = up_learning_rate(&t->settings.optimizer, t->step, t->settings.steps);
@@ -88,90 +98,114 @@ static up_status one_step(up_trainer *t) {
         UP_TRY(up_stepper_iterate(&t->stepper, work, share_of(t)));
         UP_TRY(send_loss(t, work, i));
     }
+    t->updating = 1;
     UP_TRY(up_stepper_finish(&t->stepper, t->lr));
+    t->updating = 0;
     t->step++;
+    mark_whole(t);
+    UP_TRY(up_average_update(&t->average, t->step));
     return settle(t, t->step - 1); /* nothing waits for the step that has just been asked for */
 }
 
-/* Means of the tasks that were drawn since the last line; the sums begin anew. */
-static json_t *task_means(up_trainer *t) {
-    json_t *tasks = json_object();
-    for (size_t i = 0; tasks && i < t->settings.task_count; i++) {
-        up_task_sums *s = &t->sums[i];
-        if (!s->iterations) continue;
-        double n = (double)s->iterations;
-        json_t *entry =
-            json_pack("{s:f, s:I}", "accuracy", s->accuracy / n, "iterations", (json_int_t)s->iterations);
-        int failed = isfinite(s->loss) && json_object_set_new(entry, "loss", json_real(s->loss / n));
-        if (failed) json_decref(entry);
-        if (failed || json_object_set_new(tasks, t->settings.tasks[i].name, entry)) {
-            json_decref(tasks);
-            return NULL;
-        }
-        t->latest[i] = *s;
-        *s = (up_task_sums){0};
-    }
-    return tasks;
+/* Why the run ends before its last step, into `why`; 0: it goes on. With a limit of time, one more step and
+ * the checkpoint behind it must fit. */
+static int ends_early(const up_trainer *t, char *why, size_t room) {
+    double limit = t->options.time_limit > 0 ? t->options.time_limit : t->settings.time_limit;
+    *why = 0;
+    if (up_asked_to_stop(&t->options)) return 1;
+    if (!(limit > 0) || up_now() - t->opened + t->slowest_step + t->slowest_save < limit) return 0;
+    snprintf(why, room, "time limit of %g s: ", limit);
+    return 1;
 }
 
-/* One line of metrics.jsonl: means since the last one. */
-static up_status log_metrics(up_trainer *t) {
-    double now = up_now(), seconds = now - t->last_line;
-    double of_ranks[] = {(double)(t->stepper.input_tokens - t->line_inputs),
-                         (double)(up_stepper_set_tokens(&t->stepper) - t->line_sets),
-                         (double)(t->comm->bytes - t->line_bytes), t->waited / t->comm->ranks};
-    t->line_inputs = t->stepper.input_tokens;
-    t->line_sets = up_stepper_set_tokens(&t->stepper);
-    t->line_bytes = t->comm->bytes;
-    UP_TRY(up_ranks_sum(t, of_ranks, sizeof of_ranks / sizeof of_ranks[0]));
-    int64_t inputs = (int64_t)of_ranks[0], sets = (int64_t)of_ranks[1];
-    json_t *tasks = task_means(t);
-    json_t *line = json_pack("{s:I, s:f, s:I, s:f, s:I, s:I, s:f, s:f, s:o}", "step", (json_int_t)t->step,
-                             "lr", t->lr, "skipped", (json_int_t)t->skipped, "seconds", now - t->started,
-                             "input_tokens", (json_int_t)inputs, "target_tokens", (json_int_t)sets,
-                             "tokens_per_second", seconds > 0 ? (double)(inputs + sets) / seconds : 0.0,
-                             "data_wait_seconds", of_ranks[3], "tasks", tasks);
-    int failed = !line;
-    if (!failed && t->comm->ranks > 1)
-        failed = json_object_set_new(line, "ranks", json_integer(t->comm->ranks)) ||
-                 json_object_set_new(line, "sent_bytes", json_integer((json_int_t)of_ranks[2]));
-    if (!failed && !t->value.skipped)
-        failed = json_object_set_new(line, "gradient_norm", json_real(t->value.gradient_norm));
-    if (!failed && t->value.loss_scale != 1)
-        failed = json_object_set_new(line, "loss_scale", json_real(t->value.loss_scale));
-    t->last_line = now;
-    t->waited = 0;
-    up_status status = failed ? up_fail(UP_ERR_MEMORY, "metrics", "no memory for a line") : UP_OK;
-    if (status == UP_OK && up_leads(t)) status = up_jsonl_append(&t->metrics, line);
-    json_decref(line);
-    return status;
+static int due(int64_t step, int64_t every) {
+    return every && step % every == 0;
+}
+
+/* Scores, and a checkpoint where it is time for one or they are the best so far: by one rank for all. */
+static up_status keep(up_trainer *t, int validate, int checkpoint) {
+    int better = 0;
+    if (!up_leads(t)) return UP_OK;
+    if (validate) UP_TRY(up_validation_run(t, &better));
+    if (checkpoint || better) return up_checkpoint_begin(t, checkpoint, better);
+    return up_checkpoint_poll(t); /* one that could not be written ends the run now, not at the next */
+}
+
+/* What follows a step: a line, scores, a checkpoint. */
+static up_status finish_step(up_trainer *t, int early) {
+    const up_settings *s = &t->settings;
+    int last = t->step == s->steps;
+    int line = last || due(t->step, s->log_every);
+    int checkpoint = last || early || due(t->step, s->checkpoint_every) || due(t->step, s->keep_every);
+    int validate = !early && up_validation_due(t);
+    if (line || checkpoint || validate) {
+        UP_TRY(settle(t, t->step));
+        UP_TRY(up_ranks_gather(t));
+    }
+    if (last || early || due(t->step, s->check_ranks_every)) UP_TRY(up_ranks_check(t));
+    if (line && up_leads(t)) UP_TRY(up_metrics_log(t));
+    if (up_leads(t)) up_progress(t, line, last || early);
+    return keep(t, validate, checkpoint);
+}
+
+static up_status wait_for_checkpoint(up_trainer *t) {
+    return up_leads(t) ? up_checkpoint_wait(t) : UP_OK;
 }
 
 static up_status loop(up_trainer *t) {
+    char why[64];
+    mark_whole(t);
+    if (t->step && up_validation_due(t)) UP_TRY(keep(t, 1, 0)); /* the run ended before it */
     while (t->step < t->settings.steps) {
+        double begun = up_now();
         UP_TRY(one_step(t));
-        int last = t->step == t->settings.steps, stop = up_asked_to_stop(&t->options);
-        UP_TRY(up_ranks_agree(t, &stop));
-        int end = last || stop;
-        int line = end || t->step % t->settings.log_every == 0;
-        int save = end || t->step % t->settings.checkpoint_every == 0;
-        if (line || save) UP_TRY(settle(t, t->step));
-        if (line) UP_TRY(log_metrics(t));
-        if (up_leads(t)) up_progress(t, end);
-        if (end || (t->settings.check_ranks_every && t->step % t->settings.check_ranks_every == 0))
-            UP_TRY(up_ranks_check(t));
-        if (save && up_leads(t)) UP_TRY(up_checkpoint_save(t));
-        if (stop && !last)
-            return up_fail(UP_ERR_INTERRUPTED, t->settings.run,
-                           "stopped after step %lld of %lld; continue with --resume", (long long)t->step,
-                           (long long)t->settings.steps);
+        t->slowest_step = fmax(t->slowest_step, up_now() - begun);
+        int early = ends_early(t, why, sizeof why);
+        UP_TRY(up_ranks_agree(t, &early));
+        early = early && t->step < t->settings.steps;
+        UP_TRY(finish_step(t, early));
+        if (!early) continue;
+        UP_TRY(wait_for_checkpoint(t));
+        return up_fail(UP_ERR_INTERRUPTED, t->settings.run,
+                       "%sstopped after step %lld of %lld; continue with --resume", why, (long long)t->step,
+                       (long long)t->settings.steps);
     }
-    return UP_OK;
+    return wait_for_checkpoint(t);
 }
 
-up_status up_train(const char *config_path, const char *const *overrides, size_t count,
-                   const up_train_options *options) {
+/* A run that fails still has its checkpoint: of the last whole step. The failure stays the answer. */
+static up_status rescue(up_trainer *t, up_status failure) {
+    char message[1024];
+    snprintf(message, sizeof message, "%s", up_last_error());
+    up_status status = up_checkpoint_wait(t);
+    if (t->updating || t->step == t->started_step) return up_fail_again(failure, message);
+    t->iterations = t->whole_iterations;
+    memcpy(t->taken, t->whole_taken, t->settings.task_count * sizeof *t->taken);
+    status = settle(t, t->step);
+    if (status == UP_OK) status = up_checkpoint_save(t);
+    if (status != UP_OK)
+        fprintf(stderr, "uniperceiver: no checkpoint of step %lld: %s\n", (long long)t->step,
+                up_last_error());
+    else if (!t->options.quiet)
+        fprintf(stderr, "uniperceiver: %s: a checkpoint of step %lld is there\n", t->settings.run,
+                (long long)t->step);
+    return up_fail_again(failure, message);
+}
+
+static up_status write_model(up_trainer *t) {
     char path[4096];
+    UP_TRY(up_settings_result_path(&t->settings, path, sizeof path));
+    UP_TRY(up_model_write(t->model, path));
+    if (!t->average.values) return UP_OK;
+    snprintf(path, sizeof path, "%s/model-ema.safetensors", t->settings.run);
+    UP_TRY(up_average_swap(&t->average));
+    up_status status = up_model_write(t->model, path);
+    UP_TRY(up_average_swap(&t->average));
+    return status;
+}
+
+up_status up_train_run(const char *config_path, const char *const *overrides, size_t count,
+                       const up_train_options *options, up_validator validator) {
     if (!config_path) return up_fail(UP_ERR_ARGUMENT, "configuration", "its path is NULL");
     if (count && !overrides) return up_fail(UP_ERR_ARGUMENT, "overrides", "%zu of them and no list", count);
     up_trainer *t = malloc(sizeof *t);
@@ -181,9 +215,13 @@ up_status up_train(const char *config_path, const char *const *overrides, size_t
         free(t);
         return status;
     }
-    UP_GO(loop(t));
-    UP_GO(up_settings_result_path(&t->settings, path, sizeof path));
-    if (up_leads(t)) UP_GO(up_model_write(t->model, path));
+    t->validator = validator;
+    status = loop(t);
+    if (status != UP_OK && up_leads(t)) UP_GO(rescue(t, status));
+    UP_GO(status);
+    if (!up_leads(t)) goto done;
+    UP_GO(write_model(t));
+    up_progress_summary(t);
 done:
     if (status != UP_OK && status != UP_ERR_INTERRUPTED) up_ranks_abandon(t); /* all stop alike */
     up_trainer_close(t);

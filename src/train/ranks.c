@@ -94,9 +94,26 @@ up_status up_ranks_agree(up_trainer *t, int *flag) {
     return UP_OK;
 }
 
-up_status up_ranks_sum(up_trainer *t, double *more, int count) {
+/* What the ranks have measured since the last metrics line, besides the sums of the tasks. */
+enum { OF_LINE = 4 };
+
+static void take_line(const up_trainer *t, double *line) {
+    line[0] = (double)(t->stepper.input_tokens - t->line_inputs);
+    line[1] = (double)(up_stepper_set_tokens(&t->stepper) - t->line_sets);
+    line[2] = (double)(t->comm->bytes - t->line_bytes);
+    line[3] = t->waited / t->comm->ranks;
+}
+
+static void set_line(up_trainer *t, const double *line) {
+    t->line_inputs = t->stepper.input_tokens - (int64_t)line[0];
+    t->line_sets = up_stepper_set_tokens(&t->stepper) - (int64_t)line[1];
+    t->line_bytes = t->comm->bytes - (uint64_t)line[2];
+    t->waited = line[3];
+}
+
+up_status up_ranks_gather(up_trainer *t) {
     enum { FIELDS = 3 };
-    int tasks = (int)t->settings.task_count, total = FIELDS * tasks + count;
+    int tasks = (int)t->settings.task_count, total = FIELDS * tasks + OF_LINE;
     if (t->comm->ranks == 1) return UP_OK;
     double *values = malloc((size_t)total * sizeof *values);
     if (!values) return up_fail(UP_ERR_MEMORY, "metrics", "%d sums wanted", total);
@@ -105,12 +122,13 @@ up_status up_ranks_sum(up_trainer *t, double *more, int count) {
         values[FIELDS * i + 1] = t->sums[i].accuracy;
         values[FIELDS * i + 2] = (double)t->sums[i].iterations;
     }
-    memcpy(values + FIELDS * tasks, more, (size_t)count * sizeof *more);
+    take_line(t, values + FIELDS * tasks);
     up_status status = up_comm_sum(t->comm, values, total);
+    if (!up_leads(t)) memset(values, 0, (size_t)total * sizeof *values);
     for (int i = 0; i < tasks && status == UP_OK; i++)
         t->sums[i] =
             (up_task_sums){values[FIELDS * i], values[FIELDS * i + 1], (int64_t)values[FIELDS * i + 2]};
-    memcpy(more, values + FIELDS * tasks, (size_t)count * sizeof *more);
+    if (status == UP_OK) set_line(t, values + FIELDS * tasks);
     free(values);
     return status;
 }

@@ -8,6 +8,8 @@
 #include "uniperceiver/optimizer.h"
 #include "uniperceiver/train.h"
 
+#include <stdbool.h>
+
 /* What a run makes of the model that it begins with (paper section 3.3). */
 typedef enum up_tune {
     UP_TUNE_ALL,     /* a model of its own: fine-tuning; also the run that begins with fresh weights */
@@ -50,7 +52,15 @@ typedef struct up_settings {
     double comm_deadline;
     int64_t check_ranks_every; /* 0: never */
     bool mixed;                /* each iteration of each rank draws a task; else each step */
-    int64_t log_every, checkpoint_every, keep, workers, max_pixels;
+    int64_t log_every, checkpoint_every, keep_last, keep_every, workers, max_pixels;
+    double time_limit; /* seconds; 0: none */
+    double ema;        /* decay a step of the weights' average; 0: none */
+    int64_t ema_every; /* steps */
+    int64_t validate_every;
+    char **validate; /* names of evaluations; none: all */
+    size_t validate_count;
+    char *best; /* "EVALUATION/METRIC"; NULL: none */
+    bool events;
     up_model_settings model;
     up_optimizer_settings optimizer;
     up_task_settings *tasks, *evaluations;

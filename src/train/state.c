@@ -31,12 +31,13 @@ static json_t *samples_of(const up_trainer *t) {
 }
 
 up_status up_state_put(const up_trainer *t, const up_optimizer_state *optimizer, json_t *state) {
-    json_t *samples = samples_of(t);
-    json_t *more =
-        json_pack("{s:s, s:I, s:I, s:I, s:I, s:f, s:I, s:o}", "format", UP_STATE_FORMAT, "step",
-                  (json_int_t)t->step, "updates", (json_int_t)optimizer->steps, "skipped",
-                  (json_int_t)t->skipped, "iterations", (json_int_t)t->iterations, "loss_scale",
-                  optimizer->loss_scale, "good_steps", (json_int_t)optimizer->good_steps, "samples", samples);
+    json_t *samples = samples_of(t), *metrics = up_metrics_state(t);
+    json_t *more = json_pack(
+        "{s:s, s:I, s:I, s:I, s:I, s:f, s:I, s:o, s:o, s:I, s:I, s:f}", "format", UP_STATE_FORMAT, "step",
+        (json_int_t)t->step, "updates", (json_int_t)optimizer->steps, "skipped", (json_int_t)t->skipped,
+        "iterations", (json_int_t)t->iterations, "loss_scale", optimizer->loss_scale, "good_steps",
+        (json_int_t)optimizer->good_steps, "samples", samples, "metrics", metrics, "validated",
+        (json_int_t)t->validated, "best_step", (json_int_t)t->best_step, "best", t->best);
     int failed = !more || json_object_update(state, more);
     json_decref(more);
     return failed ? up_fail(UP_ERR_MEMORY, t->settings.run, "no memory for the state") : UP_OK;
@@ -94,5 +95,9 @@ up_status up_state_take(up_trainer *t, const char *path, const json_t *state) {
         !up_state_count(state, "iterations", &t->iterations))
         return up_fail(UP_ERR_FORMAT, path, "no count of steps or of iterations");
     UP_TRY(take_samples(t, path, json_object_get(state, "samples")));
+    UP_TRY(up_metrics_restore(t, json_object_get(state, "metrics")));
+    up_state_count(state, "validated", &t->validated); /* these are newer than the format; 0 where absent */
+    up_state_count(state, "best_step", &t->best_step);
+    t->best = json_number_value(json_object_get(state, "best"));
     return up_optimizer_set(t->stepper.optimizer, &optimizer);
 }

@@ -25,7 +25,11 @@ static up_status open_sources(up_trainer *t) {
     t->sums = calloc(s->task_count, sizeof *t->sums);
     t->latest = calloc(s->task_count, sizeof *t->latest);
     t->taken = calloc(s->task_count, sizeof *t->taken);
-    if (!t->sources || !t->sums || !t->latest || !t->taken)
+    t->temperatures = calloc(s->task_count, sizeof *t->temperatures);
+    t->losses = calloc(s->task_count, sizeof *t->losses);
+    t->whole_taken = calloc(s->task_count, sizeof *t->whole_taken);
+    if (!t->sources || !t->sums || !t->latest || !t->taken || !t->losses || !t->temperatures ||
+        !t->whole_taken)
         return up_fail(UP_ERR_MEMORY, "tasks", "%zu wanted", s->task_count);
     for (size_t i = 0; i < s->task_count; i++) {
         UP_TRY(up_source_open(&s->tasks[i], &t->world, &t->sources[i]));
@@ -108,7 +112,7 @@ static up_status open_folder(up_trainer *t, const char *metrics_path) {
     UP_TRY(up_jsonl_truncate(metrics_path, found ? t->step : -1));
     UP_TRY(up_jsonl_open(metrics_path, &t->metrics));
     t->metrics_open = 1;
-    return UP_OK;
+    return t->settings.events ? up_events_open(t->settings.run, found ? t->step + 1 : 0, &t->events) : UP_OK;
 }
 
 /* The loader's callback: a pure function of the iteration, counted from where this process began. */
@@ -151,6 +155,7 @@ static up_status start_loader(up_trainer *t) {
 static up_status start_order(up_trainer *t) {
     t->settled = t->started_step = t->step;
     t->rounds = (up_rounds){t->iterations, t->step, t->comm->rank, t->comm->ranks};
+    t->started_samples = up_metrics_samples(t);
     return up_order_make(&t->settings, &t->rounds, (t->settings.steps - t->step) * t->settings.accumulate,
                          t->taken, &t->order);
 }
@@ -160,18 +165,22 @@ up_status up_trainer_open(const char *config_path, const char *const *overrides,
     up_status status = UP_OK;
     char metrics_path[4096];
     memset(t, 0, sizeof *t);
+    t->opened = up_now();
     if (options) t->options = *options;
     UP_TRY(up_settings_read(config_path, overrides, count, &t->settings));
+    UP_GO(up_validation_check(&t->settings));
     snprintf(metrics_path, sizeof metrics_path, "%s/metrics.jsonl", t->settings.run);
     UP_GO(up_ranks_open(t));
     UP_GO(open_config(t));
     UP_GO(open_sources(t));
     UP_GO(open_model(t));
+    if (up_leads(t)) UP_GO(up_average_open(&t->settings, t->model, t->stepper.gradients, &t->average));
     UP_GO(open_pending(t));
     UP_GO(open_folder(t, metrics_path));
     UP_GO(start_order(t));
     UP_GO(start_loader(t));
-    t->started = t->last_line = up_now();
+    t->started = up_now();
+    t->last_line = t->started - t->carried;
 done:
     if (status != UP_OK) {
         up_ranks_abandon(t);
@@ -181,10 +190,13 @@ done:
 }
 
 void up_trainer_close(up_trainer *t) {
+    up_checkpoint_wait(t); /* after a failure; its own has been said, or nobody waits for it */
     up_loader_free(t->loader);
     for (int i = 0; i < t->slots; i++) up_work_free(&t->work[i]);
     free(t->work);
     if (t->metrics_open) up_jsonl_close(&t->metrics);
+    up_events_close(&t->events);
+    up_average_close(&t->average);
     if (t->folder) close(t->folder);
     for (int64_t i = 0; t->pending && i < 2 * t->settings.accumulate; i++)
         up_loss_read_free(t->pending[i].read);
@@ -200,6 +212,9 @@ void up_trainer_close(up_trainer *t) {
     free(t->sums);
     free(t->latest);
     free(t->taken);
+    free(t->losses);
+    free(t->temperatures);
+    free(t->whole_taken);
     free(t->order);
     up_world_free(&t->world);
     up_tokenizer_free(t->world.tokenizer);
