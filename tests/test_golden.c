@@ -1110,6 +1110,17 @@ static void test_cpu_bf16(void) {
 static void test_cpu_f16(void) {
     check_all("cpu", UP_F16);
 }
+#ifdef UP_TEST_CUDA
+static void test_cuda_f32(void) {
+    check_all("cuda", UP_F32);
+}
+static void test_cuda_bf16(void) {
+    check_all("cuda", UP_BF16);
+}
+static void test_cuda_f16(void) {
+    check_all("cuda", UP_F16);
+}
+#endif
 
 /* Some groups learn: their gradients are what they are when all learns, and nothing else moves. */
 static void test_groups(void) {
@@ -1149,6 +1160,10 @@ static void test_together(void) {
 }
 
 const char *const up_suite_name = "golden";
-const up_test up_tests[] = {{"ref_f32", test_ref_f32}, {"ref_bf16", test_ref_bf16}, {"ref_f16", test_ref_f16},
-                            {"cpu_f32", test_cpu_f32}, {"cpu_bf16", test_cpu_bf16}, {"cpu_f16", test_cpu_f16},
-                            {"groups", test_groups},   {"together", test_together}, {NULL, NULL}};
+const up_test up_tests[] = {
+    {"ref_f32", test_ref_f32},   {"ref_bf16", test_ref_bf16},   {"ref_f16", test_ref_f16},
+    {"cpu_f32", test_cpu_f32},   {"cpu_bf16", test_cpu_bf16},   {"cpu_f16", test_cpu_f16},
+#ifdef UP_TEST_CUDA
+    {"cuda_f32", test_cuda_f32}, {"cuda_bf16", test_cuda_bf16}, {"cuda_f16", test_cuda_f16},
+#endif
+    {"groups", test_groups},     {"together", test_together},   {NULL, NULL}};

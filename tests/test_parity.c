@@ -27,9 +27,13 @@ typedef struct tested {
     uint64_t cases;
 } tested;
 
+#ifdef UP_TEST_CUDA /* the same program for that backend alone */
+static const tested backends[] = {{"cuda", "cuda", 0, CASES}};
+#else
 static const tested backends[] = {{"cpu with 1 thread", "cpu", 1, CASES},
                                   {"cpu with 3 threads", "cpu", 3, CASES},
                                   {"guard", NULL, 1, CASES / 10}};
+#endif
 
 enum { BACKENDS = sizeof backends / sizeof *backends };
 
