@@ -148,7 +148,7 @@ template <int W> struct up_forward_room {
 
 /* Grid: sequences times tiles of queries, heads. */
 template <class T, int W>
-static __global__ void __launch_bounds__(UP_ATTENTION_THREADS) up_attend(up_attention_call<T> a) {
+static __global__ void __launch_bounds__(UP_ATTENTION_THREADS, 4) up_attend(up_attention_call<T> a) {
     UP_SHARED(bytes);
     up_forward_room<W> &room = *reinterpret_cast<up_forward_room<W> *>(bytes);
     const int head = blockIdx.y, x = threadIdx.x % UP_ATTENTION_X, y = threadIdx.x / UP_ATTENTION_X;
@@ -214,7 +214,8 @@ template <int W> struct up_backward_room {
  * score_j = scale q . k_j:  dq = scale sum_j ds_j k_j
  * The average is made first, of the same products: a sum with the rounded `out` would lose digits. */
 template <class T, int W>
-static __global__ void __launch_bounds__(UP_ATTENTION_THREADS) up_attend_bwd_queries(up_attention_call<T> a) {
+static __global__ void __launch_bounds__(UP_ATTENTION_THREADS, 4)
+    up_attend_bwd_queries(up_attention_call<T> a) {
     UP_SHARED(bytes);
     up_backward_room<W> &room = *reinterpret_cast<up_backward_room<W> *>(bytes);
     const int head = blockIdx.y, x = threadIdx.x % UP_ATTENTION_X, y = threadIdx.x / UP_ATTENTION_X;
@@ -314,7 +315,7 @@ UP_DEVICE void up_gather_from_queries(const up_attention_call<T> &a, up_backward
 
 /* Grid: sequences times tiles of their own keys, heads. */
 template <class T, int W>
-static __global__ void __launch_bounds__(UP_ATTENTION_THREADS) up_attend_bwd_keys(up_attention_call<T> a) {
+static __global__ void __launch_bounds__(UP_ATTENTION_THREADS, 4) up_attend_bwd_keys(up_attention_call<T> a) {
     UP_SHARED(bytes);
     up_backward_room<W> &room = *reinterpret_cast<up_backward_room<W> *>(bytes);
     const up_span s = up_span_of(a, blockIdx.x / a.tiles, blockIdx.y);
@@ -337,7 +338,8 @@ static __global__ void __launch_bounds__(UP_ATTENTION_THREADS) up_attend_bwd_key
 
 /* The same for prompts, over all sequences of a side. Grid: tiles of prompts, heads, sides. */
 template <class T, int W>
-static __global__ void __launch_bounds__(UP_ATTENTION_THREADS) up_attend_bwd_prompts(up_attention_call<T> a) {
+static __global__ void __launch_bounds__(UP_ATTENTION_THREADS, 4)
+    up_attend_bwd_prompts(up_attention_call<T> a) {
     UP_SHARED(bytes);
     up_backward_room<W> &room = *reinterpret_cast<up_backward_room<W> *>(bytes);
     const int first = blockIdx.x * UP_TILE, head = blockIdx.y, side_row = blockIdx.z * a.prompts,

@@ -83,18 +83,15 @@ static const up_backend_ops *table() {
 }
 
 /* ---- the device ---- */
-static up_status absent(const char *why) {
-    return up_fail(UP_ERR_UNSUPPORTED, "backend cuda", "%s", why);
-}
-
 static up_status find_device() {
     int count = 0;
     const cudaError_t error = cudaGetDeviceCount(&count);
     if (error != cudaSuccess) {
         cudaGetLastError();
-        return absent(cudaGetErrorString(error));
+        return up_fail(UP_ERR_UNSUPPORTED, "backend cuda", "no GPU can be used: %s",
+                       cudaGetErrorString(error));
     }
-    return count > 0 ? UP_OK : absent("no CUDA device");
+    return count > 0 ? UP_OK : up_fail(UP_ERR_UNSUPPORTED, "backend cuda", "there is no GPU");
 }
 
 static up_status open_device(up_cuda *c) {

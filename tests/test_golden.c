@@ -660,6 +660,8 @@ static void keep_worst(double *worst, double part) {
 static void check_tensor(golden *g, up_view view, double scale, const char *name, double bound,
                          double *worst) {
     const up_safetensor *want = find(g->expected, UP_ST_F64, "%s", name);
+    if (g->backend->ops->static_shapes && want->count / view.cols < view.rows)
+        view.rows = want->count / view.cols; /* unused rows follow */
     CU_ASSERT_EQUAL_FATAL(view.rows * view.cols, want->count);
     double *got = download(g, view, scale);
     double error = distance(got, want, 1) / norm_of(want);

@@ -3,7 +3,8 @@
 file(GLOB UP_CUDA_SOURCES CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/backend_cuda/*.cu)
 set(UP_CUDA_PROGRAMS test_parity test_golden test_encoder test_step)
 foreach(program ${UP_CUDA_PROGRAMS})
-  add_library(${program}_cuda OBJECT ${PROJECT_SOURCE_DIR}/tests/${program}.c ${PROJECT_SOURCE_DIR}/src/backends.c)
+  add_library(${program}_cuda OBJECT ${PROJECT_SOURCE_DIR}/tests/${program}.c ${PROJECT_SOURCE_DIR}/src/backends.c
+              ${PROJECT_SOURCE_DIR}/tests/cuda_lacks.c)
   target_compile_definitions(${program}_cuda PRIVATE UP_TEST_CUDA UP_WITH_CUDA)
   target_include_directories(${program}_cuda PRIVATE ${PROJECT_SOURCE_DIR}/include ${PROJECT_SOURCE_DIR}/src ${PROJECT_SOURCE_DIR}
                              ${CUNIT_INCLUDE_DIRS})
@@ -37,3 +38,6 @@ foreach(type f32 bf16 f16)
 endforeach()
 up_cuda_host_test(cuda_parity_checked test_parity checked "" tables memory ${UP_CUDA_OPERATIONS})
 up_cuda_host_test(cuda_parity_volta test_parity fast "UP_CASE_DTYPE=f16;UP_CUDA_HOST_SM=70" linear attention patch_embed)
+up_cuda_host_test(cuda_encoder test_encoder fast "")
+up_cuda_host_test(cuda_step test_step fast "" "follows ref" "not finite" "temperature clamp")
+up_cuda_host_test(cuda_step_checked test_step checked "" "temperature clamp")
