@@ -154,7 +154,7 @@ UP_DEVICE void up_finish_xent(const up_xent_tile &a, const up_true_row &r, int64
 }
 
 /* A block a query. */
-static __global__ void __launch_bounds__(UP_LOSS_THREADS) up_xent(up_xent_tile a) {
+static __global__ void __launch_bounds__(UP_LOSS_THREADS, 8) up_xent(up_xent_tile a) {
     UP_SHARED(bytes);
     float *room = reinterpret_cast<float *>(bytes);
     const int64_t q = blockIdx.x;
