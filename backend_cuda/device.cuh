@@ -102,6 +102,19 @@ template <int COUNT, class T> UP_DEVICE void up_store(T *to, const float (&from)
     *reinterpret_cast<up_vector<T, COUNT> *>(to) = v;
 }
 
+/* ---- arguments of kernels: a matrix by rows, a list of indices; `at` NULL: absent ---- */
+template <class T> struct up_matrix {
+    T *at;
+    int64_t stride;
+    __device__ __forceinline__ T *row(int64_t n) const { return at + n * stride; }
+    __device__ __forceinline__ T &operator()(int64_t n, int64_t d) const { return at[n * stride + d]; }
+};
+struct up_list {
+    const int *at;
+    int64_t stride;
+    __device__ __forceinline__ int operator[](int64_t n) const { return at[n * stride]; }
+};
+
 /* ---- reductions; every lane gets the result ---- */
 /* Over groups of WIDTH neighbouring lanes (a power of two). */
 template <int WIDTH = UP_WARP> UP_DEVICE float up_warp_sum(float x) {

@@ -1,6 +1,5 @@
 # The last thing that a configure run prints: each optional part, whether it was found, what it means for this build.
-find_program(UP_NVCC nvcc HINTS /usr/local/cuda/bin)
-mark_as_advanced(UP_NVCC DNNL_INCLUDE DNNL_LIBRARY)
+mark_as_advanced(DNNL_INCLUDE DNNL_LIBRARY)
 
 function(up_summary_row name found yes no)
   if(found)
@@ -41,6 +40,7 @@ if(UP_TESTS)
 endif()
 up_summary_row(MPI "${MPI_C_FOUND}" "${MPI_C_VERSION}: training runs in any number of processes"
                "training runs in one process")
-up_summary_row(CUDA "${UP_NVCC}" "toolkit found; the backend is not built in this version"
-               "the backend is not built in this version")
+string(REPLACE ";" ", " UP_CUDA_SHOWN "${UP_CUDA_ARCHITECTURES}")
+up_summary_row(CUDA "${UP_CUDA_BUILT}" "the cuda backend is built for compute capability ${UP_CUDA_SHOWN}"
+               "the cuda backend is not built (UP_CUDA is ${UP_CUDA})")
 message(STATUS "")

@@ -9,9 +9,13 @@ static up_status create_ref(int threads, up_backend **out) {
 }
 
 static up_status create_cuda(int threads, up_backend **out) {
-    (void)threads;
+    (void)threads; /* the device has its own */
+#ifdef UP_WITH_CUDA
+    return up_backend_cuda(out);
+#else
     (void)out;
     return up_fail(UP_ERR_UNSUPPORTED, "backend cuda", "not built");
+#endif
 }
 
 static const struct {

@@ -9,7 +9,7 @@ exported=$(nm -D --defined-only "$shared" | awk '{print $NF}' | sort -u)
 global=$(nm -g --defined-only "$static" 2>/dev/null | awk 'NF == 3 {print $3}' | sort -u)
 status=0
 for names in exported global; do
-    foreign=$(grep -v '^up_' <<<"${!names}" | grep -vE '^__odr_asan' || true)
+    foreign=$(grep -vE '^(up_|_Z[0-9]+up_)' <<<"${!names}" | grep -vE '^__odr_asan' || true)
     count=$(wc -l <<<"${!names}")
     echo "$names: $count names"
     if [ -n "$foreign" ]; then

@@ -16,7 +16,11 @@
 
 const char *const up_suite_name = "encoder";
 
+#ifdef UP_TEST_CUDA
+static const char *const backends[] = {"ref", "cuda"};
+#else
 static const char *const backends[] = {"ref", "cpu"};
+#endif
 static const up_dtype dtypes[] = {UP_F32, UP_BF16, UP_F16};
 
 /* ---- a small model and random batches ---- */

@@ -660,6 +660,8 @@ static void keep_worst(double *worst, double part) {
 static void check_tensor(golden *g, up_view view, double scale, const char *name, double bound,
                          double *worst) {
     const up_safetensor *want = find(g->expected, UP_ST_F64, "%s", name);
+    if (g->backend->ops->static_shapes && want->count / view.cols < view.rows)
+        view.rows = want->count / view.cols; /* unused rows follow */
     CU_ASSERT_EQUAL_FATAL(view.rows * view.cols, want->count);
     double *got = download(g, view, scale);
     double error = distance(got, want, 1) / norm_of(want);
@@ -1110,6 +1112,17 @@ static void test_cpu_bf16(void) {
 static void test_cpu_f16(void) {
     check_all("cpu", UP_F16);
 }
+#ifdef UP_TEST_CUDA
+static void test_cuda_f32(void) {
+    check_all("cuda", UP_F32);
+}
+static void test_cuda_bf16(void) {
+    check_all("cuda", UP_BF16);
+}
+static void test_cuda_f16(void) {
+    check_all("cuda", UP_F16);
+}
+#endif
 
 /* Some groups learn: their gradients are what they are when all learns, and nothing else moves. */
 static void test_groups(void) {
@@ -1149,6 +1162,10 @@ static void test_together(void) {
 }
 
 const char *const up_suite_name = "golden";
-const up_test up_tests[] = {{"ref_f32", test_ref_f32}, {"ref_bf16", test_ref_bf16}, {"ref_f16", test_ref_f16},
-                            {"cpu_f32", test_cpu_f32}, {"cpu_bf16", test_cpu_bf16}, {"cpu_f16", test_cpu_f16},
-                            {"groups", test_groups},   {"together", test_together}, {NULL, NULL}};
+const up_test up_tests[] = {
+    {"ref_f32", test_ref_f32},   {"ref_bf16", test_ref_bf16},   {"ref_f16", test_ref_f16},
+    {"cpu_f32", test_cpu_f32},   {"cpu_bf16", test_cpu_bf16},   {"cpu_f16", test_cpu_f16},
+#ifdef UP_TEST_CUDA
+    {"cuda_f32", test_cuda_f32}, {"cuda_bf16", test_cuda_bf16}, {"cuda_f16", test_cuda_f16},
+#endif
+    {"groups", test_groups},     {"together", test_together},   {NULL, NULL}};

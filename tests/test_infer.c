@@ -650,7 +650,8 @@ static void test_load_errors(void) {
     CU_ASSERT_EQUAL(up_model_load("no/such/model", NULL, &s), UP_ERR_IO);
     CU_ASSERT_PTR_NULL(s);
     CU_ASSERT_EQUAL(up_model_load("x", &(up_load_options){.backend = "tpu"}, &s), UP_ERR_ARGUMENT);
-    CU_ASSERT_EQUAL(up_model_load("x", &(up_load_options){.backend = "cuda"}, &s), UP_ERR_UNSUPPORTED);
+    up_status cuda = up_model_load("x", &(up_load_options){.backend = "cuda"}, &s);
+    CU_ASSERT(cuda == UP_ERR_UNSUPPORTED || cuda == UP_ERR_IO); /* with a GPU it is the file that fails */
     up_session_close(NULL);
     CU_ASSERT(strlen(up_version()) >= 5);
 }

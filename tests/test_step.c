@@ -46,6 +46,13 @@ static void state_free(state *s) {
     for (int i = 0; i < 3; i++) free(s->part[i]);
 }
 
+/* The backend that is compared with the reference. */
+#ifdef UP_TEST_CUDA
+#define UNDER_TEST "cuda"
+#else
+#define UNDER_TEST "cpu"
+#endif
+
 static up_backend *backend_of(const char *name) {
     up_backend *b = NULL;
     UP_ASSERT_OK(!strcmp(name, "guard") ? up_backend_guard(&b) : up_backend_create(name, 2, &b));
@@ -104,8 +111,8 @@ static void not_finite_is_skipped(const char *backend) {
 static void test_not_finite_ref(void) {
     not_finite_is_skipped("ref");
 }
-static void test_not_finite_cpu(void) {
-    not_finite_is_skipped("cpu");
+static void test_not_finite_under_test(void) {
+    not_finite_is_skipped(UNDER_TEST);
 }
 
 /* The work of rows of a source, in lab->work; their samples are first, first + 1, ... */
@@ -247,13 +254,13 @@ static void shake(up_lab *lab, uint64_t key) {
     free(weights);
 }
 
-static void test_cpu_follows_ref(void) {
+static void test_follows_ref(void) {
     enum { N = 20, SHAKEN = 3, LABS = 2 + SHAKEN };
     static const char *const more[] = {"steps=20"};
-    up_lab labs[LABS]; /* ref, cpu, ref shaken */
+    up_lab labs[LABS]; /* ref, the other, ref shaken */
     double spread = 0, furthest = 0, furthest_share = 0;
     int outside = 0;
-    for (int i = 0; i < LABS; i++) up_lab_open(&labs[i], backend_of(i == 1 ? "cpu" : "ref"), more, 1);
+    for (int i = 0; i < LABS; i++) up_lab_open(&labs[i], backend_of(i == 1 ? UNDER_TEST : "ref"), more, 1);
     CU_ASSERT_EQUAL(up_model_params(labs[0].model)->token,
                     0); /* shake leaves it out: its rows are only read */
     for (int step = 0; step < N; step++) {
@@ -548,7 +555,7 @@ static void temperature_is_clamped(const char *backend) {
 
 static void test_temperature_clamp(void) {
     temperature_is_clamped("ref");
-    temperature_is_clamped("cpu");
+    temperature_is_clamped(UNDER_TEST);
 }
 
 /* Factors of drop path: 0 with probability p, else 1 / (1 - p); those of a sequence in a larger batch, alone
@@ -884,9 +891,9 @@ const up_test up_tests[] = {
     {"whole steps behind guard", test_whole_steps_behind_guard},
     {"static shapes", test_static_shapes},
     {"steps never wait", test_steps_never_wait},
-    {"cpu follows ref", test_cpu_follows_ref},
+    {"follows ref", test_follows_ref},
     {"not finite: ref", test_not_finite_ref},
-    {"not finite: cpu", test_not_finite_cpu},
+    {"not finite", test_not_finite_under_test},
     {"chunks make the whole: f32", test_chunks_f32},
     {"chunks make the whole: bf16", test_chunks_bf16},
     {"chunks make the whole: f16", test_chunks_f16},
