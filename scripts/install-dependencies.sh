@@ -19,6 +19,7 @@ build     libjansson-dev      library jansson
 build     libyaml-dev         library yaml-0.1
 optional  libopenblas-dev     library openblas
 build     libwebp-dev         library libwebp
+build     libarchive-dev      library libarchive
 build     libavformat-dev     library libavformat
 build     libavcodec-dev      library libavcodec
 build     libavutil-dev       library libavutil

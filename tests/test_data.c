@@ -4,6 +4,7 @@
 #include "tests/lab.h"
 #include "tests/support.h"
 #include "files/file.h"
+#include "tasks/classes.h"
 #include "tasks/sets.h"
 #include "uniperceiver/backend.h"
 #include "uniperceiver/encoder.h"
@@ -48,32 +49,41 @@ static void expect_error(up_status got, up_status want, const char *a, const cha
 
 /* ---- lists ---- */
 
+static up_status open_list(const char *path, up_dataset *d) {
+    const up_dataset_options options = {.data = path};
+    return up_dataset_open(&options, d);
+}
+
+static void expect_cell(const up_dataset *d, size_t row, const char *name, const char *want) {
+    up_sample s = {0};
+    UP_ASSERT_OK(up_dataset_sample(d, row, &s));
+    CU_ASSERT_EQUAL_FATAL(up_sample_count(&s, name), 1);
+    CU_ASSERT_STRING_EQUAL(up_value_text(&s, up_sample_value(&s, name, 0)), want);
+    up_sample_free(&s);
+}
+
 static void test_table_cells(void) {
     static const char text[] =
         "\xef\xbb\xbfimage\tname\r\n/abs/a.jpg\tone\r\n\r\nb.jpg\t\n\nsub/c.jpg\tthr ee";
-    up_table t;
-    size_t column;
-    char *path, wanted[600];
-    UP_ASSERT_OK(up_table_read(up_lab_text("good.tsv", text), &t));
-    CU_ASSERT_EQUAL_FATAL(t.rows, 3);
-    CU_ASSERT_EQUAL_FATAL(t.columns, 2);
-    UP_ASSERT_OK(up_table_column(&t, "image", &column));
-    CU_ASSERT_EQUAL(column, 0);
-    UP_ASSERT_OK(up_table_column(&t, "name", &column));
-    CU_ASSERT_EQUAL(column, 1);
     static const char *const cells[3][2] = {{"/abs/a.jpg", "one"}, {"b.jpg", ""}, {"sub/c.jpg", "thr ee"}};
-    for (size_t r = 0; r < 3; r++)
-        for (size_t c = 0; c < 2; c++) CU_ASSERT_STRING_EQUAL(up_table_cell(&t, r, c), cells[r][c]);
-    UP_ASSERT_OK(up_table_file(&t, 0, 0, &path));
-    CU_ASSERT_STRING_EQUAL(path, "/abs/a.jpg");
-    free(path);
-    UP_ASSERT_OK(up_table_file(&t, 2, 0, &path));
-    snprintf(wanted, sizeof wanted, "%s", up_lab_path("sub/c.jpg"));
-    CU_ASSERT_STRING_EQUAL(path, wanted);
-    free(path);
-    expect_error(up_table_column(&t, "label", &column), UP_ERR_FORMAT, "good.tsv", "no column \"label\"");
-    expect_error(up_table_column(&t, "label", &column), UP_ERR_FORMAT, "good.tsv", "image, name");
-    up_table_free(&t);
+    static const char *const files[3] = {"/abs/a.jpg", "b.jpg", "sub/c.jpg"};
+    up_dataset d;
+    up_sample s = {0};
+    UP_ASSERT_OK(open_list(up_lab_text("good.tsv", text), &d));
+    CU_ASSERT_EQUAL_FATAL(d.count, 3);
+    for (size_t r = 0; r < 3; r++) {
+        up_media media;
+        expect_cell(&d, r, "image", cells[r][0]);
+        expect_cell(&d, r, "name", cells[r][1]);
+        UP_ASSERT_OK(up_dataset_sample(&d, r, &s));
+        UP_ASSERT_OK(up_dataset_media(&d, &s, up_sample_value(&s, "image", 0), NULL, &media));
+        CU_ASSERT_STRING_EQUAL(media.name, r ? up_lab_path(files[r]) : files[r]);
+        up_media_free(&media);
+    }
+    CU_ASSERT_PTR_NULL(up_sample_value(&s, "label", 0));
+    CU_ASSERT_EQUAL(up_dataset_sample(&d, 3, &s), UP_ERR_ARGUMENT);
+    up_sample_free(&s);
+    up_dataset_close(&d);
 }
 
 static void test_table_errors(void) {
@@ -90,28 +100,25 @@ static void test_table_errors(void) {
         {"a\n1\0002\n", 6, "NUL byte"},
         {"a\n1\n\0", 5, "NUL byte"},
     };
-    up_table t;
+    up_dataset d;
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         size_t size = cases[i].size ? cases[i].size : strlen(cases[i].text);
-        expect_error(up_table_read(up_lab_file("bad.tsv", cases[i].text, size), &t), UP_ERR_FORMAT, "bad.tsv",
+        expect_error(open_list(up_lab_file("bad.tsv", cases[i].text, size), &d), UP_ERR_FORMAT, "bad.tsv",
                      cases[i].why);
-        CU_ASSERT_PTR_NULL(t.text);
+        CU_ASSERT_PTR_NULL(d.text);
     }
-    expect_error(up_table_read(up_lab_path("absent.tsv"), &t), UP_ERR_IO, "absent.tsv", "No such file");
-    expect_error(up_table_read(up_lab_path("."), &t), UP_ERR_IO, "is a folder", "");
-    /* more columns than a message names */
+    expect_error(open_list(up_lab_path("absent.tsv"), &d), UP_ERR_IO, "absent.tsv", "No such file");
     char wide[4001];
     memset(wide, '\t', 2000);
     memset(wide + 2000, '\t', 2000);
     wide[2000] = '\n';
     wide[4000] = 0;
-    expect_error(up_table_read(up_lab_text("bad.tsv", wide), &t), UP_ERR_FORMAT, "line 2 has 2000 cells",
-                 "2001");
+    expect_error(open_list(up_lab_text("bad.tsv", wide), &d), UP_ERR_FORMAT, "line 2 has 2000 cells", "2001");
 }
 
 static void test_table_long_cells(void) {
     enum { MOST = 1 << 20 };
-    up_table t;
+    up_dataset d;
     char *text = malloc(MOST + 64);
     for (int more = 0; more < 2; more++) {
         size_t n = (size_t)sprintf(text, "a\tb\n1\t2\n3\t");
@@ -119,42 +126,13 @@ static void test_table_long_cells(void) {
         strcpy(text + n + MOST + more, "\n");
         const char *path = up_lab_text("long.tsv", text);
         if (more)
-            expect_error(up_table_read(path, &t), UP_ERR_FORMAT, "long.tsv",
+            expect_error(open_list(path, &d), UP_ERR_FORMAT, "long.tsv",
                          "line 3 has a cell of 1048577 bytes; wanted at most 1048576");
         else
-            UP_ASSERT_OK(up_table_read(path, &t));
-        up_table_free(&t);
+            UP_ASSERT_OK(open_list(path, &d));
+        up_dataset_close(&d);
     }
     free(text);
-}
-
-static void test_classes(void) {
-    enum { ROWS = 3000, CLASSES = 700 };
-    char *text = malloc(ROWS * 16);
-    size_t n = (size_t)sprintf(text, "c\td\n"), count;
-    for (int i = 0; i < ROWS; i++) /* every 11th has none */
-        n += (size_t)(i % 11 ? sprintf(text + n, "k%d\t\n", i * 3 % CLASSES) : sprintf(text + n, "\t\n"));
-    up_table t;
-    const char **names;
-    int *of_row, wrong = 0, next = 0;
-    UP_ASSERT_OK(up_table_read(up_lab_text("classes.tsv", text), &t));
-    UP_ASSERT_OK(up_table_classes(&t, 0, &names, &count, &of_row));
-    CU_ASSERT_EQUAL(count, CLASSES);
-    for (size_t r = 0; r < ROWS; r++) {
-        const char *cell = up_table_cell(&t, r, 0);
-        wrong += *cell ? of_row[r] < 0 || strcmp(names[of_row[r]], cell) : of_row[r] != -1;
-        if (of_row[r] > next) wrong++; /* in the order of first appearance */
-        if (of_row[r] == next) next++;
-    }
-    CU_ASSERT_EQUAL(wrong, 0);
-    free(names);
-    free(of_row);
-    UP_ASSERT_OK(up_table_classes(&t, 1, &names, &count, &of_row)); /* none at all */
-    CU_ASSERT_EQUAL(count, 0);
-    free(names);
-    free(of_row);
-    free(text);
-    up_table_free(&t);
 }
 
 /* ---- loader ---- */
@@ -576,7 +554,7 @@ static void take_vocabulary(const char *list, int count) {
     UP_ASSERT_OK(read_settings("ar", list, "", &t));
     t.text_limit = 16;
     UP_ASSERT_OK(up_source_open(&t, &world, &s));
-    UP_ASSERT_OK(up_world_collect(&world, &s, 1));
+    UP_ASSERT_OK(up_world_collect(&world, &s, 1, UP_VOCABULARY_AUTO));
     up_source_close(&s);
     up_config_free(&up_task_schema, &t);
     CU_ASSERT_EQUAL_FATAL(world.vocabulary_count, count);
@@ -831,6 +809,31 @@ static void test_class_lists(void) {
                                          "x S i0 i1 i2 i3 a@0 cat@1 $@2 _@0=0\n"
                                          "y S* no@0 $@1\ny S* yes@0 $@1\n");
     close_task(&t);
+}
+
+/* Those of the rows, in the order in which they come first. */
+static void test_classes_of_rows(void) {
+    enum { ROWS = 3000, CLASSES = 700 };
+    char *text = malloc(ROWS * 16), name[16];
+    size_t n = (size_t)sprintf(text, "text\tc\n");
+    int wrong = 0, next = 0;
+    subject t;
+    open_world();
+    for (int i = 0; i < ROWS; i++) /* every 11th has none */
+        n += (size_t)(i % 11 ? sprintf(text + n, "x\tk%d\n", i * 3 % CLASSES) : sprintf(text + n, "x\t\n"));
+    up_lab_text("many.tsv", text);
+    open_task(&t, "text_classification", "many.tsv", ", target: c");
+    CU_ASSERT_EQUAL_FATAL(t.source.class_count, CLASSES);
+    for (int i = 0; i < ROWS; i++) {
+        sprintf(name, "k%d", i * 3 % CLASSES);
+        int found = up_classes_find(&t.source, name);
+        wrong += found < 0 || strcmp(t.source.classes[found], name) || (i % 11 && found > next);
+        if (i % 11 && found == next) next++;
+    }
+    CU_ASSERT_EQUAL(wrong, 0);
+    CU_ASSERT_EQUAL(up_classes_find(&t.source, "k"), -1);
+    close_task(&t);
+    free(text);
 }
 
 static void test_class_errors(void) {
@@ -1418,7 +1421,8 @@ static void test_errors_name_the_file(void) {
     expect_open_error("image_classification", "small.tsv", ", target: colour", UP_ERR_FORMAT, "small.tsv",
                       "no column \"colour\"");
     expect_open_error("caption", "small.tsv", "", UP_ERR_FORMAT, "small.tsv", "no column \"text\"");
-    expect_open_error("vqa", "small.tsv", ", target: answer", UP_ERR_ARGUMENT, "vqa", "question");
+    expect_open_error("vqa", "small.tsv", ", target: answer", UP_ERR_FORMAT, "small.tsv",
+                      "no column \"question\"");
 }
 
 /* Not a test of anything: gives back what the others share, so that a leak checker has nothing to say. */
@@ -1437,7 +1441,6 @@ const up_test up_tests[] = {
     {"table: cells", test_table_cells},
     {"table: errors", test_table_errors},
     {"table: long cells", test_table_long_cells},
-    {"classes", test_classes},
     {"loader: order", test_loader_order},
     {"loader: error", test_loader_error},
     {"loader: freed early", test_loader_freed_early},
@@ -1449,6 +1452,7 @@ const up_test up_tests[] = {
     {"labels left out", test_labels_left_out},
     {"target sets", test_target_sets},
     {"class lists", test_class_lists},
+    {"classes of rows", test_classes_of_rows},
     {"class errors", test_class_errors},
     {"equal texts", test_equal_texts},
     {"sampled targets", test_sampled_targets},

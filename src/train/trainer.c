@@ -26,7 +26,7 @@ static up_status open_sources(up_trainer *t) {
         UP_TRY(up_source_open(&s->tasks[i], &t->world, &t->sources[i]));
         t->sources[i].number = i;
     }
-    return up_world_collect(&t->world, t->sources, s->task_count);
+    return up_world_collect(&t->world, t->sources, s->task_count, s->vocabulary);
 }
 
 static up_status open_model(up_trainer *t) {
@@ -94,7 +94,7 @@ static up_status build(void *context, int64_t iteration, void *slot) {
     if (!rows) return up_fail(UP_ERR_MEMORY, source->settings->name, "%d rows wanted", count);
     uint64_t seed = (uint64_t)t->settings.seed;
     for (int i = 0; i < count; i++)
-        rows[i] = up_order_row(seed, entry->source, source->table.rows, entry->first + i);
+        rows[i] = up_order_row(seed, entry->source, &source->data, entry->first + i);
     up_build_options options = {.training = 1, .seed = seed, .first = (uint64_t)entry->first};
     up_work *work = slot;
     up_status status = up_source_build(source, &options, rows, count, work);

@@ -77,7 +77,7 @@ void up_trainer_close(up_trainer *t);
 up_status up_order_make(const up_settings *settings, int64_t first, int64_t count, const int64_t *taken,
                         up_order_entry **out);
 /* The sample-th sample of a source, counted over all epochs: a shuffled row. */
-size_t up_order_row(uint64_t seed, int source, size_t rows, int64_t sample);
+size_t up_order_row(uint64_t seed, int source, const up_dataset *data, int64_t sample);
 
 /* Linear warm-up, then cosine to min_lr; step counts from 0. */
 double up_learning_rate(const up_optimizer_settings *optimizer, int64_t step, int64_t steps);
