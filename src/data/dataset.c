@@ -171,18 +171,19 @@ up_status up_dataset_fail(const up_dataset *d, size_t i, up_status code, const c
     return up_fail(code, d->options.data, "%s: %s", what, why);
 }
 
-/* The line of a sample, without its end and the empty lines behind it; 1 in *last where one is. */
+/* The line of a sample without its end; a row of a CSV may have several and ends where its cells do. *last 1:
+ * the next sample does not follow at once. */
 static up_status line_of(const up_dataset *d, size_t i, const char **line, size_t *size, int *last) {
     uint64_t at = d->index.offsets[i], end = d->index.offsets[i + 1];
     if (at >= end || end > d->text_bytes)
         return up_fail(UP_ERR_FORMAT, d->options.data,
                        "its index is damaged; remove it to have it made anew");
-    size_t breaks = 0;
-    while (end > at && (d->text[end - 1] == '\n' || d->text[end - 1] == '\r'))
-        breaks += d->text[--end] == '\n';
+    const char *line_break = d->reader->several ? NULL : memchr(d->text + at, '\n', (size_t)(end - at));
+    *last = line_break && (uint64_t)(line_break + 1 - d->text) < end;
+    if (line_break) end = (uint64_t)(line_break - d->text);
+    while (end > at && (d->text[end - 1] == '\n' || d->text[end - 1] == '\r')) end--;
     *line = d->text + at;
     *size = (size_t)(end - at);
-    *last = breaks > 1;
     return UP_OK;
 }
 

@@ -11,6 +11,7 @@ struct up_reader {
     const char *what; /* one line */
     const char *ends; /* endings of the names that it is guessed by, divided by spaces; NULL: never guessed */
     int folder;       /* 1: a folder is */
+    int several;      /* 1: a sample may take several lines */
     int document;     /* 1: texts go on in the next line */
     up_status (*open)(up_dataset *dataset); /* may be NULL: before lines are parsed */
     up_status (*index)(up_dataset *dataset, up_index_writer *writer);

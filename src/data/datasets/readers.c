@@ -5,7 +5,7 @@
 const up_reader up_readers[] = {
     {"tsv", "tab-separated cells under a line of column names", ".tsv", .open = up_open_tsv,
      .index = up_read_tsv, .parse = up_parse_tsv},
-    {"csv", "comma-separated cells, quoted where needed, under a line of column names", ".csv",
+    {"csv", "comma-separated cells, quoted where needed, under a line of column names", ".csv", .several = 1,
      .open = up_open_csv, .index = up_read_csv, .parse = up_parse_csv},
     {"jsonl", "a JSON object a line", ".jsonl .ndjson", .index = up_read_lines, .parse = up_parse_jsonl},
     {"text", "a sentence or paragraph a line, filled from the lines that follow", ".txt", .document = 1,
