@@ -811,6 +811,87 @@ static void test_class_lists(void) {
     close_task(&t);
 }
 
+/* What classes are called: the first name in evaluation, one drawn for each batch in training. */
+static void test_class_names(void) {
+    enum { DRAWS = 400 };
+    static const size_t rows[2] = {0, 1};
+    subject t;
+    int64_t found[2] = {0};
+    int other = 0;
+    char more[400];
+    write_small_lists();
+    up_lab_text("names.txt", "cat pet\r\nfox none\ndog hound, old dog\n");
+    snprintf(more, sizeof more, ", names: %s", up_lab_path("names.txt"));
+    open_task(&t, "image_classification", "small.tsv", more);
+    build(&t, &still, rows, 2);
+    const char *inputs = "x S=0 i0 i1 i2 i3\nx S=1 i0 i1 i2 i3\n", *pet = "y S* pet@0 $@1\n";
+    char want[3][400];
+    snprintf(want[0], sizeof want[0], "%sy S* hound@0 $@1\n%s", inputs, pet);
+    snprintf(want[1], sizeof want[1], "%sy S* old@0 dog@1 $@2\n%s", inputs, pet);
+    CU_ASSERT_STRING_EQUAL(describe(&t), want[0]);
+    for (uint64_t first = 0; first < DRAWS; first++) {
+        build(&t, &(up_build_options){1, up_test_seed(), 2 * first}, rows, 2);
+        describe(&t);
+        int which = !strcmp(out, want[0]) ? 0 : !strcmp(out, want[1]) ? 1 : -1;
+        if (which < 0)
+            other++;
+        else
+            found[which]++;
+    }
+    CU_ASSERT_EQUAL(other, 0);
+    expect_fair("names of a class", found, (double[]){DRAWS / 2, DRAWS / 2}, 2, 1);
+    close_task(&t);
+    up_lab_text("names.txt", "cat pet\n");
+    expect_open_error("image_classification", "small.tsv", more, UP_ERR_FORMAT, "names.txt",
+                      "has no name for \"dog\"");
+}
+
+/* Several captions of a picture: the first in evaluation, one drawn in training; they are no negatives of
+ * each other, and neither are equal ones of other pictures. */
+static void test_captions_of_a_picture(void) {
+    enum { DRAWS = 400 };
+    static const size_t rows[3] = {0, 1, 2};
+    const char *image = up_lab_golden("image", "jpeg_420.jpg");
+    char json[2048];
+    subject t;
+    int64_t found[2] = {0};
+    open_world();
+    snprintf(json, sizeof json,
+             "{\"image\": \"%1$s\", \"text\": [\"cat\", \"a dog\"]}\n{\"image\": \"%1$s\", \"text\": "
+             "\"a house\"}\n{\"image\": \"./%1$s\", \"text\": \"a mouse\"}\n",
+             image);
+    up_lab_text("captions.jsonl", json);
+    open_task(&t, "image_text_retrieval", "captions.jsonl", ", target: text, images: /");
+    build(&t, &still, rows, 3);
+    CU_ASSERT_STRING_EQUAL(describe(&t), "x S=0 i0 i1 i2 i3\nx S=1 i0 i1 i2 i3\nx S=2 i0 i1 i2 i3\n"
+                                         "y S* cat@0 $@1\ny S* a@0 house@1 $@2\ny S* a@0 mouse@1 $@2\n");
+    CU_ASSERT(t.work.groups[0] == 0 && t.work.groups[1] == 0 && t.work.groups[2] == 2);
+    CU_ASSERT(t.work.pictures[0] == t.work.pictures[1] && t.work.pictures[0] != t.work.pictures[2]);
+    for (uint64_t first = 0; first < DRAWS; first++) {
+        build(&t, &(up_build_options){1, up_test_seed(), first}, rows, 1);
+        found[strstr(describe(&t), "y S* cat@0 $@1\n") == NULL]++;
+    }
+    expect_fair("captions", found, (double[]){DRAWS / 2, DRAWS / 2}, 2, 1);
+    close_task(&t);
+}
+
+/* A line of a document is filled from those behind it up to the limit, and not beyond an empty line. */
+static void test_documents(void) {
+    static const size_t rows[3] = {0, 1, 2};
+    subject t;
+    open_world();
+    up_lab_text("book.txt", "cat\na dog\n\ncat cat cat cat cat cat cat cat cat\n");
+    take_vocabulary("book.txt", 4);
+    open_task(&t, "ar", "book.txt", "");
+    build(&t, &still, rows, 3);
+    CU_ASSERT_STRING_EQUAL(describe(&t),
+                           "xx 1+4 S cat@0 a@1 dog@2 $@3 _@0=2 _@1=0 _@2=1 _@3=3\n"
+                           "xx 1+3 S a@0 dog@1 $@2 _@0=0 _@1=1 _@2=3\n"
+                           "xx 1+8 S cat@0 cat@1 cat@2 cat@3 cat@4 cat@5 cat@6 $@7 _@0=2 _@1=2 _@2=2 _@3=2 "
+                           "_@4=2 _@5=2 _@6=2 _@7=3\n" VOCABULARY);
+    close_task(&t);
+}
+
 /* Those of the rows, in the order in which they come first. */
 static void test_classes_of_rows(void) {
     enum { ROWS = 3000, CLASSES = 700 };
@@ -1452,6 +1533,9 @@ const up_test up_tests[] = {
     {"labels left out", test_labels_left_out},
     {"target sets", test_target_sets},
     {"class lists", test_class_lists},
+    {"class names", test_class_names},
+    {"captions of a picture", test_captions_of_a_picture},
+    {"documents", test_documents},
     {"classes of rows", test_classes_of_rows},
     {"class errors", test_class_errors},
     {"equal texts", test_equal_texts},

@@ -14,6 +14,14 @@
 
 const char *const up_suite_name = "datasets";
 
+/* Thousands of these are written, so none is synced. */
+static const char *write_plain(const char *name, const void *bytes, size_t size) {
+    const char *path = up_lab_path(name);
+    FILE *f = fopen(path, "wb");
+    CU_ASSERT_FATAL(f && fwrite(bytes, 1, size, f) == size && !fclose(f));
+    return path;
+}
+
 /* ---- all samples of a dataset as text: name=value|name=value, a line each ---- */
 
 static char *out;
@@ -310,15 +318,15 @@ static void test_index(void) {
     up_lab_text("keyed.tsv", "key\ttext\none\ta\ntwo\tb\nten\tc\n");
     expect(&(up_dataset_options){.data = up_lab_path("keyed.tsv"), .leave_out = up_lab_path("keys.txt")},
            "key=one|text=a\nkey=ten|text=c\n");
-    /* every byte of an index changed: the samples, or an error, and never a crash */
+    /* bytes of an index changed: the samples, or an error, and never a crash */
     void *bytes;
     size_t size, told = 0;
     expect(&options, "text=one\ntext=six\n");
     UP_ASSERT_OK(up_file_read(index, &bytes, &size));
-    for (size_t i = 8; i < size; i++) {
+    for (size_t i = 8; i < size; i += i < 64 ? 1 : 7) {
         up_sample s = {0};
         ((char *)bytes)[i] ^= 0x55;
-        up_lab_file("lines.index", bytes, size);
+        write_plain("lines.index", bytes, size);
         ((char *)bytes)[i] ^= 0x55;
         if (up_dataset_open(&options, &d) != UP_OK) {
             told++;
@@ -413,7 +421,7 @@ static void test_truncated(void) {
         for (size_t size = 0; size < strlen(layouts[i].text); size++) {
             up_dataset d;
             up_sample s = {0};
-            const up_dataset_options options = {.data = up_lab_file(layouts[i].name, layouts[i].text, size),
+            const up_dataset_options options = {.data = write_plain(layouts[i].name, layouts[i].text, size),
                                                 .format = layouts[i].format,
                                                 .split = layouts[i].split};
             up_status status = up_dataset_open(&options, &d);

@@ -27,6 +27,12 @@ static int ends_with(const char *text, const char *ends) {
     return 0;
 }
 
+int up_dataset_guess(const char *path) {
+    for (const up_reader *r = up_readers; r->name; r++)
+        if (r->ends && ends_with(path, r->ends)) return 1;
+    return 0;
+}
+
 static void list_readers(char *out, size_t room) {
     size_t used = 0;
     for (const up_reader *r = up_readers; r->name && used < room; r++)

@@ -35,6 +35,9 @@ typedef struct up_dataset {
     char *column_text;
 } up_dataset;
 
+/* 1 where the name of a file tells its format. */
+int up_dataset_guess(const char *path);
+
 /* `options` must live as long as the dataset. */
 up_status up_dataset_open(const up_dataset_options *options, up_dataset *out);
 void up_dataset_close(up_dataset *dataset); /* fine on a zeroed struct */
