@@ -149,6 +149,17 @@ static void test_answers(void) {
            "image=000000000001.jpg|question=Who?|key=8|label=net|answer=net|answer=the net\n");
 }
 
+/* CC3M's TSV and others have no line of names. */
+static void test_given_columns(void) {
+    expect(
+        &(up_dataset_options){.data = up_lab_text("train.tsv", "a cat\thttp://x\n"), .columns = "text, url"},
+        "text=a cat|url=http://x\n");
+    expect(&(up_dataset_options){.data = up_lab_text("train.csv", "\"a, cat\",b\n"), .columns = "text,url"},
+           "text=a, cat|url=b\n");
+    expect_failure(&(up_dataset_options){.data = up_lab_path("train.tsv"), .columns = "text"}, UP_ERR_FORMAT,
+                   "train.tsv", "line 1 has 2 cells");
+}
+
 /* ---- folders ---- */
 
 static void test_folders(void) {
@@ -437,15 +448,8 @@ static void test_truncated(void) {
 }
 
 const up_test up_tests[] = {
-    {"layouts", test_layouts},
-    {"answers", test_answers},
-    {"folders", test_folders},
-    {"shards", test_shards},
-    {"hostile", test_hostile_shards},
-    {"index", test_index},
-    {"documents", test_documents},
-    {"guesses", test_guesses},
-    {"broken", test_broken},
-    {"truncated", test_truncated},
-    {NULL, NULL},
+    {"layouts", test_layouts}, {"answers", test_answers},     {"given columns", test_given_columns},
+    {"folders", test_folders}, {"shards", test_shards},       {"hostile", test_hostile_shards},
+    {"index", test_index},     {"documents", test_documents}, {"guesses", test_guesses},
+    {"broken", test_broken},   {"truncated", test_truncated}, {NULL, NULL},
 };

@@ -77,6 +77,7 @@ static uint64_t kind_of(const up_dataset *d) {
     kind = digest_text(kind, d->options.data);
     kind = digest_text(kind, d->options.split);
     kind = digest_text(kind, d->options.annotations);
+    kind = digest_text(kind, d->options.columns);
     return digest_text(kind, d->options.leave_out);
 }
 

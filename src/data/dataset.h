@@ -17,6 +17,7 @@ typedef struct up_dataset_options {
     const char *images;      /* folder that pictures are relative to; NULL: the data's own */
     const char *videos;      /* the same of clips */
     const char *annotations; /* second file of formats that have two */
+    const char *columns;     /* lists without a line of names: these, divided by commas */
     const char *leave_out;   /* file of keys, one a line */
 } up_dataset_options;
 
@@ -32,6 +33,7 @@ typedef struct up_dataset {
     size_t text_bytes;
     char **columns; /* lists: names of the columns */
     size_t column_count;
+    int headless; /* 1: the first line is a sample, no names of columns */
     char *column_text;
 } up_dataset;
 

@@ -21,6 +21,8 @@ static const up_config_row task_rows[] = {
     {"images", UP_CONFIG_STRING, TASK(images), .help = "folder of picture files; default: the data's own"},
     {"videos", UP_CONFIG_STRING, TASK(videos), .help = "folder of video files; default: the data's own"},
     {"annotations", UP_CONFIG_STRING, TASK(annotations), .help = "second file of formats that have two"},
+    {"columns", UP_CONFIG_STRING, TASK(columns),
+     .help = "names of the columns of a list that has no line of them, divided by commas"},
     {"leave_out", UP_CONFIG_STRING, TASK(leave_out),
      .help = "file of keys of samples to leave out, one a line"},
     {"image", UP_CONFIG_STRING, TASK(image), .fallback = "image", .help = "column of picture files"},

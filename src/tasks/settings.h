@@ -8,7 +8,7 @@ typedef struct up_task_settings {
     char *name; /* for logs; NULL = the kind */
     int kind;   /* index into up_tasks_table */
     /* the dataset, see data/dataset.h; all but the first may be NULL */
-    char *data, *format, *index, *split, *images, *videos, *annotations, *leave_out;
+    char *data, *format, *index, *split, *images, *videos, *annotations, *columns, *leave_out;
     char *image, *video, *text; /* names of the values that are the parts */
     char *target;               /* column of class names, of texts to retrieve, or of answers */
     char *classes;              /* the class names or answers, one a line; NULL: the format's, or the rows' */

@@ -80,6 +80,7 @@ static up_dataset_options options_of(const up_task_settings *t) {
                                 .images = t->images,
                                 .videos = t->videos,
                                 .annotations = t->annotations,
+                                .columns = t->columns,
                                 .leave_out = t->leave_out};
 }
 

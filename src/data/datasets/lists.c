@@ -42,6 +42,22 @@ static up_status take_names(up_dataset *d, const up_sample *names) {
     return UP_OK;
 }
 
+/* The names that the settings give to a list without a line of them. */
+static up_status take_given_names(up_dataset *d) {
+    up_sample names = {0};
+    up_status status = UP_OK;
+    for (const char *name = d->options.columns; status == UP_OK && *name;) {
+        name += strspn(name, " ");
+        size_t length = strcspn(name, ",");
+        status = up_sample_text(&names, "column", name, length);
+        name += length + (name[length] == ',');
+    }
+    if (status == UP_OK) status = take_names(d, &names);
+    d->headless = 1;
+    up_sample_free(&names);
+    return status;
+}
+
 static up_status add_cells(const up_dataset *d, const char *line, size_t size, up_sample *out) {
     const char *end = line + size;
     for (size_t i = 0;; i++) {
@@ -58,6 +74,7 @@ static up_status add_cells(const up_dataset *d, const char *line, size_t size, u
 
 up_status up_open_tsv(up_dataset *d) {
     up_sample names = {0};
+    if (d->options.columns) return take_given_names(d);
     size_t at = start_of(d), end = line_end(d->text, at, d->text_bytes);
     while (end > at && d->text[end - 1] == '\r') end--;
     up_status status = add_cells(d, d->text + at, end - at, &names);
@@ -103,7 +120,7 @@ up_status up_read_tsv(up_dataset *d, up_index_writer *w) {
         end = line_end(d->text, at, d->text_bytes);
         size_t size = end - at;
         if (size && d->text[at + size - 1] == '\r') size--;
-        if (number++ == 0 && d->column_text) continue; /* the names; a list without has no text for them */
+        if (number++ == 0 && !d->headless) continue; /* the names */
         if (!size) continue;
         UP_GO(check_line(d, d->text + at, size, number));
         UP_GO(is_left_out(d, w, d->text + at, size, &s, &left_out));
@@ -168,6 +185,7 @@ static up_status add_csv(const up_dataset *d, const char *text, size_t size, siz
 
 up_status up_open_csv(up_dataset *d) {
     up_sample names = {0};
+    if (d->options.columns) return take_given_names(d);
     size_t at = start_of(d);
     up_status status = add_csv(d, d->text, d->text_bytes, &at, &names);
     if (status == UP_OK) status = take_names(d, &names);
@@ -191,9 +209,9 @@ static up_status skip_row(const up_dataset *d, size_t *at, size_t *cells) {
 up_status up_read_csv(up_dataset *d, up_index_writer *w) {
     up_sample s = {0};
     up_status status = UP_OK;
-    size_t cells, row = 1, at = start_of(d);
+    size_t cells, row = d->headless ? 0 : 1, at = start_of(d);
     UP_TRY(up_index_input(w, d->options.data));
-    UP_TRY(skip_row(d, &at, &cells)); /* the names */
+    if (!d->headless) UP_TRY(skip_row(d, &at, &cells)); /* the names */
     while (at < d->text_bytes) {
         size_t first = at;
         int left_out;
@@ -237,8 +255,7 @@ up_status up_open_glue(up_dataset *d) {
         named |= strstr(d->columns[i], "sentence") || strstr(d->columns[i], "question") ||
                  strstr(d->columns[i], "String");
     if (named || d->column_count != 4) return UP_OK;
-    free(d->column_text);
-    d->column_text = NULL;
+    d->headless = 1;
     memcpy(d->columns, cola, sizeof cola);
     return UP_OK;
 }
