@@ -111,8 +111,11 @@ static up_status each_batch(up_evaluation *e, const up_source *s, readouts *r, t
     const up_build_options options = {.seed = 0}; /* runs of all seeds are asked for the same hidden words */
     for (size_t first = 0; first < limit; first += ROWS_AT_ONCE) {
         int count = 0;
-        for (size_t row = first; row < limit && row < first + ROWS_AT_ONCE; row++)
-            if (!s->class_of_row || s->class_of_row[row] >= 0) rows[count++] = row;
+        for (size_t row = first; row < limit && row < first + ROWS_AT_ONCE; row++) {
+            int labelled;
+            UP_TRY(up_source_is_labelled(s, row, &labelled));
+            if (labelled) rows[count++] = row;
+        }
         if (!count) continue;
         UP_TRY(up_source_build(s, &options, rows, count, &e->work));
         if (!e->work.batch.readouts) continue;
@@ -318,6 +321,16 @@ static up_status add_recalls(up_evaluation *e, const up_source *s, const retriev
     return UP_OK;
 }
 
+/* The text of a row, the first of several, filled to a width. */
+static void tell_text(FILE *out, const up_source *s, size_t row, int width) {
+    up_sample sample = {0};
+    const up_value *v = NULL;
+    if (up_dataset_sample(&s->data, row, &sample) == UP_OK)
+        v = up_sample_value(&sample, s->settings->target, 0);
+    fprintf(out, "%-*s", width, v ? up_value_text(&sample, v) : "");
+    up_sample_free(&sample);
+}
+
 /* The nearest texts of a row, in words; of equal cosines one is told. */
 static void tell_nearest(FILE *out, const up_source *s, const retrieval *t, const float *cosines) {
     double below = INFINITY;
@@ -327,8 +340,9 @@ static void tell_nearest(FILE *out, const up_source *s, const retrieval *t, cons
             if ((double)cosines[j] < below && (best < 0 || cosines[j] > cosines[best])) best = j;
         if (best < 0) return;
         below = (double)cosines[best];
-        fprintf(out, "%s %s (%.2f)", place ? "," : "",
-                up_table_cell(&s->table, t->inputs.row[best], s->target), below);
+        fprintf(out, "%s ", place ? "," : "");
+        tell_text(out, s, t->inputs.row[best], 0);
+        fprintf(out, " (%.2f)", below);
     }
 }
 
@@ -343,7 +357,9 @@ static up_status show_retrievals(up_evaluation *e, const up_source *s, const ret
     for (int i = 0; i < UP_SHOWN; i++) {
         size_t at = up_shown_row((size_t)n, i);
         UP_GO(up_cosines_read(e->cosines, up_view_rows(t->inputs.x.unit, (int64_t)at, 1), texts, cosines));
-        fprintf(e->examples, "  true: %-46s found:", up_table_cell(&s->table, t->inputs.row[at], s->target));
+        fprintf(e->examples, "  true: ");
+        tell_text(e->examples, s, t->inputs.row[at], 46);
+        fprintf(e->examples, " found:");
         tell_nearest(e->examples, s, t, cosines);
         fprintf(e->examples, "\n");
     }
