@@ -749,6 +749,31 @@ static void test_retrieval_of_equal_texts(void) {
     evaluated_free(&v);
 }
 
+/* Each text of a picture is right for it, and the picture for each of them, however many rows it has. */
+static void test_retrieval_of_one_picture(void) {
+    enum { ROWS = 6 };
+    static const char *const texts_of[ROWS] = {"dog", "cat", "house", "a dog", "red", "ten"};
+    evaluated v;
+    char list[2048], lines[1024];
+    float x[ROWS][16], y[ROWS][16];
+    const char *own[ROWS];
+    size_t n = (size_t)sprintf(list, "image\tname\n");
+    for (int i = 0; i < ROWS; i++) {
+        own[i] = pictures[i % 3][0];
+        n += (size_t)sprintf(list + n, "%s\t%s\n", up_lab_golden("image", own[i]), texts_of[i]);
+    }
+    snprintf(lines, sizeof lines,
+             "  - {name: many, kind: image_text_retrieval, data: %s, target: name, text_limit: 12}\n",
+             up_lab_text("many.tsv", list));
+    evaluate(&v, lines);
+    for (int i = 0; i < ROWS; i++) {
+        encode_file(&v, UP_PART_IMAGE, up_lab_golden("image", own[i]), NULL, x[i]);
+        encode_text(&v, texts_of[i], UP_SIDE_TARGET, y[i]);
+    }
+    check_recalls(&v, "many", x[0], y[0], own, ROWS);
+    evaluated_free(&v);
+}
+
 /* Words of the model, each encoded alone: features [count, 16], malloc'ed. */
 static float *encode_words(evaluated *v, const int32_t *words, int count) {
     float *y = malloc((size_t)count * 16 * sizeof *y);
@@ -1104,6 +1129,7 @@ const up_test up_tests[] = {{"nearest", test_nearest},
                             {"clips", test_clips},
                             {"retrieval", test_retrieval},
                             {"retrieval_of_equal_texts", test_retrieval_of_equal_texts},
+                            {"retrieval_of_one_picture", test_retrieval_of_one_picture},
                             {"words", test_words},
                             {"captions", test_captions},
                             {"views", test_views},

@@ -281,7 +281,8 @@ done:
 typedef struct retrieval {
     readouts inputs;
     up_batch texts;        /* target sequences of all rows */
-    int32_t *groups;       /* [n] rows of equal texts have the same */
+    uint64_t *pictures;    /* [n] whose the texts are; 0: nobody's */
+    int32_t *groups;       /* [n] rows of equal texts, or of one picture, have the same */
     int64_t *there, *back; /* [n] ranks of inputs among texts, of texts among inputs */
 } retrieval;
 
@@ -289,6 +290,7 @@ static up_status take_row_features(up_evaluation *e, const up_source *s, readout
     retrieval *t = (retrieval *)r; /* its first member */
     const up_batch *targets = &e->work.targets;
     UP_TRY(up_batch_append(&t->texts, targets, 0, targets->sequences));
+    memcpy(t->pictures + r->count, e->work.pictures, (size_t)targets->sequences * sizeof *t->pictures);
     return encode_inputs(e, s, r, up_view_rows(r->x.raw, r->count, e->work.batch.readouts));
 }
 
@@ -299,7 +301,8 @@ static up_status group_rows(const up_source *s, retrieval *t) {
     t->back = malloc(((size_t)n + 1) * sizeof *t->back);
     if (!t->groups || !t->there || !t->back)
         return up_fail(UP_ERR_MEMORY, s->settings->name, "%lld texts wanted", (long long)n);
-    return up_group_targets(&t->texts, t->groups);
+    UP_TRY(up_group_targets(&t->texts, t->groups));
+    return up_group_pictures(t->pictures, (int)n, t->groups);
 }
 
 /* At 1, 5 and 10, both ways. */
@@ -372,6 +375,8 @@ up_status up_measure_recall(up_evaluation *e, const up_source *s) {
     retrieval t = {0};
     up_features *x = &t.inputs.x;
     up_status status = UP_OK;
+    t.pictures = malloc(up_evaluation_rows(s) * sizeof *t.pictures);
+    if (!t.pictures) UP_GO(up_fail(UP_ERR_MEMORY, s->settings->name, "%zu rows", up_evaluation_rows(s)));
     UP_GO(up_features_create(up_session_model(e->session), 0, x));
     UP_GO(up_features_resize(x, (int64_t)up_evaluation_rows(s)));
     UP_GO(up_batch_begin(&t.texts, e->world.config));
@@ -388,6 +393,7 @@ up_status up_measure_recall(up_evaluation *e, const up_source *s) {
 done:
     readouts_free(&t.inputs);
     up_batch_free(&t.texts);
+    free(t.pictures);
     free(t.groups);
     free(t.there);
     free(t.back);
