@@ -34,6 +34,7 @@ up_summary_row(OpenBLAS "${OPENBLAS_FOUND}" "${OPENBLAS_VERSION}: for comparison
                "UP_CPU_GEMM=openblas is refused")
 up_summary_row(OpenMP "${OpenMP_C_FOUND}" "${OpenMP_C_VERSION}: oneDNN can be told to take one thread" "oneDNN is not used")
 up_summary_row(WebP "${WEBP_FOUND}" "${WEBP_VERSION}: WebP pictures can be read" "WebP pictures are refused")
+up_summary_row(libarchive "${ARCHIVE_FOUND}" "${ARCHIVE_VERSION}: samples can be read from tar shards" "tar shards are refused")
 up_summary_row(FFmpeg "${FFMPEG_FOUND}" "libavcodec ${FFMPEG_libavcodec_VERSION}: videos can be read" "videos are refused")
 if(UP_TESTS)
   up_summary_row(CUnit "${CUNIT_FOUND}" "${CUNIT_VERSION}: the unit tests are built" "the unit tests are NOT built")

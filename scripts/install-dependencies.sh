@@ -21,6 +21,7 @@ build     libstemmer-dev      header  libstemmer.h
 optional  wordnet-base        file    /usr/share/wordnet/index.noun
 optional  libopenblas-dev     library openblas
 build     libwebp-dev         library libwebp
+build     libarchive-dev      library libarchive
 build     libavformat-dev     library libavformat
 build     libavcodec-dev      library libavcodec
 build     libavutil-dev       library libavutil

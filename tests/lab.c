@@ -156,7 +156,8 @@ void up_lab_open(up_lab *lab, up_backend *backend, const char *const *overrides,
         UP_ASSERT_OK(up_source_open(&lab->settings.tasks[i], &lab->world, &lab->sources[i]));
         lab->sources[i].number = i;
     }
-    UP_ASSERT_OK(up_world_collect(&lab->world, lab->sources, lab->settings.task_count));
+    UP_ASSERT_OK(
+        up_world_collect(&lab->world, lab->sources, lab->settings.task_count, lab->settings.vocabulary));
     int64_t iterations = lab->settings.steps * lab->settings.accumulate;
     const up_rounds alone = {.ranks = 1};
     UP_ASSERT_OK(up_order_make(&lab->settings, &alone, iterations, NULL, &lab->order));
@@ -195,8 +196,7 @@ void up_lab_build(up_lab *lab, int64_t iteration) {
     const up_source *s = &lab->sources[entry->source];
     int count = (int)s->settings->batch;
     uint64_t seed = (uint64_t)lab->settings.seed;
-    for (int i = 0; i < count; i++)
-        rows[i] = up_order_row(seed, entry->source, s->table.rows, entry->first + i);
+    for (int i = 0; i < count; i++) rows[i] = up_order_row(seed, entry->source, &s->data, entry->first + i);
     const up_build_options options = {.training = 1, .seed = seed, .first = (uint64_t)entry->first};
     UP_ASSERT_OK(up_source_build(s, &options, rows, count, &lab->work));
 }

@@ -109,6 +109,9 @@ fails 1 'checkpoint/state.json: cannot open' info checkpoint
 echo '{"step": 12, "updates": 11, "skipped": 1}' >checkpoint/state.json
 ok info checkpoint && has '^step: 12$' && has '^preset: tiny$'
 fails 2 'no FILE' info
+printf 'text\tword\na cat\tcat\na dog\tdog\n' >two.tsv
+ok info two.tsv && is 'info of a list' "$out" $'kind: dataset\nformat: tsv\nsamples: 2\n  text: a cat\n  word: cat'
+fails 1 'no format "pdf"; there are tsv, csv' info --format pdf two.tsv
 fails 2 'wanted one of --preset and --over' init --seed 1 --out x
 fails 2 'wanted one of --preset and --over' init --preset tiny --over tiny.safetensors --seed 1 --out x
 ok init --over tiny.safetensors --prompts 4 --classes 3 --seed 5 --out tuned.safetensors

@@ -4,6 +4,7 @@
 #include "tests/lab.h"
 #include "tests/support.h"
 #include "files/file.h"
+#include "tasks/classes.h"
 #include "tasks/sets.h"
 #include "uniperceiver/backend.h"
 #include "uniperceiver/encoder.h"
@@ -49,32 +50,41 @@ static void expect_error(up_status got, up_status want, const char *a, const cha
 
 /* ---- lists ---- */
 
+static up_status open_list(const char *path, up_dataset *d) {
+    const up_dataset_options options = {.data = path};
+    return up_dataset_open(&options, d);
+}
+
+static void expect_cell(const up_dataset *d, size_t row, const char *name, const char *want) {
+    up_sample s = {0};
+    UP_ASSERT_OK(up_dataset_sample(d, row, &s));
+    CU_ASSERT_EQUAL_FATAL(up_sample_count(&s, name), 1);
+    CU_ASSERT_STRING_EQUAL(up_value_text(&s, up_sample_value(&s, name, 0)), want);
+    up_sample_free(&s);
+}
+
 static void test_table_cells(void) {
     static const char text[] =
         "\xef\xbb\xbfimage\tname\r\n/abs/a.jpg\tone\r\n\r\nb.jpg\t\n\nsub/c.jpg\tthr ee";
-    up_table t;
-    size_t column;
-    char *path, wanted[600];
-    UP_ASSERT_OK(up_table_read(up_lab_text("good.tsv", text), &t));
-    CU_ASSERT_EQUAL_FATAL(t.rows, 3);
-    CU_ASSERT_EQUAL_FATAL(t.columns, 2);
-    UP_ASSERT_OK(up_table_column(&t, "image", &column));
-    CU_ASSERT_EQUAL(column, 0);
-    UP_ASSERT_OK(up_table_column(&t, "name", &column));
-    CU_ASSERT_EQUAL(column, 1);
     static const char *const cells[3][2] = {{"/abs/a.jpg", "one"}, {"b.jpg", ""}, {"sub/c.jpg", "thr ee"}};
-    for (size_t r = 0; r < 3; r++)
-        for (size_t c = 0; c < 2; c++) CU_ASSERT_STRING_EQUAL(up_table_cell(&t, r, c), cells[r][c]);
-    UP_ASSERT_OK(up_table_file(&t, 0, 0, &path));
-    CU_ASSERT_STRING_EQUAL(path, "/abs/a.jpg");
-    free(path);
-    UP_ASSERT_OK(up_table_file(&t, 2, 0, &path));
-    snprintf(wanted, sizeof wanted, "%s", up_lab_path("sub/c.jpg"));
-    CU_ASSERT_STRING_EQUAL(path, wanted);
-    free(path);
-    expect_error(up_table_column(&t, "label", &column), UP_ERR_FORMAT, "good.tsv", "no column \"label\"");
-    expect_error(up_table_column(&t, "label", &column), UP_ERR_FORMAT, "good.tsv", "image, name");
-    up_table_free(&t);
+    static const char *const files[3] = {"/abs/a.jpg", "b.jpg", "sub/c.jpg"};
+    up_dataset d;
+    up_sample s = {0};
+    UP_ASSERT_OK(open_list(up_lab_text("good.tsv", text), &d));
+    CU_ASSERT_EQUAL_FATAL(d.count, 3);
+    for (size_t r = 0; r < 3; r++) {
+        up_media media;
+        expect_cell(&d, r, "image", cells[r][0]);
+        expect_cell(&d, r, "name", cells[r][1]);
+        UP_ASSERT_OK(up_dataset_sample(&d, r, &s));
+        UP_ASSERT_OK(up_dataset_media(&d, &s, up_sample_value(&s, "image", 0), NULL, &media));
+        CU_ASSERT_STRING_EQUAL(media.name, r ? up_lab_path(files[r]) : files[r]);
+        up_media_free(&media);
+    }
+    CU_ASSERT_PTR_NULL(up_sample_value(&s, "label", 0));
+    CU_ASSERT_EQUAL(up_dataset_sample(&d, 3, &s), UP_ERR_ARGUMENT);
+    up_sample_free(&s);
+    up_dataset_close(&d);
 }
 
 static void test_table_errors(void) {
@@ -91,28 +101,25 @@ static void test_table_errors(void) {
         {"a\n1\0002\n", 6, "NUL byte"},
         {"a\n1\n\0", 5, "NUL byte"},
     };
-    up_table t;
+    up_dataset d;
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         size_t size = cases[i].size ? cases[i].size : strlen(cases[i].text);
-        expect_error(up_table_read(up_lab_file("bad.tsv", cases[i].text, size), &t), UP_ERR_FORMAT, "bad.tsv",
+        expect_error(open_list(up_lab_file("bad.tsv", cases[i].text, size), &d), UP_ERR_FORMAT, "bad.tsv",
                      cases[i].why);
-        CU_ASSERT_PTR_NULL(t.text);
+        CU_ASSERT_PTR_NULL(d.text);
     }
-    expect_error(up_table_read(up_lab_path("absent.tsv"), &t), UP_ERR_IO, "absent.tsv", "No such file");
-    expect_error(up_table_read(up_lab_path("."), &t), UP_ERR_IO, "is a folder", "");
-    /* more columns than a message names */
+    expect_error(open_list(up_lab_path("absent.tsv"), &d), UP_ERR_IO, "absent.tsv", "No such file");
     char wide[4001];
     memset(wide, '\t', 2000);
     memset(wide + 2000, '\t', 2000);
     wide[2000] = '\n';
     wide[4000] = 0;
-    expect_error(up_table_read(up_lab_text("bad.tsv", wide), &t), UP_ERR_FORMAT, "line 2 has 2000 cells",
-                 "2001");
+    expect_error(open_list(up_lab_text("bad.tsv", wide), &d), UP_ERR_FORMAT, "line 2 has 2000 cells", "2001");
 }
 
 static void test_table_long_cells(void) {
     enum { MOST = 1 << 20 };
-    up_table t;
+    up_dataset d;
     char *text = malloc(MOST + 64);
     for (int more = 0; more < 2; more++) {
         size_t n = (size_t)sprintf(text, "a\tb\n1\t2\n3\t");
@@ -120,42 +127,13 @@ static void test_table_long_cells(void) {
         strcpy(text + n + MOST + more, "\n");
         const char *path = up_lab_text("long.tsv", text);
         if (more)
-            expect_error(up_table_read(path, &t), UP_ERR_FORMAT, "long.tsv",
+            expect_error(open_list(path, &d), UP_ERR_FORMAT, "long.tsv",
                          "line 3 has a cell of 1048577 bytes; wanted at most 1048576");
         else
-            UP_ASSERT_OK(up_table_read(path, &t));
-        up_table_free(&t);
+            UP_ASSERT_OK(open_list(path, &d));
+        up_dataset_close(&d);
     }
     free(text);
-}
-
-static void test_classes(void) {
-    enum { ROWS = 3000, CLASSES = 700 };
-    char *text = malloc(ROWS * 16);
-    size_t n = (size_t)sprintf(text, "c\td\n"), count;
-    for (int i = 0; i < ROWS; i++) /* every 11th has none */
-        n += (size_t)(i % 11 ? sprintf(text + n, "k%d\t\n", i * 3 % CLASSES) : sprintf(text + n, "\t\n"));
-    up_table t;
-    const char **names;
-    int *of_row, wrong = 0, next = 0;
-    UP_ASSERT_OK(up_table_read(up_lab_text("classes.tsv", text), &t));
-    UP_ASSERT_OK(up_table_classes(&t, 0, &names, &count, &of_row));
-    CU_ASSERT_EQUAL(count, CLASSES);
-    for (size_t r = 0; r < ROWS; r++) {
-        const char *cell = up_table_cell(&t, r, 0);
-        wrong += *cell ? of_row[r] < 0 || strcmp(names[of_row[r]], cell) : of_row[r] != -1;
-        if (of_row[r] > next) wrong++; /* in the order of first appearance */
-        if (of_row[r] == next) next++;
-    }
-    CU_ASSERT_EQUAL(wrong, 0);
-    free(names);
-    free(of_row);
-    UP_ASSERT_OK(up_table_classes(&t, 1, &names, &count, &of_row)); /* none at all */
-    CU_ASSERT_EQUAL(count, 0);
-    free(names);
-    free(of_row);
-    free(text);
-    up_table_free(&t);
 }
 
 /* ---- loader ---- */
@@ -606,7 +584,7 @@ static void take_vocabulary(const char *list, int count) {
     UP_ASSERT_OK(read_settings("ar", list, "", &t));
     t.text_limit = 16;
     UP_ASSERT_OK(up_source_open(&t, &world, &s));
-    UP_ASSERT_OK(up_world_collect(&world, &s, 1));
+    UP_ASSERT_OK(up_world_collect(&world, &s, 1, UP_VOCABULARY_AUTO));
     up_source_close(&s);
     up_config_free(&up_task_schema, &t);
     CU_ASSERT_EQUAL_FATAL(world.vocabulary_count, count);
@@ -732,7 +710,8 @@ static void test_masked_batches(void) {
         int found[5] = {0}, none = 0, shown = 0;
         open_task(&t, kinds[k].kind, kinds[k].list, kinds[k].more);
         for (uint64_t sample = 0; sample < 300; sample++) {
-            build(&t, &(up_build_options){1, up_test_seed(), sample, 0}, &kinds[k].row, 1);
+            build(&t, &(up_build_options){.training = 1, .seed = up_test_seed(), .first = sample, 0},
+                  &kinds[k].row, 1);
             int f = fate_shown(&t, kinds[k].head);
             if (f < 0)
                 none++;
@@ -874,14 +853,120 @@ static void test_class_lists(void) {
     close_task(&t);
 }
 
+/* What classes are called: the first name in evaluation, one drawn for each batch in training. */
+static void test_class_names(void) {
+    enum { DRAWS = 400 };
+    static const size_t rows[2] = {0, 1};
+    subject t;
+    int64_t found[2] = {0};
+    int other = 0;
+    char more[400];
+    write_small_lists();
+    up_lab_text("names.txt", "cat pet\r\nfox none\ndog hound, old dog\n");
+    snprintf(more, sizeof more, ", names: %s", up_lab_path("names.txt"));
+    open_task(&t, "image_classification", "small.tsv", more);
+    build(&t, &still, rows, 2);
+    const char *inputs = "x S=0 i0 i1 i2 i3\nx S=1 i0 i1 i2 i3\n", *pet = "y S* pet@0 $@1\n";
+    char want[3][400];
+    snprintf(want[0], sizeof want[0], "%sy S* hound@0 $@1\n%s", inputs, pet);
+    snprintf(want[1], sizeof want[1], "%sy S* old@0 dog@1 $@2\n%s", inputs, pet);
+    CU_ASSERT_STRING_EQUAL(describe(&t), want[0]);
+    for (uint64_t first = 0; first < DRAWS; first++) {
+        build(&t, &(up_build_options){.training = 1, .seed = up_test_seed(), .first = 2 * first}, rows, 2);
+        describe(&t);
+        int which = !strcmp(out, want[0]) ? 0 : !strcmp(out, want[1]) ? 1 : -1;
+        if (which < 0)
+            other++;
+        else
+            found[which]++;
+    }
+    CU_ASSERT_EQUAL(other, 0);
+    expect_fair("names of a class", found, (double[]){DRAWS / 2, DRAWS / 2}, 2, 1);
+    close_task(&t);
+    up_lab_text("names.txt", "cat pet\n");
+    expect_open_error("image_classification", "small.tsv", more, UP_ERR_FORMAT, "names.txt",
+                      "has no name for \"dog\"");
+}
+
+/* Several captions of a picture: the first in evaluation, one drawn in training; they are no negatives of
+ * each other, and neither are equal ones of other pictures. */
+static void test_captions_of_a_picture(void) {
+    enum { DRAWS = 400 };
+    static const size_t rows[3] = {0, 1, 2};
+    const char *image = up_lab_golden("image", "jpeg_420.jpg");
+    char json[2048];
+    subject t;
+    int64_t found[2] = {0};
+    open_world();
+    snprintf(json, sizeof json,
+             "{\"image\": \"%1$s\", \"text\": [\"cat\", \"a dog\"]}\n{\"image\": \"%1$s\", \"text\": "
+             "\"a house\"}\n{\"image\": \"./%1$s\", \"text\": \"a mouse\"}\n",
+             image);
+    up_lab_text("captions.jsonl", json);
+    open_task(&t, "image_text_retrieval", "captions.jsonl", ", target: text, images: /");
+    build(&t, &still, rows, 3);
+    CU_ASSERT_STRING_EQUAL(describe(&t), "x S=0 i0 i1 i2 i3\nx S=1 i0 i1 i2 i3\nx S=2 i0 i1 i2 i3\n"
+                                         "y S* cat@0 $@1\ny S* a@0 house@1 $@2\ny S* a@0 mouse@1 $@2\n");
+    CU_ASSERT(t.work.groups[0] == 0 && t.work.groups[1] == 0 && t.work.groups[2] == 2);
+    CU_ASSERT(t.work.pictures[0] == t.work.pictures[1] && t.work.pictures[0] != t.work.pictures[2]);
+    for (uint64_t first = 0; first < DRAWS; first++) {
+        build(&t, &(up_build_options){.training = 1, .seed = up_test_seed(), .first = first}, rows, 1);
+        found[strstr(describe(&t), "y S* cat@0 $@1\n") == NULL]++;
+    }
+    expect_fair("captions", found, (double[]){DRAWS / 2, DRAWS / 2}, 2, 1);
+    close_task(&t);
+}
+
+/* A line of a document is filled from those behind it up to the limit, and not beyond an empty line. */
+static void test_documents(void) {
+    static const size_t rows[3] = {0, 1, 2};
+    subject t;
+    open_world();
+    up_lab_text("book.txt", "cat\na dog\n\ncat cat cat cat cat cat cat cat cat\n");
+    take_vocabulary("book.txt", 4);
+    open_task(&t, "ar", "book.txt", "");
+    build(&t, &still, rows, 3);
+    CU_ASSERT_STRING_EQUAL(describe(&t),
+                           "xx 1+4 S cat@0 a@1 dog@2 $@3 _@0=2 _@1=0 _@2=1 _@3=3\n"
+                           "xx 1+3 S a@0 dog@1 $@2 _@0=0 _@1=1 _@2=3\n"
+                           "xx 1+8 S cat@0 cat@1 cat@2 cat@3 cat@4 cat@5 cat@6 $@7 _@0=2 _@1=2 _@2=2 _@3=2 "
+                           "_@4=2 _@5=2 _@6=2 _@7=3\n" VOCABULARY);
+    close_task(&t);
+}
+
+/* Those of the rows, in the order in which they come first. */
+static void test_classes_of_rows(void) {
+    enum { ROWS = 3000, CLASSES = 700 };
+    char *text = malloc(ROWS * 16), name[16];
+    size_t n = (size_t)sprintf(text, "text\tc\n");
+    int wrong = 0, next = 0;
+    subject t;
+    open_world();
+    for (int i = 0; i < ROWS; i++) /* every 11th has none */
+        n += (size_t)(i % 11 ? sprintf(text + n, "x\tk%d\n", i * 3 % CLASSES) : sprintf(text + n, "x\t\n"));
+    up_lab_text("many.tsv", text);
+    open_task(&t, "text_classification", "many.tsv", ", target: c");
+    CU_ASSERT_EQUAL_FATAL(t.source.class_count, CLASSES);
+    for (int i = 0; i < ROWS; i++) {
+        sprintf(name, "k%d", i * 3 % CLASSES);
+        int found = up_classes_find(&t.source, name);
+        wrong += found < 0 || strcmp(t.source.classes[found], name) || (i % 11 && found > next);
+        if (i % 11 && found == next) next++;
+    }
+    CU_ASSERT_EQUAL(wrong, 0);
+    CU_ASSERT_EQUAL(up_classes_find(&t.source, "k"), -1);
+    close_task(&t);
+    free(text);
+}
+
 static void test_class_errors(void) {
     static const struct {
         const char *classes, *list, *file, *why;
         size_t size;
     } cases[] = {
-        {"cat\nhouse\n", "small.tsv", "small.tsv", "row 1 is of class \"dog\"", 0},
-        {"Dog\ncat\n", "small.tsv", "small.tsv", "row 1 is of class \"dog\"", 0},
-        {"dog\n", "small.tsv", "small.tsv", "row 2 is of class \"cat\"", 0},
+        {"cat\nhouse\n", "small.tsv", "small.tsv", "line 2: is of class \"dog\"", 0},
+        {"Dog\ncat\n", "small.tsv", "small.tsv", "line 2: is of class \"dog\"", 0},
+        {"dog\n", "small.tsv", "small.tsv", "line 3: is of class \"cat\"", 0},
         {"dog\ncat\nhouse\ncat\n", "small.tsv", "classes.txt", "names \"cat\" twice", 0},
         {"dog\ncat\n\0house\n", "small.tsv", "classes.txt", "NUL byte", 15},
         {"dog\n", "one.tsv", "classes.txt", "names 1 class(es), dog: wanted two or more", 0},
@@ -1017,7 +1102,7 @@ static void test_sampled_targets(void) {
     write_letters();
     open_task(&t, "ar", "letters.tsv", ", sampled_targets: 7");
     for (uint64_t time = 0; time < TIMES; time++) {
-        build(&t, &(up_build_options){1, up_test_seed(), 2 * time, 0}, rows, 2);
+        build(&t, &(up_build_options){.training = 1, .seed = up_test_seed(), .first = 2 * time, 0}, rows, 2);
         CU_ASSERT_EQUAL_FATAL(t.work.targets.sequences, OWN + DRAWN);
         expect_sampled_labels(&t.work);
         take_sampled(&t, bias);
@@ -1300,7 +1385,7 @@ static void test_chance_by_sample(void) {
     write_small_lists();
     open_task(&t, "image_classification", "small.tsv", ", resize: 26");
     for (uint64_t first = 0; first < SAMPLES; first += 3) {
-        build(&t, &(up_build_options){1, up_test_seed(), first, 0}, rows, 3);
+        build(&t, &(up_build_options){.training = 1, .seed = up_test_seed(), .first = first, 0}, rows, 3);
         CU_ASSERT_EQUAL_FATAL(t.work.batch.image.count, 12);
         for (uint64_t i = 0; i < 3; i++) {
             const up_build_options single = {1, up_test_seed(), first + i, 0};
@@ -1320,7 +1405,7 @@ static void test_chance_by_sample(void) {
 
 /* Sample n by seed of a picture of row 1, with `more` settings, alone. */
 static void training_pixels(const char *more, uint64_t n, uint8_t *pixels) {
-    first_pixels(more, &(up_build_options){1, up_test_seed(), n, 0}, 0, pixels);
+    first_pixels(more, &(up_build_options){.training = 1, .seed = up_test_seed(), .first = n, 0}, 0, pixels);
 }
 
 /* The square that is cut out of a picture's patches at (left, top) of it resized, or resized out of a part.
@@ -1365,7 +1450,7 @@ static void test_augmented(void) {
     write_small_lists();
     open_task(&t, "image_classification", "small.tsv", more);
     for (uint64_t first = 0; first < SAMPLES; first += 3) {
-        build(&t, &(up_build_options){1, up_test_seed(), first, 0}, rows, 3);
+        build(&t, &(up_build_options){.training = 1, .seed = up_test_seed(), .first = first, 0}, rows, 3);
         for (uint64_t i = 0; i < 3; i++) {
             training_pixels(more, first + i, alone);
             CU_ASSERT(!memcmp(t.work.batch.image.bytes + i * PATCHES, alone, PATCHES));
@@ -1456,7 +1541,7 @@ static void test_clip_settings(void) {
     close_task(&t);
     open_task(&t, "video_classification", "small-clips.tsv",
               ", stride: 3, augment: {operations: 2, erase: 1}");
-    build(&t, &(up_build_options){1, up_test_seed(), 0, 0}, &row, 1);
+    build(&t, &(up_build_options){.training = 1, .seed = up_test_seed(), .first = 0, 0}, &row, 1);
     CU_ASSERT_EQUAL(t.work.batch.video.count, 8); /* the model's two frames */
     close_task(&t);
     expect_open_error("video_classification", "small-clips.tsv", ", frames: 3", UP_ERR_ARGUMENT,
@@ -1669,7 +1754,8 @@ static void test_errors_name_the_file(void) {
     expect_open_error("image_classification", "small.tsv", ", target: colour", UP_ERR_FORMAT, "small.tsv",
                       "no column \"colour\"");
     expect_open_error("caption", "small.tsv", "", UP_ERR_FORMAT, "small.tsv", "no column \"text\"");
-    expect_open_error("vqa", "small.tsv", ", target: answer", UP_ERR_ARGUMENT, "vqa", "question");
+    expect_open_error("vqa", "small.tsv", ", target: answer", UP_ERR_FORMAT, "small.tsv",
+                      "no column \"question\"");
 }
 
 /* Not a test of anything: gives back what the others share, so that a leak checker has nothing to say. */
@@ -1722,23 +1808,28 @@ static void write_share_list(void) {
     up_lab_text("share.tsv", text);
 }
 
-/* The rows that a share holds, marked; counted by class, which the table must still tell. */
+/* The rows that a share holds, marked; counted by class, which the source must still tell. */
 static void take_share(const char *kind, double fraction, int seed, uint8_t *taken, int *counts) {
     char more[100];
     subject t;
+    up_sample sample = {0};
     snprintf(more, sizeof more, ", fraction: %g, fraction_seed: %d", fraction, seed);
     open_task(&t, kind, "share.tsv", more);
+    int classes = t.source.task->targets == UP_TARGETS_CLASSES;
     memset(taken, 0, SHARE_ROWS);
     memset(counts, 0, SHARE_CLASSES * sizeof *counts);
-    for (size_t i = 0; i < t.source.table.rows; i++) {
-        int row = atoi(up_table_cell(&t.source.table, i, 0));
-        const char *label = up_table_cell(&t.source.table, i, 1);
+    for (size_t i = 0; i < t.source.data.count; i++) {
+        UP_ASSERT_OK(up_dataset_sample(&t.source.data, i, &sample));
+        const char *label = up_value_text(&sample, up_sample_value(&sample, "label", 0));
+        int class, row = atoi(up_value_text(&sample, up_sample_value(&sample, "text", 0)));
         taken[row]++;
         counts[atoi(label + 6)]++;
-        if (t.source.class_of_row) /* the classes are those of the whole list */
-            CU_ASSERT_STRING_EQUAL(t.source.classes[t.source.class_of_row[i]], label);
+        if (!classes) continue;
+        UP_ASSERT_OK(up_source_class(&t.source, &sample, i, &class));
+        CU_ASSERT_STRING_EQUAL(t.source.classes[class], label); /* the classes are those of the whole list */
     }
-    if (t.source.class_of_row) CU_ASSERT_EQUAL(t.source.class_count, SHARE_CLASSES);
+    if (classes) CU_ASSERT_EQUAL(t.source.class_count, SHARE_CLASSES);
+    up_sample_free(&sample);
     close_task(&t);
 }
 
@@ -1785,7 +1876,6 @@ const up_test up_tests[] = {
     {"table: cells", test_table_cells},
     {"table: errors", test_table_errors},
     {"table: long cells", test_table_long_cells},
-    {"classes", test_classes},
     {"loader: order", test_loader_order},
     {"loader: error", test_loader_error},
     {"loader: freed early", test_loader_freed_early},
@@ -1798,6 +1888,10 @@ const up_test up_tests[] = {
     {"labels left out", test_labels_left_out},
     {"target sets", test_target_sets},
     {"class lists", test_class_lists},
+    {"class names", test_class_names},
+    {"captions of a picture", test_captions_of_a_picture},
+    {"documents", test_documents},
+    {"classes of rows", test_classes_of_rows},
     {"class errors", test_class_errors},
     {"equal texts", test_equal_texts},
     {"sampled targets", test_sampled_targets},

@@ -749,6 +749,31 @@ static void test_retrieval_of_equal_texts(void) {
     evaluated_free(&v);
 }
 
+/* Each text of a picture is right for it, and the picture for each of them, however many rows it has. */
+static void test_retrieval_of_one_picture(void) {
+    enum { ROWS = 6 };
+    static const char *const texts_of[ROWS] = {"dog", "cat", "house", "a dog", "red", "ten"};
+    evaluated v;
+    char list[2048], lines[1024];
+    float x[ROWS][16], y[ROWS][16];
+    const char *own[ROWS];
+    size_t n = (size_t)sprintf(list, "image\tname\n");
+    for (int i = 0; i < ROWS; i++) {
+        own[i] = pictures[i % 3][0];
+        n += (size_t)sprintf(list + n, "%s\t%s\n", up_lab_golden("image", own[i]), texts_of[i]);
+    }
+    snprintf(lines, sizeof lines,
+             "  - {name: many, kind: image_text_retrieval, data: %s, target: name, text_limit: 12}\n",
+             up_lab_text("many.tsv", list));
+    evaluate(&v, lines);
+    for (int i = 0; i < ROWS; i++) {
+        encode_file(&v, UP_PART_IMAGE, up_lab_golden("image", own[i]), NULL, x[i]);
+        encode_text(&v, texts_of[i], UP_SIDE_TARGET, y[i]);
+    }
+    check_recalls(&v, "many", x[0], y[0], own, ROWS);
+    evaluated_free(&v);
+}
+
 /* Words of the model, each encoded alone: features [count, 16], malloc'ed. */
 static float *encode_words(evaluated *v, const int32_t *words, int count) {
     float *y = malloc((size_t)count * 16 * sizeof *y);
@@ -923,6 +948,7 @@ static void test_views(void) {
     char lines[1024];
     up_source s;
     up_work work = {0};
+    up_sample sample = {0};
     int hits = 0, counted = 0, differ[2] = {0};
     snprintf(lines, sizeof lines,
              "  - {name: once, kind: image_classification, data: %1$s, text_limit: 12}\n"
@@ -936,16 +962,19 @@ static void test_views(void) {
     for (size_t i = 0; i < 3; i++) encode_text(&v, s.classes[i], UP_SIDE_TARGET, y[i]);
     for (size_t row = 0; row < MANY; row++) {
         float mean[16];
-        if (s.class_of_row[row] < 0) continue;
+        int class;
+        UP_ASSERT_OK(up_dataset_sample(&s.data, row, &sample));
+        UP_ASSERT_OK(up_source_class(&s, &sample, row, &class));
+        if (class < 0) continue;
         encode_views(&v, &s, row, &work, mean);
-        int best = nearest_of(mean, y[0], 3, 16);
-        hits += best == s.class_of_row[row];
+        hits += nearest_of(mean, y[0], 3, 16) == class;
         counted++;
     }
     CU_ASSERT_EQUAL_FATAL(s.class_count, 3);
     check_number(&v, "thrice", "accuracy", share_of(hits, counted, 1.0 / 3));
     CU_ASSERT_EQUAL(score_of(&v, "thrice", "accuracy")->tokens.inputs,
                     3 * score_of(&v, "once", "accuracy")->tokens.inputs);
+    up_sample_free(&sample);
     up_source_close(&s);
 
     UP_ASSERT_OK(up_source_open(&v.e.settings.evaluations[2], &v.e.world, &s));
@@ -1100,6 +1129,7 @@ const up_test up_tests[] = {{"nearest", test_nearest},
                             {"clips", test_clips},
                             {"retrieval", test_retrieval},
                             {"retrieval_of_equal_texts", test_retrieval_of_equal_texts},
+                            {"retrieval_of_one_picture", test_retrieval_of_one_picture},
                             {"words", test_words},
                             {"captions", test_captions},
                             {"views", test_views},

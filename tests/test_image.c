@@ -410,10 +410,12 @@ static void scaled_patches(void) {
         int sum = 0, far = 0, n = 3 * side * side;
         UP_ASSERT_OK(up_image_read(path, NULL, &image));
         UP_ASSERT_OK(up_picture_patches(&config, &image, 0, &cut, exact));
-        UP_ASSERT_OK(up_picture_read(&config, path, NULL, &cut, again));
+        UP_ASSERT_OK(
+            up_picture_read(&config, &(up_media){.name = (char *)(uintptr_t)path}, NULL, &cut, again));
         CU_ASSERT(!memcmp(exact, again, (size_t)n));
         cut.scaled = 1;
-        UP_ASSERT_OK(up_picture_read(&config, path, NULL, &cut, scaled));
+        UP_ASSERT_OK(
+            up_picture_read(&config, &(up_media){.name = (char *)(uintptr_t)path}, NULL, &cut, scaled));
         for (int i = 0; i < n; i++) {
             sum += abs(exact[i] - scaled[i]);
             far += abs(exact[i] - scaled[i]) > 24;

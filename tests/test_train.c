@@ -763,14 +763,15 @@ static void test_epochs_are_permutations(void) {
     static const size_t sizes[] = {1, 2, 3, 7, 64, 1000};
     for (size_t k = 0; k < sizeof sizes / sizeof sizes[0]; k++) {
         size_t n = sizes[k], moved = 0, apart = 0;
+        const up_dataset data = {.count = n};
         int *seen = calloc(n, sizeof *seen), wrong = 0;
         for (int epoch = 0; epoch < 3; epoch++) {
             for (size_t i = 0; i < n; i++) {
-                size_t row = up_order_row(up_test_seed(), 2, n, (int64_t)(epoch * n + i));
+                size_t row = up_order_row(up_test_seed(), 2, &data, (int64_t)(epoch * n + i));
                 CU_ASSERT_FATAL(row < n);
                 wrong += seen[row]++ != epoch;
-                moved += row != up_order_row(up_test_seed(), 2, n, (int64_t)i);
-                apart += row != up_order_row(up_test_seed(), 3, n, (int64_t)(epoch * n + i));
+                moved += row != up_order_row(up_test_seed(), 2, &data, (int64_t)i);
+                apart += row != up_order_row(up_test_seed(), 3, &data, (int64_t)(epoch * n + i));
             }
         }
         CU_ASSERT_EQUAL(wrong, 0);

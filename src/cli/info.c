@@ -2,6 +2,8 @@
 #include "cli/args.h"
 #include "cli/commands.h"
 #include "cli/inputs.h"
+#include "data/dataset.h"
+#include "data/datasets/reader.h"
 #include "files/file.h"
 #include "files/json.h"
 #include "files/safetensors.h"
@@ -103,10 +105,31 @@ static up_status video_info(const char *path) {
     return UP_OK;
 }
 
-static up_status info(const char *path) {
+/* How many samples, what the first one has, and the classes that the format lists. */
+static up_status dataset_info(const up_dataset_options *options) {
+    enum { SHOWN = 60 };
+    up_dataset d;
+    up_sample s = {0};
+    size_t classes = 0;
+    UP_TRY(up_dataset_open(options, &d));
+    while (up_dataset_class(&d, classes)) classes++;
+    printf("kind: dataset\nformat: %s\nsamples: %zu\n", d.reader->name, d.count);
+    if (classes) printf("classes: %zu\n", classes);
+    up_status status = up_dataset_sample(&d, 0, &s);
+    for (size_t i = 0; status == UP_OK && i < s.count; i++)
+        printf("  %s: %.*s\n", s.memory + s.values[i].name, SHOWN, s.memory + s.values[i].text);
+    up_sample_free(&s);
+    up_dataset_close(&d);
+    return status;
+}
+
+static up_status info(const char *path, up_dataset_options options) {
     unsigned char start[16] = {0};
     struct stat about;
-    if (!stat(path, &about) && S_ISDIR(about.st_mode)) return checkpoint_info(path);
+    options.data = path;
+    int is_folder = !stat(path, &about) && S_ISDIR(about.st_mode);
+    if (options.format || (!is_folder && up_dataset_guess(path))) return dataset_info(&options);
+    if (is_folder) return checkpoint_info(path);
     int file;
     int64_t bytes;
     UP_TRY(up_file_open(path, &file, &bytes));
@@ -128,14 +151,18 @@ static up_status info(const char *path) {
 
 int up_cmd_info(int argc, char **argv) {
     up_arg_list rest = {0};
-    const up_arg args[] = {{0}};
-    const up_usage usage = {"info", "FILE...", "print what models, checkpoints, pictures and videos hold",
-                            args};
+    up_dataset_options options = {0};
+    const up_arg args[] = {
+        {"format", UP_ARG_TEXT, &options.format, "NAME", "the files are datasets in this format", 0, 0, 0},
+        {"index", UP_ARG_TEXT, &options.index, "FILE", "where the dataset's index is, or is made", 0, 0, 0},
+        {0}};
+    const up_usage usage = {"info", "FILE...",
+                            "print what models, checkpoints, datasets, pictures and videos hold", args};
     int code = up_args_read(&usage, argc, argv, &rest);
     if (code == UP_ARGS_GO && !rest.count) code = up_args_wrong(&usage, "no FILE");
     up_status status = UP_OK;
     for (int i = 0; code == UP_ARGS_GO && status == UP_OK && i < rest.count; i++)
-        status = info(rest.items[i].value);
+        status = info(rest.items[i].value, options);
     if (code == UP_ARGS_GO) code = up_cli_end(status);
     up_arg_list_free(&rest);
     return code;

@@ -113,8 +113,8 @@ static up_status unknown_format(const uint8_t *bytes, size_t size, const char *n
     return up_fail(UP_ERR_FORMAT, name, "begins with \"%s\", which is no JPEG, PNG or WebP picture", first);
 }
 
-static up_status decode_as(const void *bytes, size_t size, const char *name, const up_decoding *how,
-                           up_image *out, up_whole *whole) {
+up_status up_image_decode_as(const void *bytes, size_t size, const char *name, const up_decoding *how,
+                             up_image *out, up_whole *whole) {
     *out = (up_image){0};
     if (!size) return up_fail(UP_ERR_FORMAT, name, "is empty, a JPEG, PNG or WebP picture is wanted");
     for (size_t i = 0; i < sizeof formats / sizeof *formats; i++) {
@@ -129,7 +129,7 @@ static up_status decode_as(const void *bytes, size_t size, const char *name, con
 up_status up_image_decode(const void *bytes, size_t size, const char *name, const up_image_limits *limits,
                           up_image *out) {
     up_whole whole;
-    return decode_as(bytes, size, name, &(up_decoding){.limits = limits}, out, &whole);
+    return up_image_decode_as(bytes, size, name, &(up_decoding){.limits = limits}, out, &whole);
 }
 
 up_status up_image_read_as(const char *path, const up_decoding *how, up_image *out, up_whole *whole) {
@@ -137,7 +137,7 @@ up_status up_image_read_as(const char *path, const up_decoding *how, up_image *o
     size_t size = 0;
     *out = (up_image){0};
     UP_TRY(up_file_read(path, &bytes, &size));
-    up_status status = decode_as(bytes, size, path, how, out, whole);
+    up_status status = up_image_decode_as(bytes, size, path, how, out, whole);
     free(bytes);
     return status;
 }

@@ -80,14 +80,16 @@ up_status up_picture_patches(const up_config *c, const up_image *image, int fram
     return patches_of(c, &(decoded){image, up_image_whole(image), frame}, cut, out);
 }
 
-up_status up_picture_read(const up_config *c, const char *path, const up_image_limits *limits,
+up_status up_picture_read(const up_config *c, const up_media *media, const up_image_limits *limits,
                           const up_cut *cut, uint8_t *out) {
     up_image image = {0};
     up_whole whole;
     int resize = short_side(c, 0, cut);
     up_decoding how = {.limits = limits, .short_side = cut->scaled ? (3 * resize + 1) / 2 : 0};
-    UP_TRY(up_image_read_as(path, &how, &image, &whole));
-    up_status status = patches_of(c, &(decoded){&image, whole, 0}, cut, out);
+    up_status status = media->bytes
+                           ? up_image_decode_as(media->bytes, media->size, media->name, &how, &image, &whole)
+                           : up_image_read_as(media->name, &how, &image, &whole);
+    if (status == UP_OK) status = patches_of(c, &(decoded){&image, whole, 0}, cut, out);
     up_image_free(&image);
     return status;
 }

@@ -5,6 +5,7 @@
 #define UP_DATA_PICTURE_H
 
 #include "data/augment.h"
+#include "data/media.h"
 #include "uniperceiver/image.h"
 
 typedef struct up_cut {
@@ -28,8 +29,8 @@ size_t up_picture_bytes(const up_config *config);
 up_status up_picture_patches(const up_config *config, const up_image *image, int frame, const up_cut *cut,
                              uint8_t *out);
 
-/* The same out of a picture's file. */
-up_status up_picture_read(const up_config *config, const char *path, const up_image_limits *limits,
+/* The same out of a picture's bytes or file. */
+up_status up_picture_read(const up_config *config, const up_media *media, const up_image_limits *limits,
                           const up_cut *cut, uint8_t *out);
 
 #endif

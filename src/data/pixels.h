@@ -54,7 +54,9 @@ up_status up_png_decode(const uint8_t *bytes, size_t size, const char *name, con
 up_status up_webp_decode(const uint8_t *bytes, size_t size, const char *name, const up_decoding *how,
                          up_image *out, up_whole *whole);
 
-/* up_image_read, decoded as `how` says. */
+/* up_image_decode and up_image_read, decoded as `how` says. */
+up_status up_image_decode_as(const void *bytes, size_t size, const char *name, const up_decoding *how,
+                             up_image *out, up_whole *whole);
 up_status up_image_read_as(const char *path, const up_decoding *how, up_image *out, up_whole *whole);
 
 /* up_image_square of a picture of which `in` has been decoded: where the square lies is decided by the whole.

@@ -3,7 +3,7 @@
  * field's metrics (chance: against those of the next picture). */
 #include "eval/caption_metrics.h"
 #include "eval/eval.h"
-#include "files/file.h"
+#include "files/digest.h"
 #include "files/progress.h"
 
 #include <stdlib.h>
@@ -24,20 +24,22 @@ typedef struct captions {
     tokens *true_texts;
 } captions;
 
-/* The picture or clip of a row; *path and *bytes are malloc'ed. */
-static up_status open_row(const up_source *s, size_t row, char **path, void **bytes, up_part *part) {
-    size_t size;
-    UP_TRY(up_table_file(&s->table, row, s->task->video ? s->video : s->image, path));
-    UP_TRY(up_file_read(*path, bytes, &size));
-    *part = (up_part){
-        .kind = s->task->video ? UP_PART_VIDEO : UP_PART_IMAGE, .data = *bytes, .size = size, .name = *path};
+/* The picture or clip of a row. */
+static up_status open_row(const up_source *s, size_t row, up_sample *sample, up_media *media, up_part *part) {
+    UP_TRY(up_dataset_sample(&s->data, row, sample));
+    UP_TRY(up_source_media(s, sample, row, media));
+    UP_TRY(up_media_load(media));
+    *part = (up_part){.kind = s->task->video ? UP_PART_VIDEO : UP_PART_IMAGE,
+                      .data = media->bytes,
+                      .size = media->size,
+                      .name = media->name};
     return UP_OK;
 }
 
 static up_status caption_rows(up_evaluation *e, const up_source *s, size_t first, size_t count,
                               up_caption *out) {
-    char *path[AT_ONCE] = {0};
-    void *bytes[AT_ONCE] = {0};
+    up_sample sample = {0};
+    up_media media[AT_ONCE] = {0};
     up_part parts[AT_ONCE];
     up_input inputs[AT_ONCE];
     up_status status = UP_OK;
@@ -45,15 +47,36 @@ static up_status caption_rows(up_evaluation *e, const up_source *s, size_t first
                                         .max_words = (int)s->settings->text_limit,
                                         .task = e->world.config->task_names[s->temperature]};
     for (size_t i = 0; i < count; i++) {
-        UP_GO(open_row(s, first + i, &path[i], &bytes[i], &parts[i]));
+        UP_GO(open_row(s, first + i, &sample, &media[i], &parts[i]));
         inputs[i] = (up_input){&parts[i], 1, 0};
     }
     UP_GO(up_caption_inputs(e->session, inputs, (int)count, &options, out));
 done:
-    for (size_t i = 0; i < count; i++) {
-        free(path[i]);
-        free(bytes[i]);
+    for (size_t i = 0; i < count; i++) up_media_free(&media[i]);
+    up_sample_free(&sample);
+    return status;
+}
+
+/* The true text of a row, the first of several, valid until the sample is used again. */
+static up_status text_of(const up_source *s, size_t row, up_sample *sample, const char **text) {
+    UP_TRY(up_dataset_sample(&s->data, row, sample));
+    const up_value *v = up_sample_value(sample, s->settings->text, 0);
+    if (!v) return up_source_lacks(s, row, sample, s->settings->text);
+    *text = up_value_text(sample, v);
+    return UP_OK;
+}
+
+static up_status take_texts(up_evaluation *e, const up_source *s, captions *c) {
+    up_sample sample = {0};
+    up_status status = UP_OK;
+    for (size_t i = 0; i < c->n; i++) {
+        const char *text = "";
+        tokens *own = &c->true_texts[i];
+        UP_GO(text_of(s, i, &sample, &text));
+        UP_GO(up_tokenize(e->world.tokenizer, text, strlen(text), &own->ids, &own->count));
     }
+done:
+    up_sample_free(&sample);
     return status;
 }
 
@@ -70,12 +93,7 @@ static up_status make_captions(up_evaluation *e, const up_source *s, captions *c
         up_counter_show(&counter, (int64_t)(first + count));
         UP_TRY(up_evaluation_goes_on(e, s));
     }
-    for (size_t i = 0; i < c->n; i++) {
-        const char *text = up_table_cell(&s->table, i, s->text);
-        tokens *own = &c->true_texts[i];
-        UP_TRY(up_tokenize(e->world.tokenizer, text, strlen(text), &own->ids, &own->count));
-    }
-    return UP_OK;
+    return take_texts(e, s, c);
 }
 
 static void captions_free(captions *c) {
@@ -110,14 +128,31 @@ static up_status score_words(up_evaluation *e, const up_source *s, const caption
 /* Rows of one picture or clip have one candidate, that of the first, and all their texts as references.
  * picture [n]: whose a row is. */
 static up_status place_rows(const up_source *s, size_t n, int32_t *picture) {
-    up_lexicon files = {0};
+    up_lexicon pictures = {0};
+    up_sample sample = {0};
+    char key[24];
     up_status status = UP_OK;
-    for (size_t i = 0; i < n && status == UP_OK; i++) {
-        const char *file = up_table_cell(&s->table, i, s->task->video ? s->video : s->image);
-        status = up_lexicon_add(&files, file, strlen(file), &picture[i]);
+    for (size_t i = 0; i < n; i++) {
+        UP_GO(up_dataset_sample(&s->data, i, &sample));
+        up_digest_text(up_source_picture(s, &sample), key);
+        UP_GO(up_lexicon_add(&pictures, key, strlen(key), &picture[i]));
     }
-    up_lexicon_free(&files);
+done:
+    up_lexicon_free(&pictures);
+    up_sample_free(&sample);
     return status;
+}
+
+/* All texts of a row are references. */
+static up_status add_references(const up_source *s, size_t row, up_sample *sample, size_t picture,
+                                up_corpus *out) {
+    const up_value *v;
+    UP_TRY(up_dataset_sample(&s->data, row, sample));
+    for (size_t k = 0; (v = up_sample_value(sample, s->settings->text, k)); k++) {
+        const char *text = up_value_text(sample, v);
+        UP_TRY(up_corpus_add_reference(out, picture, text, strlen(text)));
+    }
+    return UP_OK;
 }
 
 /* With `shift` the caption of each picture stands before the references of the next: what chance reaches. */
@@ -125,18 +160,21 @@ static up_status fill_corpus(const up_source *s, const captions *c, const int32_
                              up_corpus *out) {
     size_t known, place;
     int32_t next = 0;
+    up_sample sample = {0};
+    up_status status = UP_OK;
     for (size_t i = 0; i < c->n; i++) {
-        const char *text = up_table_cell(&s->table, i, s->text);
-        if ((size_t)picture[i] == out->count) UP_TRY(up_corpus_add_picture(out, &known));
-        UP_TRY(up_corpus_add_reference(out, (size_t)picture[i], text, strlen(text)));
+        if ((size_t)picture[i] == out->count) UP_GO(up_corpus_add_picture(out, &known));
+        UP_GO(add_references(s, i, &sample, (size_t)picture[i], out));
     }
     for (size_t i = 0; i < c->n; i++) {
         if (picture[i] < next) continue; /* not its first row */
         next++;
         place = ((size_t)picture[i] + (size_t)shift) % out->count;
-        UP_TRY(up_corpus_set_candidate(out, place, c->made[i].text, strlen(c->made[i].text)));
+        UP_GO(up_corpus_set_candidate(out, place, c->made[i].text, strlen(c->made[i].text)));
     }
-    return UP_OK;
+done:
+    up_sample_free(&sample);
+    return status;
 }
 
 static up_status score_metric(up_evaluation *e, const up_source *s, const up_caption_metric *m,
@@ -176,15 +214,24 @@ done:
     return status;
 }
 
-static void show(up_evaluation *e, const up_source *s, const captions *c) {
-    if (!c->n || e->captions_shown++) return;
+static up_status show(up_evaluation *e, const up_source *s, const captions *c) {
+    const char *text = "", *file = s->task->video ? s->settings->video : s->settings->image;
+    up_sample sample = {0};
+    if (!c->n || e->captions_shown++) return UP_OK;
     fprintf(e->examples, "\nCaptions, in words (%s)\n", s->settings->name);
     for (int i = 0; i < UP_SHOWN; i++) {
         size_t row = up_shown_row(c->n, i);
-        fprintf(e->examples, "  %-28s true: %-46s said: %s\n",
-                up_table_cell(&s->table, row, s->task->video ? s->video : s->image),
-                up_table_cell(&s->table, row, s->text), c->made[row].text);
+        up_status status = text_of(s, row, &sample, &text);
+        if (status == UP_OK)
+            fprintf(e->examples, "  %-28s true: %-46s said: %s\n",
+                    up_value_text(&sample, up_sample_value(&sample, file, 0)), text, c->made[row].text);
+        if (status != UP_OK) {
+            up_sample_free(&sample);
+            return status;
+        }
     }
+    up_sample_free(&sample);
+    return UP_OK;
 }
 
 up_status up_measure_captions(up_evaluation *e, const up_source *s) {
@@ -195,7 +242,7 @@ up_status up_measure_captions(up_evaluation *e, const up_source *s) {
         UP_GO(score_words(e, s, &c));
         UP_GO(score_metrics(e, s, &c));
     }
-    show(e, s, &c);
+    UP_GO(show(e, s, &c));
 done:
     captions_free(&c);
     return status;

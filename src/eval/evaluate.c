@@ -59,7 +59,7 @@ void up_evaluation_close(up_evaluation *e) {
 
 size_t up_evaluation_rows(const up_source *s) {
     size_t limit = (size_t)s->settings->limit;
-    return limit && limit < s->table.rows ? limit : s->table.rows;
+    return limit && limit < s->data.count ? limit : s->data.count;
 }
 
 up_status up_evaluation_goes_on(const up_evaluation *e, const up_source *s) {

@@ -111,8 +111,11 @@ static up_status each_batch(up_evaluation *e, const up_source *s, readouts *r, t
     const up_build_options options = {.seed = 0}; /* runs of all seeds are asked for the same hidden words */
     for (size_t first = 0; first < limit; first += ROWS_AT_ONCE) {
         int count = 0;
-        for (size_t row = first; row < limit && row < first + ROWS_AT_ONCE; row++)
-            if (!s->class_of_row || s->class_of_row[row] >= 0) rows[count++] = row;
+        for (size_t row = first; row < limit && row < first + ROWS_AT_ONCE; row++) {
+            int labelled;
+            UP_TRY(up_source_is_labelled(s, row, &labelled));
+            if (labelled) rows[count++] = row;
+        }
         if (!count) continue;
         UP_TRY(up_source_build(s, &options, rows, count, &e->work));
         if (!e->work.batch.readouts) continue;
@@ -278,7 +281,8 @@ done:
 typedef struct retrieval {
     readouts inputs;
     up_batch texts;        /* target sequences of all rows */
-    int32_t *groups;       /* [n] rows of equal texts have the same */
+    uint64_t *pictures;    /* [n] whose the texts are; 0: nobody's */
+    int32_t *groups;       /* [n] rows of equal texts, or of one picture, have the same */
     int64_t *there, *back; /* [n] ranks of inputs among texts, of texts among inputs */
 } retrieval;
 
@@ -286,6 +290,7 @@ static up_status take_row_features(up_evaluation *e, const up_source *s, readout
     retrieval *t = (retrieval *)r; /* its first member */
     const up_batch *targets = &e->work.targets;
     UP_TRY(up_batch_append(&t->texts, targets, 0, targets->sequences));
+    memcpy(t->pictures + r->count, e->work.pictures, (size_t)targets->sequences * sizeof *t->pictures);
     return encode_inputs(e, s, r, up_view_rows(r->x.raw, r->count, e->work.batch.readouts));
 }
 
@@ -296,7 +301,8 @@ static up_status group_rows(const up_source *s, retrieval *t) {
     t->back = malloc(((size_t)n + 1) * sizeof *t->back);
     if (!t->groups || !t->there || !t->back)
         return up_fail(UP_ERR_MEMORY, s->settings->name, "%lld texts wanted", (long long)n);
-    return up_group_targets(&t->texts, t->groups);
+    UP_TRY(up_group_targets(&t->texts, t->groups));
+    return up_group_pictures(t->pictures, (int)n, t->groups);
 }
 
 /* At 1, 5 and 10, both ways. */
@@ -318,6 +324,16 @@ static up_status add_recalls(up_evaluation *e, const up_source *s, const retriev
     return UP_OK;
 }
 
+/* The text of a row, the first of several, filled to a width. */
+static void tell_text(FILE *out, const up_source *s, size_t row, int width) {
+    up_sample sample = {0};
+    const up_value *v = NULL;
+    if (up_dataset_sample(&s->data, row, &sample) == UP_OK)
+        v = up_sample_value(&sample, s->settings->target, 0);
+    fprintf(out, "%-*s", width, v ? up_value_text(&sample, v) : "");
+    up_sample_free(&sample);
+}
+
 /* The nearest texts of a row, in words; of equal cosines one is told. */
 static void tell_nearest(FILE *out, const up_source *s, const retrieval *t, const float *cosines) {
     double below = INFINITY;
@@ -327,8 +343,9 @@ static void tell_nearest(FILE *out, const up_source *s, const retrieval *t, cons
             if ((double)cosines[j] < below && (best < 0 || cosines[j] > cosines[best])) best = j;
         if (best < 0) return;
         below = (double)cosines[best];
-        fprintf(out, "%s %s (%.2f)", place ? "," : "",
-                up_table_cell(&s->table, t->inputs.row[best], s->target), below);
+        fprintf(out, "%s ", place ? "," : "");
+        tell_text(out, s, t->inputs.row[best], 0);
+        fprintf(out, " (%.2f)", below);
     }
 }
 
@@ -343,7 +360,9 @@ static up_status show_retrievals(up_evaluation *e, const up_source *s, const ret
     for (int i = 0; i < UP_SHOWN; i++) {
         size_t at = up_shown_row((size_t)n, i);
         UP_GO(up_cosines_read(e->cosines, up_view_rows(t->inputs.x.unit, (int64_t)at, 1), texts, cosines));
-        fprintf(e->examples, "  true: %-46s found:", up_table_cell(&s->table, t->inputs.row[at], s->target));
+        fprintf(e->examples, "  true: ");
+        tell_text(e->examples, s, t->inputs.row[at], 46);
+        fprintf(e->examples, " found:");
         tell_nearest(e->examples, s, t, cosines);
         fprintf(e->examples, "\n");
     }
@@ -356,6 +375,8 @@ up_status up_measure_recall(up_evaluation *e, const up_source *s) {
     retrieval t = {0};
     up_features *x = &t.inputs.x;
     up_status status = UP_OK;
+    t.pictures = malloc(up_evaluation_rows(s) * sizeof *t.pictures);
+    if (!t.pictures) UP_GO(up_fail(UP_ERR_MEMORY, s->settings->name, "%zu rows", up_evaluation_rows(s)));
     UP_GO(up_features_create(up_session_model(e->session), 0, x));
     UP_GO(up_features_resize(x, (int64_t)up_evaluation_rows(s)));
     UP_GO(up_batch_begin(&t.texts, e->world.config));
@@ -372,6 +393,7 @@ up_status up_measure_recall(up_evaluation *e, const up_source *s) {
 done:
     readouts_free(&t.inputs);
     up_batch_free(&t.texts);
+    free(t.pictures);
     free(t.groups);
     free(t.there);
     free(t.back);

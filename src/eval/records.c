@@ -1,6 +1,6 @@
 /* records.c - JSON and TSV to one form. */
 #include "eval/records.h"
-#include "data/table.h"
+#include "data/dataset.h"
 #include "files/file.h"
 #include "files/json.h"
 
@@ -8,25 +8,40 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* A row as an object of its cells. */
+static up_status add_row(const up_sample *row, json_t *list) {
+    json_t *record = json_object();
+    int failed = !record;
+    for (size_t i = 0; i < row->count && !failed; i++)
+        failed = json_object_set_new_nocheck(record, row->memory + row->values[i].name,
+                                             json_string_nocheck(up_value_text(row, &row->values[i])));
+    if (!failed) failed = json_array_append(list, record);
+    json_decref(record);
+    return failed ? up_fail(UP_ERR_MEMORY, "records", "no memory for a row") : UP_OK;
+}
+
 static up_status read_table(const char *path, json_t **out) {
-    up_table t;
-    UP_TRY(up_table_read(path, &t));
+    const up_dataset_options options = {.data = path, .format = "tsv"};
+    up_dataset table;
+    up_sample row = {0};
     json_t *list = json_array();
-    int failed = !list;
-    for (size_t row = 0; row < t.rows && !failed; row++) {
-        json_t *record = json_object();
-        for (size_t i = 0; i < t.columns; i++)
-            failed |= json_object_set_new_nocheck(record, t.names[i],
-                                                  json_string_nocheck(up_table_cell(&t, row, i)));
-        failed |= json_array_append_new(list, record);
-    }
-    up_table_free(&t);
-    if (failed) {
+    up_status status = list ? UP_OK : up_fail(UP_ERR_MEMORY, path, "no memory for its records");
+    if (status == UP_OK) status = up_dataset_open(&options, &table);
+    if (status != UP_OK) {
         json_decref(list);
-        return up_fail(UP_ERR_MEMORY, path, "no memory for its records");
+        return status;
     }
-    *out = list;
-    return UP_OK;
+    for (size_t i = 0; i < table.count && status == UP_OK; i++) {
+        status = up_dataset_sample(&table, i, &row);
+        if (status == UP_OK) status = add_row(&row, list);
+    }
+    up_sample_free(&row);
+    up_dataset_close(&table);
+    if (status == UP_OK)
+        *out = list;
+    else
+        json_decref(list);
+    return status;
 }
 
 static up_status check_objects(const char *path, const json_t *list) {

@@ -2,14 +2,27 @@
  * to this batch alone. Formats: paper figures 3 and 5. Every random choice is a function of the seed, the
  * source and the number of the sample. */
 #include "data/corrupt.h"
+#include "tasks/classes.h"
 #include "tasks/cut.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 /* What a draw is for. */
-enum { PURPOSE_CUT = 1, PURPOSE_MASK, PURPOSE_INPUT_KEY, PURPOSE_TARGET_KEY, PURPOSE_TARGETS, PURPOSE_MIX };
+enum {
+    PURPOSE_CUT = 1,
+    PURPOSE_MASK,
+    PURPOSE_INPUT_KEY,
+    PURPOSE_TARGET_KEY,
+    PURPOSE_TARGETS,
+    PURPOSE_MIX,
+    PURPOSE_TEXT,
+    PURPOSE_TARGET_TEXT,
+    PURPOSE_ANSWER,
+    PURPOSE_NAMES
+};
 
 struct up_builder {
     const up_source *source;
@@ -20,6 +33,7 @@ struct up_builder {
     uint8_t *read;
     uint8_t *patches; /* [frames, cells, 3 patch^2] */
     up_image *frames; /* [up_clip_frames] */
+    up_sample values; /* of the sample at hand */
 };
 
 static up_status builder_begin(up_builder *b) {
@@ -42,6 +56,7 @@ static void builder_end(up_builder *b) {
     free(b->read);
     free(b->patches);
     free(b->frames);
+    up_sample_free(&b->values);
 }
 
 /* Number of the i-th sample of the batch. */
@@ -93,31 +108,33 @@ static up_status put_image(up_builder *b, size_t row) {
     const up_config *c = b->source->world->config;
     up_rng rng = draw(b, PURPOSE_CUT);
     up_cut cut = up_choose_cut(b->source, b->options, &rng);
-    char *path = NULL;
+    up_media media = {0};
     up_status status = UP_OK;
-    UP_GO(up_table_file(&b->source->table, row, b->source->image, &path));
-    UP_GO(up_picture_read(c, path, &b->source->world->limits, &cut, b->patches));
+    UP_GO(up_source_media(b->source, &b->values, row, &media));
+    UP_GO(up_picture_read(c, &media, &b->source->world->limits, &cut, b->patches));
     UP_GO(up_batch_image(&b->work->batch, b->patches, up_config_cells(c)));
 done:
-    free(path);
+    up_media_free(&media);
     return status;
 }
 
 static up_status put_video(up_builder *b, size_t row) {
     const up_config *c = b->source->world->config;
+    const up_image_limits *limits = &b->source->world->limits;
     up_rng rng = draw(b, PURPOSE_CUT);
     up_video_clip clip = up_choose_clip(b->source, b->options, &rng);
     up_cut cut = up_choose_cut(b->source, b->options, &rng);
-    char *path = NULL;
+    up_media media = {0};
     up_status status = UP_OK;
-    UP_GO(up_table_file(&b->source->table, row, b->source->video, &path));
-    UP_GO(up_video_read(path, &clip, &b->source->world->limits, b->frames));
+    UP_GO(up_source_media(b->source, &b->values, row, &media));
+    UP_GO(media.bytes ? up_video_decode(media.bytes, media.size, media.name, &clip, limits, b->frames)
+                      : up_video_read(media.name, &clip, limits, b->frames));
     for (int f = 0; f < clip.frames; f++)
         UP_GO(up_picture_patches(c, &b->frames[f], 1, &cut, b->patches + (size_t)f * up_picture_bytes(c)));
     UP_GO(up_batch_video(&b->work->batch, b->patches, clip.frames, up_config_cells(c), 0));
 done:
     for (int f = 0; f < clip.frames; f++) up_image_free(&b->frames[f]);
-    free(path);
+    up_media_free(&media);
     return status;
 }
 
@@ -129,20 +146,66 @@ static up_status put_word_label(up_builder *b, int place, int32_t id) {
     return put_label(b->work, place, b->source->world->vocabulary_index[id]);
 }
 
+/* One of the values of a name: training draws among several, everything else takes the first. */
+static up_status choose(up_builder *b, size_t row, const char *name, uint64_t purpose, const char **text) {
+    size_t count = up_sample_count(&b->values, name), k = 0;
+    if (b->options->training && count > 1) {
+        up_rng rng = draw(b, purpose);
+        k = up_rng_below(&rng, (uint32_t)count);
+    }
+    if (!count) return up_source_lacks(b->source, row, &b->values, name);
+    *text = up_value_text(&b->values, up_sample_value(&b->values, name, k));
+    return UP_OK;
+}
+
+/* A line of a document, filled from those that follow. No token is shorter than a byte, so that after as many
+ * bytes as tokens it may be full, and it is looked at again after each doubling. */
+static up_status tokenize_document(up_builder *b, size_t row, int *count) {
+    const up_source *s = b->source;
+    size_t limit = (size_t)s->settings->text_limit, next = row, bytes = 0, look = limit;
+    char *text = NULL;
+    up_sample line = {0};
+    up_status status = UP_OK;
+    FILE *f = open_memstream(&text, &bytes);
+    if (!f) return up_fail(UP_ERR_MEMORY, s->settings->name, "no memory for a text");
+    for (int more = 1; more;) {
+        UP_GO(up_dataset_sample(&s->data, next, &line));
+        fprintf(f, "%s%s", next > row ? " " : "", up_value_text(&line, &line.values[0]));
+        if (fflush(f)) UP_GO(up_fail(UP_ERR_MEMORY, s->settings->name, "no memory for a text"));
+        more = up_dataset_goes_on(&s->data, next++);
+        if (more && bytes < look) continue;
+        look = 2 * bytes;
+        UP_GO(tokenize(b, text, count));
+        if ((size_t)*count == limit) break;
+    }
+done:
+    fclose(f);
+    free(text);
+    up_sample_free(&line);
+    return status;
+}
+
 static up_status tokenize_cell(up_builder *b, size_t row, int *count) {
-    return tokenize(b, up_table_cell(&b->source->table, row, b->source->text), count);
+    const char *text;
+    if (up_dataset_is_document(&b->source->data)) return tokenize_document(b, row, count);
+    UP_TRY(choose(b, row, b->source->settings->text, PURPOSE_TEXT, &text));
+    return tokenize(b, text, count);
 }
 
 /* The second of a pair of sentences (appendix D, natural language understanding): each ends with the end
- * token, and positions go on. */
+ * token, and positions go on. Of several texts and as many seconds, those go together that are drawn alike.
+ */
 static up_status put_second(up_builder *b, size_t row, int position) {
-    int count, room = b->source->world->config->text_positions - position;
-    UP_TRY(tokenize(b, up_table_cell(&b->source->table, row, b->source->pair), &count));
-    if (count > room)
-        return up_fail(UP_ERR_ARGUMENT, b->source->settings->name,
-                       "row %zu: a pair of %d tokens; the model has %d text positions: lower text_limit",
-                       row + 1, position + count, position + room);
-    return up_batch_text(&b->work->batch, b->ids, count, position, NULL);
+    const up_source *s = b->source;
+    const char *text;
+    char why[128];
+    int count, room = s->world->config->text_positions - position;
+    UP_TRY(choose(b, row, s->settings->text_pair, PURPOSE_TEXT, &text));
+    UP_TRY(tokenize(b, text, &count));
+    if (count <= room) return up_batch_text(&b->work->batch, b->ids, count, position, NULL);
+    snprintf(why, sizeof why, "a pair of %d tokens; the model has %d text positions: lower text_limit",
+             position + count, position + room);
+    return up_dataset_fail(&s->data, row, UP_ERR_ARGUMENT, why);
 }
 
 static up_status put_whole(up_builder *b, size_t row) {
@@ -176,12 +239,12 @@ static up_status put_slots(up_builder *b, size_t row) {
 
 /* The question, then the slot, at position 0 as in the released models. */
 static up_status put_question(up_builder *b, size_t row) {
-    const up_source *s = b->source;
-    const char *cell = s->settings->question;
+    const up_task_settings *s = b->source->settings;
+    const char *question = s->question;
     char *text = NULL;
     int count;
-    if (s->settings->question_column) cell = up_table_cell(&s->table, row, s->question);
-    UP_TRY(up_task_question(cell, &text));
+    if (!question) UP_TRY(choose(b, row, s->question_column, PURPOSE_TEXT, &question));
+    UP_TRY(up_task_question(question, &text));
     up_status status = tokenize(b, text, &count);
     free(text);
     UP_TRY(status);
@@ -196,6 +259,26 @@ const up_text_form up_text_question = {.put = put_question, .asked = 1};
 
 /* ---- inputs ---- */
 
+/* The class of a sample. Where it has several (answers of several people), training draws one, so that each
+ * is drawn as often as it was given. */
+static up_status put_class(up_builder *b, size_t row, int place) {
+    const up_source *s = b->source;
+    const char *text;
+    int class;
+    if (b->options->training && up_sample_count(&b->values, s->settings->target) > 1) {
+        UP_TRY(choose(b, row, s->settings->target, PURPOSE_ANSWER, &text));
+        class = up_classes_find(s, text);
+    } else {
+        UP_TRY(up_source_class(s, &b->values, row, &class));
+    }
+    return put_label(b->work, place, class);
+}
+
+static up_status take_sample(up_builder *b, const size_t *rows, int i) {
+    b->sample = sample_of(b, rows, i);
+    return up_dataset_sample(&b->source->data, rows[i], &b->values);
+}
+
 /* [<SPE>, image, video, text]: the parts that the task's row names. */
 static up_status put_input(up_builder *b, size_t row) {
     const up_task *t = b->source->task;
@@ -206,7 +289,7 @@ static up_status put_input(up_builder *b, size_t row) {
     if (t->video) UP_TRY(put_video(b, row));
     if (t->text) UP_TRY(t->text->put(b, row));
     UP_TRY(up_batch_close_as(batch, key_of(b, PURPOSE_INPUT_KEY)));
-    if (t->targets == UP_TARGETS_CLASSES) return put_label(b->work, place, b->source->class_of_row[row]);
+    if (t->targets == UP_TARGETS_CLASSES) return put_class(b, row, place);
     return t->targets == UP_TARGETS_TEXTS ? put_label(b->work, place, place) : UP_OK;
 }
 
@@ -215,9 +298,11 @@ static up_status put_input(up_builder *b, size_t row) {
 static up_status put_target_text(up_builder *b, size_t row) {
     const up_source *s = b->source;
     up_batch *targets = &b->work->targets;
+    const char *cell;
     char *text = NULL;
     int count;
-    UP_TRY(up_task_target_text(s->settings->template_text, up_table_cell(&s->table, row, s->target), &text));
+    UP_TRY(choose(b, row, s->settings->target, PURPOSE_TARGET_TEXT, &cell));
+    UP_TRY(up_task_target_text(s->settings->template_text, cell, &text));
     up_status status = tokenize(b, text, &count);
     free(text);
     if (status != UP_OK) return status;
@@ -226,18 +311,31 @@ static up_status put_target_text(up_builder *b, size_t row) {
     return up_batch_close_as(targets, key_of(b, PURPOSE_TARGET_KEY));
 }
 
-/* Equal texts are no negatives of each other. */
+static up_status reserve_pictures(up_work *w, int count) {
+    if (count <= w->picture_capacity) return UP_OK;
+    uint64_t *grown = realloc(w->pictures, (size_t)count * sizeof *grown);
+    if (!grown) return up_fail(UP_ERR_MEMORY, "pictures", "%d wanted", count);
+    w->pictures = grown;
+    w->picture_capacity = count;
+    return UP_OK;
+}
+
+/* Equal texts, and texts of one picture, are no negatives of each other. */
 static up_status group_texts(up_work *w) {
     UP_TRY(reserve(&w->groups, &w->group_capacity, w->targets.sequences));
     UP_TRY(up_group_targets(&w->targets, w->groups));
+    UP_TRY(up_group_pictures(w->pictures, w->targets.sequences, w->groups));
     w->loss.group_x = w->loss.group_y = w->groups;
     return UP_OK;
 }
 
 static up_status put_texts(up_builder *b, const size_t *rows, int count) {
+    const up_source *s = b->source;
+    UP_TRY(reserve_pictures(b->work, count));
     for (int i = 0; i < count; i++) {
-        b->sample = sample_of(b, rows, i);
+        UP_TRY(take_sample(b, rows, i));
         UP_TRY(put_target_text(b, rows[i]));
+        b->work->pictures[i] = up_source_picture(s, &b->values);
     }
     return group_texts(b->work);
 }
@@ -299,9 +397,27 @@ done:
     return status;
 }
 
+/* Classes with several names: one of them drawn for each batch. */
+static up_status put_drawn_names(up_builder *b) {
+    const up_source *s = b->source;
+    up_batch *targets = &b->work->targets;
+    b->sample = b->options->first;
+    up_rng rng = draw(b, PURPOSE_NAMES);
+    for (size_t i = 0; i < s->class_count; i++) {
+        size_t first = s->name_starts[i], count = s->name_starts[i + 1] - first;
+        size_t k = first + up_rng_below(&rng, (uint32_t)count);
+        int64_t from = s->name_at[k];
+        UP_TRY(up_batch_open(targets, UP_SIDE_TARGET, 1));
+        UP_TRY(up_batch_text(targets, s->name_ids + from, (int)(s->name_at[k + 1] - from), 0, NULL));
+        UP_TRY(up_batch_close_as(targets, i));
+    }
+    return UP_OK;
+}
+
 static up_status put_targets(up_builder *b, const size_t *rows, int count) {
     const up_source *s = b->source;
     if (s->task->targets == UP_TARGETS_TEXTS) return put_texts(b, rows, count);
+    if (b->options->training && s->name_starts) return put_drawn_names(b);
     if (b->options->training && s->settings->sampled_targets) return put_sampled_words(b);
     return UP_OK;
 }
@@ -328,7 +444,7 @@ up_status up_source_build(const up_source *s, const up_build_options *options, c
     UP_GO(up_batch_begin(&work->batch, s->world->config));
     UP_GO(up_batch_begin(&work->targets, s->world->config));
     for (int i = 0; i < count; i++) {
-        b.sample = sample_of(&b, rows, i);
+        UP_GO(take_sample(&b, rows, i));
         UP_GO(put_input(&b, rows[i]));
     }
     UP_GO(put_targets(&b, rows, count));
@@ -345,6 +461,7 @@ void up_work_free(up_work *w) {
     free(w->labels);
     free(w->shares);
     free(w->groups);
+    free(w->pictures);
     free(w->bias);
     memset(w, 0, sizeof *w);
 }

@@ -1,84 +1,172 @@
-/* classes.c - classes from a list of their own, one a line, with the words that stand for it behind a tab
- * where its name says little ("0\tterrible", appendix D), or else those that the rows have. A row that names
- * none (an empty cell) is left out; one that names a class which the list lacks is an error. */
+/* classes.c - classes from a list of their own, one a line; else those that the format lists; else those that
+ * the rows have. A row that names none (an empty cell) is left out; one that names a class which the list
+ * lacks is an error. What stands for a class whose name says little is the text behind a tab in its line of
+ * the list ("0\tterrible", appendix D), or the first of its names in a file of names. */
 #include "tasks/classes.h"
 #include "files/file.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-typedef struct named {
-    const char *name;
-    int index;
-} named;
+/* ---- finding one by its name: open addressing, slots hold the class's number + 1 ---- */
 
-static int by_name(const void *a, const void *b) {
-    return strcmp(((const named *)a)->name, ((const named *)b)->name);
+static size_t slot_of(const up_source *s, const char *name) {
+    size_t h = 5381;
+    for (const char *c = name; *c; c++) h = h * 33 + (unsigned char)*c;
+    size_t slot = h & (s->class_slot_count - 1);
+    while (s->class_slots[slot] && strcmp(s->classes[s->class_slots[slot] - 1], name))
+        slot = (slot + 1) & (s->class_slot_count - 1);
+    return slot;
 }
 
-/* Cut the file into its lines; empty ones are passed over. */
-static up_status split_lines(up_source *s, const char *path) {
-    size_t lines = 1;
-    for (const char *c = s->class_file; *c; c++) lines += *c == '\n';
-    s->classes = malloc(lines * sizeof *s->classes);
-    s->class_texts = malloc(lines * sizeof *s->class_texts);
-    if (!s->classes || !s->class_texts) return up_fail(UP_ERR_MEMORY, path, "%zu classes wanted", lines);
-    char *next = s->class_file;
-    if (!strncmp(next, "\xef\xbb\xbf", 3)) next += 3; /* a byte order mark is no part of the first name */
-    while (next) {
-        char *line = next, *end = strchr(line, '\n');
-        next = end ? end + 1 : NULL;
-        if (end) *end = 0;
+int up_classes_find(const up_source *s, const char *name) {
+    return s->class_slot_count ? s->class_slots[slot_of(s, name)] - 1 : -1;
+}
+
+static up_status grow(up_source *s) {
+    size_t room = s->class_room ? 2 * s->class_room : 64;
+    char **classes = realloc(s->classes, room * sizeof *classes);
+    if (classes) s->classes = classes;
+    char **texts = realloc(s->class_texts, room * sizeof *texts);
+    if (texts) s->class_texts = texts;
+    int *slots = calloc(2 * room, sizeof *slots);
+    if (!classes || !texts || !slots) {
+        free(slots);
+        return up_fail(UP_ERR_MEMORY, s->settings->name, "%zu classes wanted", room);
+    }
+    free(s->class_slots);
+    s->class_slots = slots;
+    s->class_slot_count = 2 * room;
+    s->class_room = room;
+    for (size_t i = 0; i < s->class_count; i++) s->class_slots[slot_of(s, s->classes[i])] = (int)i + 1;
+    return UP_OK;
+}
+
+/* A class, and what it is called. Nothing where there is one of that name. */
+static up_status add(up_source *s, const char *name, const char *text) {
+    if (up_classes_find(s, name) >= 0) return UP_OK;
+    if (s->class_count == s->class_room) UP_TRY(grow(s));
+    size_t slot = slot_of(s, name);
+    s->classes[s->class_count] = strdup(name);
+    s->class_texts[s->class_count] = strdup(text);
+    s->class_count++;
+    if (!s->classes[s->class_count - 1] || !s->class_texts[s->class_count - 1])
+        return up_fail(UP_ERR_MEMORY, s->settings->name, "no memory for a class");
+    s->class_slots[slot] = (int)s->class_count;
+    return UP_OK;
+}
+
+/* ---- where they come from ---- */
+
+/* The lines of a file that are not empty, cut in place; *text is malloc'ed, *next stands behind the first. */
+static up_status open_lines(const char *path, char **text, char **next) {
+    void *bytes;
+    size_t size;
+    *text = NULL;
+    UP_TRY(up_file_read(path, &bytes, &size));
+    *text = *next = bytes;
+    if (memchr(bytes, 0, size)) return up_fail(UP_ERR_FORMAT, path, "holds a NUL byte: not a list of names");
+    if (!strncmp(*next, "\xef\xbb\xbf", 3)) *next += 3; /* a byte order mark is no part of the first name */
+    return UP_OK;
+}
+
+static char *next_line(char **next) {
+    for (char *line; (line = strsep(next, "\n"));) {
         line[strcspn(line, "\r")] = 0;
-        char *tab = strchr(line, '\t');
-        if (tab) *tab = 0;
-        if (!*line) continue;
-        s->class_texts[s->class_count] = tab ? tab + 1 : line;
-        s->classes[s->class_count++] = line;
+        if (*line) return line;
     }
-    return UP_OK;
-}
-
-/* The classes in the order of their names; equal ones are an error. */
-static up_status sort_names(const up_source *s, const char *path, named **out) {
-    named *list = malloc((s->class_count ? s->class_count : 1) * sizeof *list);
-    if (!list) return up_fail(UP_ERR_MEMORY, path, "%zu classes wanted", s->class_count);
-    for (size_t i = 0; i < s->class_count; i++) list[i] = (named){s->classes[i], (int)i};
-    qsort(list, s->class_count, sizeof *list, by_name);
-    *out = list;
-    for (size_t i = 1; i < s->class_count; i++)
-        if (!strcmp(list[i - 1].name, list[i].name))
-            return up_fail(UP_ERR_FORMAT, path, "names \"%s\" twice", list[i].name);
-    return UP_OK;
-}
-
-static up_status find_rows(up_source *s, const char *path, const named *list) {
-    s->class_of_row = malloc(s->table.rows * sizeof *s->class_of_row);
-    if (!s->class_of_row) return up_fail(UP_ERR_MEMORY, path, "classes of %zu rows wanted", s->table.rows);
-    for (size_t row = 0; row < s->table.rows; row++) {
-        named cell = {up_table_cell(&s->table, row, s->target), -1};
-        const named *found = bsearch(&cell, list, s->class_count, sizeof *list, by_name);
-        s->class_of_row[row] = found ? found->index : -1;
-        if (!found && *cell.name)
-            return up_fail(UP_ERR_FORMAT, s->table.path, "row %zu is of class \"%s\", which %s does not list",
-                           row + 1, cell.name, path);
-    }
-    return UP_OK;
+    return NULL;
 }
 
 static up_status read_list(up_source *s, const char *path) {
-    void *text = NULL;
-    size_t size;
-    named *list = NULL;
+    char *lines, *next;
     up_status status = UP_OK;
-    UP_TRY(up_file_read(path, &text, &size));
-    s->class_file = text;
-    if (memchr(text, 0, size)) UP_GO(up_fail(UP_ERR_FORMAT, path, "holds a NUL byte: not a list of names"));
-    UP_GO(split_lines(s, path));
-    UP_GO(sort_names(s, path, &list));
-    UP_GO(find_rows(s, path, list));
+    UP_GO(open_lines(path, &lines, &next));
+    for (char *line; (line = next_line(&next));) {
+        char *text = strchr(line, '\t');
+        if (text) *text++ = 0;
+        if (!*line) continue;
+        if (up_classes_find(s, line) >= 0) UP_GO(up_fail(UP_ERR_FORMAT, path, "names \"%s\" twice", line));
+        UP_GO(add(s, line, text ? text : line));
+    }
 done:
-    free(list);
+    free(lines);
+    return status;
+}
+
+up_status up_classes_unknown(const up_source *s, size_t row, const char *name) {
+    char why[512];
+    const char *list = s->settings->classes ? s->settings->classes : "its format";
+    snprintf(why, sizeof why, "is of class \"%.200s\", which %.200s does not list", name, list);
+    return up_dataset_fail(&s->data, row, UP_ERR_FORMAT, why);
+}
+
+/* Look at the classes of all rows: to find them, or to see that they are known. */
+static up_status each_row(up_source *s, int known) {
+    up_sample sample = {0};
+    up_status status = UP_OK;
+    const up_value *v;
+    int class;
+    for (size_t row = 0; row < s->data.count; row++) {
+        UP_GO(up_dataset_sample(&s->data, row, &sample));
+        if (known) UP_GO(up_source_class(s, &sample, row, &class));
+        for (size_t k = 0; !known && (v = up_sample_value(&sample, s->settings->target, k)); k++) {
+            const char *name = up_value_text(&sample, v);
+            if (*name) UP_GO(add(s, name, name));
+        }
+    }
+done:
+    up_sample_free(&sample);
+    return status;
+}
+
+static up_status find_classes(up_source *s) {
+    const char *list = s->settings->classes, *name;
+    UP_TRY(list ? read_list(s, list) : UP_OK);
+    for (size_t i = 0; !list && (name = up_dataset_class(&s->data, i)); i++) UP_TRY(add(s, name, name));
+    if (!list && !s->class_count) return each_row(s, 0);
+    return s->data.small ? each_row(s, 1) : UP_OK; /* of large data, when a row is used */
+}
+
+/* ---- what they are called ---- */
+
+/* A class's line of a file of names, behind the class itself; NULL: it has none. */
+static up_status read_names(up_source *s, const char *path, char **text, char ***names) {
+    char *next;
+    *names = calloc(s->class_count, sizeof **names);
+    if (!*names) return up_fail(UP_ERR_MEMORY, path, "names of %zu classes wanted", s->class_count);
+    UP_TRY(open_lines(path, text, &next));
+    for (char *line; (line = next_line(&next));) {
+        char *rest = line + strcspn(line, " \t");
+        if (*rest) *rest++ = 0;
+        int class = up_classes_find(s, line);
+        rest += strspn(rest, " \t");
+        if (!*rest) return up_fail(UP_ERR_FORMAT, path, "\"%s\" has no name behind it", line);
+        if (class >= 0) (*names)[class] = rest;
+    }
+    for (size_t i = 0; i < s->class_count; i++)
+        if (!(*names)[i]) return up_fail(UP_ERR_FORMAT, path, "has no name for \"%s\"", s->classes[i]);
+    return UP_OK;
+}
+
+/* Names of a line, "tench, Tinca tinca": 2. */
+static size_t count_names(const char *line) {
+    size_t n = 1;
+    for (; *line; line++) n += *line == ',';
+    return n;
+}
+
+/* A text of the target set behind those in `ids`. */
+static up_status tokenize(const up_source *s, const char *form, const char *name, int32_t *ids,
+                          int64_t *starts) {
+    char *text = NULL;
+    size_t count = 0;
+    UP_TRY(up_task_target_text(form, name, &text));
+    up_status status = up_tokenize_closed(s->world->tokenizer, text, strlen(text),
+                                          (size_t)s->settings->text_limit, ids + starts[0], &count);
+    free(text);
+    starts[1] = starts[0] + (int64_t)count;
     return status;
 }
 
@@ -89,36 +177,79 @@ up_status up_classes_tokenize(const up_source *s, const char *form, int32_t **id
     if (!*ids || !*starts)
         return up_fail(UP_ERR_MEMORY, s->settings->name, "%zu class texts wanted", s->class_count);
     **starts = 0;
+    for (size_t i = 0; i < s->class_count; i++)
+        UP_TRY(tokenize(s, form, s->class_texts[i], *ids, *starts + i));
+    return UP_OK;
+}
+
+/* The first names become the classes' texts. */
+static up_status take_first_names(up_source *s, char *const *names) {
     for (size_t i = 0; i < s->class_count; i++) {
-        char *text = NULL;
-        size_t count = 0;
-        UP_TRY(up_task_target_text(form, s->class_texts ? s->class_texts[i] : s->classes[i], &text));
-        up_status status =
-            up_tokenize_closed(s->world->tokenizer, text, strlen(text), limit, *ids + (*starts)[i], &count);
-        free(text);
-        if (status != UP_OK) return status;
-        (*starts)[i + 1] = (*starts)[i] + (int64_t)count;
+        char *first = strndup(names[i], strcspn(names[i], ","));
+        if (!first) return up_fail(UP_ERR_MEMORY, s->settings->name, "no memory for a name");
+        free(s->class_texts[i]);
+        s->class_texts[i] = first;
     }
     return UP_OK;
 }
 
+/* All names, where a class has several: cuts `names` into its parts. */
+static up_status tokenize_names(up_source *s, char *const *names) {
+    size_t total = 0, k = 0, limit = (size_t)s->settings->text_limit;
+    for (size_t i = 0; i < s->class_count; i++) total += count_names(names[i]);
+    if (total == s->class_count) return UP_OK;
+    s->name_starts = malloc((s->class_count + 1) * sizeof *s->name_starts);
+    s->name_ids = malloc(total * limit * sizeof *s->name_ids);
+    s->name_at = malloc((total + 1) * sizeof *s->name_at);
+    if (!s->name_starts || !s->name_ids || !s->name_at)
+        return up_fail(UP_ERR_MEMORY, s->settings->name, "%zu names wanted", total);
+    s->name_at[0] = 0;
+    for (size_t i = 0; i < s->class_count; i++) {
+        char *rest = names[i];
+        s->name_starts[i] = k;
+        for (char *name; (name = strsep(&rest, ",")); k++)
+            UP_TRY(tokenize(s, s->settings->template_text, name + strspn(name, " "), s->name_ids,
+                            &s->name_at[k]));
+    }
+    s->name_starts[s->class_count] = k;
+    return UP_OK;
+}
+
+static up_status put_names(up_source *s) {
+    char *text = NULL, **names = NULL;
+    up_status status = UP_OK;
+    UP_GO(read_names(s, s->settings->names, &text, &names));
+    UP_GO(take_first_names(s, names));
+    UP_GO(tokenize_names(s, names));
+done:
+    free(text);
+    free(names);
+    return status;
+}
+
 up_status up_classes_open(up_source *s) {
     const char *list = s->settings->classes;
-    UP_TRY(list ? read_list(s, list)
-                : up_table_classes(&s->table, s->target, &s->classes, &s->class_count, &s->class_of_row));
+    UP_TRY(find_classes(s));
     if (s->class_count < 2)
         return up_fail(
-            UP_ERR_FORMAT, list ? list : s->table.path,
+            UP_ERR_FORMAT, list ? list : s->data.options.data,
             "names %zu class(es)%s%s: wanted two or more to choose from; `classes` can name a list",
             s->class_count, s->class_count ? ", " : "", s->class_count ? s->classes[0] : "");
+    if (s->settings->names) UP_TRY(put_names(s));
     return up_classes_tokenize(s, s->settings->template_text, &s->class_ids, &s->class_starts);
 }
 
 void up_classes_close(up_source *s) {
+    for (size_t i = 0; i < s->class_count; i++) {
+        free(s->classes[i]);
+        free(s->class_texts[i]);
+    }
     free(s->classes);
     free(s->class_texts);
-    free(s->class_of_row);
-    free(s->class_file);
+    free(s->class_slots);
     free(s->class_ids);
     free(s->class_starts);
+    free(s->name_starts);
+    free(s->name_ids);
+    free(s->name_at);
 }

@@ -42,3 +42,30 @@ up_status up_group_targets(const up_batch *targets, int32_t *groups) {
     free(slots);
     return UP_OK;
 }
+
+static int32_t first_of(int32_t *groups, int32_t i) {
+    while (groups[i] != i) {
+        groups[i] = groups[groups[i]];
+        i = groups[i];
+    }
+    return i;
+}
+
+/* Union-find, in which the first of a group stands for it; slots as above, by picture. */
+up_status up_group_pictures(const uint64_t *pictures, int count, int32_t *groups) {
+    size_t room = 16;
+    while (room < 2 * (size_t)count) room *= 2;
+    int *slots = calloc(room, sizeof *slots);
+    if (!slots) return up_fail(UP_ERR_MEMORY, "target texts", "%zu slots wanted", room);
+    for (int i = 0; i < count; i++) {
+        size_t slot = (pictures[i] ^ pictures[i] >> 32) & (room - 1);
+        if (!pictures[i]) continue;
+        while (slots[slot] && pictures[slots[slot] - 1] != pictures[i]) slot = (slot + 1) & (room - 1);
+        if (!slots[slot]) slots[slot] = i + 1;
+        int32_t a = first_of(groups, slots[slot] - 1), b = first_of(groups, i);
+        groups[a > b ? a : b] = a < b ? a : b;
+    }
+    for (int i = 0; i < count; i++) groups[i] = first_of(groups, i);
+    free(slots);
+    return UP_OK;
+}

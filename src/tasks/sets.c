@@ -18,14 +18,14 @@ static uint64_t key_of_classes(const up_source *s) {
 }
 
 static uint64_t key_of(const up_sets *sets, const up_source *s) {
+    if (s->task->targets == UP_TARGETS_TEXTS || (sets->training && s->name_starts)) return BATCH_KEY;
     if (s->task->targets == UP_TARGETS_CLASSES) return key_of_classes(s);
-    if (s->task->targets == UP_TARGETS_TEXTS) return BATCH_KEY;
     return sets->training && s->settings->sampled_targets ? BATCH_KEY : WORDS_KEY;
 }
 
 /* Equal keys of two lists of classes may be chance. */
 static int holds(const up_set_entry *e, const up_source *s) {
-    if (s->task->targets != UP_TARGETS_CLASSES) return 1;
+    if (e->key <= WORDS_KEY) return 1;
     if (e->count != (int64_t)s->class_count) return 0;
     size_t starts = (s->class_count + 1) * sizeof *e->starts;
     size_t ids = (size_t)s->class_starts[s->class_count] * sizeof *e->ids;

@@ -2,6 +2,8 @@
 #include "tasks/settings.h"
 #include "tasks/tasks.h"
 
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static const char *const crops[] = {"random", "resized", NULL};
@@ -38,7 +40,20 @@ static const up_config_row task_rows[] = {
     {"name", UP_CONFIG_STRING, TASK(name), .help = "for logs and overrides; default: the kind"},
     {"kind", UP_CONFIG_CHOICE, TASK(kind), .choices = &up_tasks_table[0].name,
      .choice_stride = sizeof(up_task), .required = true, .help = "row of the task table"},
-    {"data", UP_CONFIG_STRING, TASK(data), .required = true, .help = "TSV list with a line of column names"},
+    {"data", UP_CONFIG_STRING, TASK(data), .required = true,
+     .help = "file or folder, relative to the configuration's folder"},
+    {"format", UP_CONFIG_STRING, TASK(format),
+     .help = "a reader's name; default: told by the name of the data"},
+    {"index", UP_CONFIG_STRING, TASK(index),
+     .help = "file that tells where samples lie; default: beside the data, in memory up to 64 MiB of it"},
+    {"split", UP_CONFIG_STRING, TASK(split), .help = "part of the data, where the format has several"},
+    {"images", UP_CONFIG_STRING, TASK(images), .help = "folder of picture files; default: the data's own"},
+    {"videos", UP_CONFIG_STRING, TASK(videos), .help = "folder of video files; default: the data's own"},
+    {"annotations", UP_CONFIG_STRING, TASK(annotations), .help = "second file of formats that have two"},
+    {"columns", UP_CONFIG_STRING, TASK(columns),
+     .help = "names of the columns of a list that has no line of them, divided by commas"},
+    {"leave_out", UP_CONFIG_STRING, TASK(leave_out),
+     .help = "file of keys of samples to leave out, one a line"},
     {"image", UP_CONFIG_STRING, TASK(image), .fallback = "image", .help = "column of picture files"},
     {"video", UP_CONFIG_STRING, TASK(video), .fallback = "video", .help = "column of video files"},
     {"text", UP_CONFIG_STRING, TASK(text), .fallback = "text", .help = "column of texts"},
@@ -47,9 +62,15 @@ static const up_config_row task_rows[] = {
     {"target", UP_CONFIG_STRING, TASK(target), .fallback = "label",
      .help = "column of class names, texts or answers"},
     {"classes", UP_CONFIG_STRING, TASK(classes),
-     .help = "file of class names or answers, one a line; default: those that the rows have"},
-    {"question", UP_CONFIG_STRING, TASK(question), .help = "vqa: the question, of all rows"},
-    {"question_column", UP_CONFIG_STRING, TASK(question_column), .help = "vqa: or the column of questions"},
+     .help =
+         "file of class names or answers, one a line; default: the format's, or those that the rows have"},
+    {"names", UP_CONFIG_STRING, TASK(names),
+     .help =
+         "file of what classes are called: a class, then its names divided by commas; training draws one"},
+    {"question", UP_CONFIG_STRING, TASK(question),
+     .help = "vqa: the question, of all rows; default: that of each row"},
+    {"question_column", UP_CONFIG_STRING, TASK(question_column), .fallback = "question",
+     .help = "vqa: column of questions, where question names none"},
     {"template", UP_CONFIG_STRING, TASK(template_text), .help = "target text, every {} stands for the cell"},
     {"templates", UP_CONFIG_STRING, UP_CONFIG_LIST(up_task_settings, templates, template_count),
      .help = "evaluation: several, e.g. [\"a photo of a {}\", \"a drawing of a {}\"]: the mean of a class's "
@@ -118,6 +139,26 @@ static up_status check_pixels(const up_task_settings *t, const up_task *task) {
     return UP_OK;
 }
 
+/* Where a path of the configuration leads: from the folder that the configuration lies in. */
+static up_status resolve(char **path, const char *folder, size_t length) {
+    char *joined;
+    if (!*path || **path == '/' || !length) return UP_OK;
+    if (asprintf(&joined, "%.*s%s", (int)length, folder, *path) < 0)
+        return up_fail(UP_ERR_MEMORY, *path, "no memory for its path");
+    free(*path);
+    *path = joined;
+    return UP_OK;
+}
+
+up_status up_task_settings_resolve(up_task_settings *t, const char *config_path) {
+    const char *slash = strrchr(config_path, '/');
+    size_t length = slash ? (size_t)(slash - config_path) + 1 : 0;
+    char **paths[] = {&t->data,        &t->index,     &t->images,  &t->videos,
+                      &t->annotations, &t->leave_out, &t->classes, &t->names};
+    for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) UP_TRY(resolve(paths[i], config_path, length));
+    return UP_OK;
+}
+
 up_status up_task_settings_fill(up_task_settings *t) {
     const up_task *task = &up_tasks_table[t->kind];
     if (!t->name) t->name = strdup(task->name);
@@ -136,5 +177,8 @@ up_status up_task_settings_fill(up_task_settings *t) {
         return up_fail(UP_ERR_ARGUMENT, t->name, "text_pair is for whole texts, %s has none", task->name);
     if (t->classes && task->targets != UP_TARGETS_CLASSES)
         return up_fail(UP_ERR_ARGUMENT, t->name, "%s is not compared with classes", task->name);
+    if (t->names && task->targets != UP_TARGETS_CLASSES)
+        return up_fail(UP_ERR_ARGUMENT, t->name, "names are of classes, with which %s is not compared",
+                       task->name);
     return check_pixels(t, task);
 }

@@ -22,15 +22,17 @@ typedef enum up_task_head {
 } up_task_head;
 
 typedef struct up_task_settings {
-    char *name;                 /* for logs; NULL = the kind */
-    int kind;                   /* index into up_tasks_table */
-    char *data;                 /* a TSV list, see data/table.h */
-    char *image, *video, *text; /* columns of the parts */
-    char *text_pair;            /* column of a second text behind the first; NULL: none */
-    char *target;               /* column of class names, of texts to retrieve, or of answers */
-    char *classes;              /* the class names or answers, one a line; NULL: those that the rows have */
-    char *question;             /* vqa: the question, the same for all rows */
-    char *question_column;      /* or the column that has it */
+    char *name; /* for logs; NULL = the kind */
+    int kind;   /* index into up_tasks_table */
+    /* the dataset, see data/dataset.h; all but the first may be NULL */
+    char *data, *format, *index, *split, *images, *videos, *annotations, *columns, *leave_out;
+    char *image, *video, *text; /* names of the values that are the parts */
+    char *text_pair;            /* of a second text behind the first; NULL: none */
+    char *target;               /* of class names, of texts to retrieve, or of answers */
+    char *classes;              /* the class names or answers, one a line; NULL: the format's, or the rows' */
+    char *names;                /* what classes are called; NULL: as they are */
+    char *question;             /* vqa: the question, the same for all rows; NULL: each row's */
+    char *question_column;      /* name of the value that is a row's question */
     char *template_text;        /* target text with {} for the cell */
     char **templates;           /* evaluation: several of them, whose features are averaged */
     size_t template_count;
@@ -55,6 +57,9 @@ typedef struct up_task_settings {
 } up_task_settings;
 
 extern const up_config_schema up_task_schema;
+
+/* Make its paths lead from the folder of the configuration. */
+up_status up_task_settings_resolve(up_task_settings *settings, const char *config_path);
 
 /* Fill what one key implies of another, after reading. */
 up_status up_task_settings_fill(up_task_settings *settings);

@@ -4,7 +4,7 @@
 #ifndef UP_TASKS_SOURCE_H
 #define UP_TASKS_SOURCE_H
 
-#include "data/table.h"
+#include "data/dataset.h"
 #include "tasks/settings.h"
 #include "tasks/tasks.h"
 #include "uniperceiver/batch.h"
@@ -30,18 +30,20 @@ typedef struct up_source {
     up_target_set *set;               /* borrowed; what its inputs are compared with: up_sets_bind */
     uint64_t number; /* of it among the sources of a run: tells their random choices apart. 0 at first */
     int temperature; /* index of the task's temperature in the model */
-    up_table table;
-    size_t image, video, text, pair, question, target; /* columns; only those the task uses are valid */
+    up_dataset data;
     int head; /* 1: its classes are those of the model's linear head, which takes part in its loss */
 
     /* UP_TARGETS_CLASSES */
-    const char **classes;     /* [class_count] names */
-    const char **class_texts; /* [class_count] what stands for them as a target; NULL: the names */
-    size_t class_count;
-    int *class_of_row;     /* [table.rows]; -1: left out */
-    char *class_file;      /* what `classes` points into, where they came from a file */
+    char **classes;     /* [class_count] names */
+    char **class_texts; /* [class_count] what stands for them as a target */
+    size_t class_count, class_room;
+    int *class_slots; /* to find one by its name */
+    size_t class_slot_count;
     int32_t *class_ids;    /* their texts as tokens, one after the other */
     int64_t *class_starts; /* [class_count + 1] */
+    size_t *name_starts;   /* [class_count + 1] first of its names; NULL: no class has several */
+    int32_t *name_ids;     /* all names as tokens */
+    int64_t *name_at;      /* [name_starts[class_count] + 1] */
 } up_source;
 
 /* The work of one iteration. */
@@ -55,9 +57,10 @@ typedef struct up_work {
 
     int32_t *labels; /* [Q] index of the true target, -1: left out; [Q, 2] where pictures were mixed */
     float *shares;   /* [Q, 2] what each of two labels has of a mixed picture */
-    int32_t *groups; /* [targets.sequences] UP_TARGETS_TEXTS: the first sample of an equal text */
+    int32_t *groups; /* [targets.sequences] UP_TARGETS_TEXTS: the first sample of an equal text or picture */
     float *bias;     /* [targets.sequences] sampled targets: -log of how likely each was in the set */
-    int label_capacity, share_capacity, group_capacity, bias_capacity;
+    uint64_t *pictures; /* [targets.sequences] UP_TARGETS_TEXTS: of which picture or clip; 0: of none */
+    int label_capacity, share_capacity, group_capacity, bias_capacity, picture_capacity;
 } up_work;
 
 /* Keep the settings' fraction of the rows: of each class alike, at least one of each (subset.c). */
@@ -66,9 +69,29 @@ up_status up_source_thin(up_source *source);
 up_status up_source_open(const up_task_settings *settings, const up_world *world, up_source *out);
 void up_source_close(up_source *source);
 
-/* The vocabulary that a corpus has: ids of every text of the language tasks among `sources`, the end token
- * included. */
-up_status up_world_collect(up_world *world, const up_source *sources, size_t count);
+/* The class that a sample counts as, the first of several that is one: -1 where it names none. */
+up_status up_source_class(const up_source *source, const up_sample *sample, size_t row, int *class);
+/* 1 where a row is compared with anything: classes have rows that name none. */
+up_status up_source_is_labelled(const up_source *source, size_t row, int *yes);
+/* The picture or clip of a sample. */
+up_status up_source_media(const up_source *source, const up_sample *sample, size_t row, up_media *out);
+/* Who a sample's picture or clip is: equal for equal ones, 0 where it has none. */
+uint64_t up_source_picture(const up_source *source, const up_sample *sample);
+/* Fail because a sample has no value of this name: names what it has. */
+up_status up_source_lacks(const up_source *source, size_t row, const up_sample *sample, const char *name);
+
+/* What language tasks compare with. */
+typedef enum up_vocabulary_choice {
+    UP_VOCABULARY_AUTO,
+    UP_VOCABULARY_CORPUS,
+    UP_VOCABULARY_WHOLE
+} up_vocabulary_choice;
+extern const char *const up_vocabulary_names[]; /* ended by NULL */
+
+/* CORPUS: ids of every text of the language tasks among `sources`, the end token included: all are tokenised.
+ * WHOLE: every entry but <SPE>. AUTO: WHOLE where one of the sources is too large to be looked through. */
+up_status up_world_collect(up_world *world, const up_source *sources, size_t count,
+                           up_vocabulary_choice choice);
 /* The vocabulary that a model holds; ids NULL: every entry but <SPE>. */
 up_status up_world_set_targets(up_world *world, const int32_t *ids, int count);
 /* The same together with the texts' own, which were collected; ids NULL: every entry but <SPE>. */
@@ -85,6 +108,8 @@ typedef struct up_build_options {
 
 /* groups [targets->sequences]: of each text target the first one that equals it. */
 up_status up_group_targets(const up_batch *targets, int32_t *groups);
+/* Make one of groups that have a picture in common; 0 is none. */
+up_status up_group_pictures(const uint64_t *pictures, int count, int32_t *groups);
 
 /* Build the work for `count` rows. The memory of `work` is used again from call to call. */
 up_status up_source_build(const up_source *source, const up_build_options *options, const size_t *rows,

@@ -60,12 +60,12 @@ up_status up_order_make(const up_settings *s, const up_rounds *rounds, int64_t c
     return UP_OK;
 }
 
-size_t up_order_row(uint64_t seed, int source, size_t rows, int64_t sample) {
-    uint64_t epoch = (uint64_t)sample / rows;
+size_t up_order_row(uint64_t seed, int source, const up_dataset *data, int64_t sample) {
+    uint64_t epoch = (uint64_t)sample / data->count;
     up_rng rng = up_rng_make(seed, PURPOSE_ORDER, (uint64_t)source, epoch);
     uint64_t key = (uint64_t)up_rng_u32(&rng) << 32;
     key |= up_rng_u32(&rng);
-    return (size_t)up_permute(key, rows, (uint64_t)sample % rows);
+    return up_dataset_order(data, key, (uint64_t)sample % data->count);
 }
 
 double up_learning_rate(const up_optimizer_settings *o, int64_t step, int64_t steps) {

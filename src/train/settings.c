@@ -1,5 +1,6 @@
 /* settings.c - the schema of a training configuration, and what follows from it. */
 #include "train/settings.h"
+#include "tasks/source.h"
 #include "tasks/tasks.h"
 
 #include <stdio.h>
@@ -119,6 +120,10 @@ static const up_config_row top_rows[] = {
     {"learn", UP_CONFIG_CHOICE, UP_CONFIG_LIST(up_settings, learn, learn_count),
      .choices = &up_learn_groups[0].name, .choice_stride = sizeof(up_learn_group), .fallback = "[all]",
      .at_least = 1, .help = "groups of parameters that learn"},
+    {"vocabulary", UP_CONFIG_CHOICE, TOP(vocabulary), .choices = up_vocabulary_names, .fallback = "auto",
+     .help =
+         "what language tasks compare with: the ids of their texts (corpus), or all; auto: all where data is "
+         "too large to be read at the start"},
     {"set_memory", UP_CONFIG_INT, TOP(set_memory), .fallback = "512", .min = 0, .max = 1e9,
      .help = "MiB of activations up to which a target set is kept whole; larger ones go in chunks"},
     {"set_tokens", UP_CONFIG_INT, TOP(set_tokens), .fallback = "0", .min = 0, .max = 1e9,
@@ -185,6 +190,7 @@ up_status up_settings_read(const char *path, const char *const *overrides, size_
     double weight = 0;
     UP_GO(up_config_read(path, &up_settings_schema, overrides, count, s));
     for (size_t i = 0; i < s->task_count; i++) {
+        UP_GO(up_task_settings_resolve(&s->tasks[i], path));
         UP_GO(up_task_settings_fill(&s->tasks[i]));
         weight += s->tasks[i].weight;
         if (s->tasks[i].template_count)
@@ -194,7 +200,10 @@ up_status up_settings_read(const char *path, const char *const *overrides, size_
                           s->tasks[i].name));
     }
     UP_GO(check_tuning(path, s));
-    for (size_t i = 0; i < s->evaluation_count; i++) UP_GO(up_task_settings_fill(&s->evaluations[i]));
+    for (size_t i = 0; i < s->evaluation_count; i++) {
+        UP_GO(up_task_settings_resolve(&s->evaluations[i], path));
+        UP_GO(up_task_settings_fill(&s->evaluations[i]));
+    }
     if (!(weight > 0)) UP_GO(up_fail(UP_ERR_ARGUMENT, path, "the weights of the tasks add up to 0"));
 done:
     if (status != UP_OK) up_settings_free(s);

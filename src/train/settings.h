@@ -41,6 +41,7 @@ typedef struct up_settings {
     char *name, *run; /* run: folder of checkpoints and metrics */
     int64_t seed, steps, accumulate;
     int precision;      /* index into up_precisions */
+    int vocabulary;     /* an up_vocabulary_choice */
     int64_t set_tokens; /* of a chunk of a target set; 0: target_set.h's default */
     int64_t set_memory; /* MiB; larger sets go in chunks */
     char *init_from;    /* file or folder of the model to begin with; NULL: fresh weights */

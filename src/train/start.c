@@ -92,5 +92,5 @@ up_status up_start_model(up_trainer *t) {
 
 up_status up_start_name_classes(up_trainer *t) {
     const up_source *s = source_of_head(t);
-    return s ? up_model_set_classes(t->model, s->classes, (int)s->class_count) : UP_OK;
+    return s ? up_model_set_classes(t->model, (const char *const *)s->classes, (int)s->class_count) : UP_OK;
 }

@@ -36,7 +36,7 @@ static up_status open_sources(up_trainer *t) {
         t->sources[i].number = i;
     }
     UP_TRY(up_start_head(t));
-    return up_world_collect(&t->world, t->sources, s->task_count);
+    return up_world_collect(&t->world, t->sources, s->task_count, s->vocabulary);
 }
 
 static void tell_what_learns(const up_trainer *t) {
@@ -127,7 +127,7 @@ static up_status build(void *context, int64_t place, void *slot) {
     if (!rows) return up_fail(UP_ERR_MEMORY, source->settings->name, "%d rows wanted", count);
     uint64_t seed = (uint64_t)t->settings.seed;
     for (int i = 0; i < count; i++)
-        rows[i] = up_order_row(seed, entry->source, source->table.rows, entry->first + i);
+        rows[i] = up_order_row(seed, entry->source, &source->data, entry->first + i);
     up_build_options options = {.training = 1, .seed = seed, .first = (uint64_t)entry->first};
     up_work *work = slot;
     up_status status = up_source_build(source, &options, rows, count, work);

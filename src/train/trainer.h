@@ -146,7 +146,7 @@ up_status up_order_make(const up_settings *settings, const up_rounds *rounds, in
 /* The task of an iteration of any rank. */
 int up_order_task(const up_settings *settings, const up_rounds *rounds, int64_t iteration);
 /* The sample-th sample of a source, counted over all epochs: a shuffled row. */
-size_t up_order_row(uint64_t seed, int source, size_t rows, int64_t sample);
+size_t up_order_row(uint64_t seed, int source, const up_dataset *data, int64_t sample);
 
 /* ranks.c. The communicator and the backend's threads, of which ranks on the same processors have their part
  * each. */
