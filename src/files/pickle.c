@@ -20,6 +20,7 @@ struct up_pickle {
     size_t values;
     up_pickle_value **stack, **memo; /* [MOST_VALUES]; a mark is NULL */
     size_t depth, memo_count;
+    up_pickle_value globals;
     const up_pickle_value *root;
 };
 
@@ -144,6 +145,7 @@ static up_status push_name(up_pickle *p, const char *module, size_t a, const cha
     text[a + 1 + b] = 0;
     v->text = text;
     v->size = a + 1 + b;
+    UP_TRY(add(p, &p->globals, v));
     return push(p, v);
 }
 
@@ -385,6 +387,7 @@ up_status up_pickle_open(const char *path, const void *data, size_t size, up_pic
     p->path = path;
     p->data = data;
     p->size = size;
+    p->globals.kind = UP_PICKLE_LIST;
     p->stack = calloc(MOST_VALUES, sizeof *p->stack);
     p->memo = calloc(MOST_VALUES, sizeof *p->memo);
     if (!p->stack || !p->memo) UP_GO(no_memory(p));
@@ -406,6 +409,7 @@ void up_pickle_close(up_pickle *p) {
         }
         free(b);
     }
+    free(p->globals.items);
     free(p->stack);
     free(p->memo);
     free(p);
@@ -413,6 +417,10 @@ void up_pickle_close(up_pickle *p) {
 
 const up_pickle_value *up_pickle_root(const up_pickle *p) {
     return p->root;
+}
+
+const up_pickle_value *up_pickle_globals(const up_pickle *p) {
+    return &p->globals;
 }
 
 int up_pickle_is(const up_pickle_value *v, up_pickle_kind kind, const char *text) {

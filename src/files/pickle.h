@@ -38,6 +38,8 @@ typedef struct up_pickle up_pickle;
 up_status up_pickle_open(const char *path, const void *data, size_t size, up_pickle **out);
 void up_pickle_close(up_pickle *pickle); /* NULL is fine */
 const up_pickle_value *up_pickle_root(const up_pickle *pickle);
+/* A list of all globals in the order of the pickle, whether or not the root reaches them. */
+const up_pickle_value *up_pickle_globals(const up_pickle *pickle);
 
 /* 1: a text or the name of a global, and equal to this one. */
 int up_pickle_is(const up_pickle_value *value, up_pickle_kind kind, const char *text);
