@@ -18,7 +18,8 @@ struct up_pickle {
     size_t size, at, opcode; /* read so far; offset of the opcode at work */
     block *blocks;
     size_t values;
-    up_pickle_value **stack, **memo; /* [MOST_VALUES]; a mark is NULL */
+    up_pickle_value **stack, **memo; /* [room]; a mark is NULL */
+    size_t room;                     /* an opcode a byte makes no more values than these */
     size_t depth, memo_count;
     up_pickle_value globals;
     const up_pickle_value *root;
@@ -52,7 +53,7 @@ static up_status make(up_pickle *p, up_pickle_kind kind, up_pickle_value **out) 
 }
 
 static up_status push(up_pickle *p, up_pickle_value *value) {
-    if (p->depth == MOST_VALUES) return broken(p, "the stack is too deep");
+    if (p->depth == p->room) return broken(p, "the stack is too deep");
     p->stack[p->depth++] = value;
     return UP_OK;
 }
@@ -247,14 +248,14 @@ static up_status call(up_pickle *p) {
 
 static up_status remember(up_pickle *p, uint64_t index) {
     if (!p->depth || !p->stack[p->depth - 1]) return broken(p, "a value is missing on the stack");
-    if (index >= MOST_VALUES) return broken(p, "a place in the memo that no file needs");
+    if (index >= p->room) return broken(p, "a place in the memo that no file needs");
     p->memo[index] = p->stack[p->depth - 1];
     p->memo_count++;
     return UP_OK;
 }
 
 static up_status recall(up_pickle *p, uint64_t index) {
-    if (index >= MOST_VALUES || !p->memo[index]) return broken(p, "nothing at that place of the memo");
+    if (index >= p->room || !p->memo[index]) return broken(p, "nothing at that place of the memo");
     return push(p, p->memo[index]);
 }
 
@@ -388,8 +389,9 @@ up_status up_pickle_open(const char *path, const void *data, size_t size, up_pic
     p->data = data;
     p->size = size;
     p->globals.kind = UP_PICKLE_LIST;
-    p->stack = calloc(MOST_VALUES, sizeof *p->stack);
-    p->memo = calloc(MOST_VALUES, sizeof *p->memo);
+    p->room = size < MOST_VALUES ? size + 1 : MOST_VALUES;
+    p->stack = calloc(p->room, sizeof *p->stack);
+    p->memo = calloc(p->room, sizeof *p->memo);
     if (!p->stack || !p->memo) UP_GO(no_memory(p));
     UP_GO(run(p));
     *out = p;
