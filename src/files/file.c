@@ -86,6 +86,11 @@ done:
     return status;
 }
 
+void up_file_release(const void *data, size_t size) {
+    size_t lead = (uintptr_t)data % (size_t)sysconf(_SC_PAGESIZE);
+    if (size) madvise((char *)data - lead, size + lead, MADV_DONTNEED);
+}
+
 up_status up_file_begin(const char *path, up_file_writer *writer) {
     struct stat about;
     *writer = (up_file_writer){0};

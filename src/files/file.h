@@ -20,6 +20,10 @@ up_status up_file_read(const char *path, void **data, size_t *size);
  */
 up_status up_file_map(const char *path, void **data, size_t *size);
 
+/* Part of such a mapping is not needed for now: its memory may go, the file has it still. Changes are lost.
+ */
+void up_file_release(const void *data, size_t size);
+
 /* A file being written aside as "<path>.partial"; commit syncs it, renames it over `path` and syncs the
  * folder, so that `path` is either the old file or the whole new one. abort (also after a failure) removes
  * the partial file. */

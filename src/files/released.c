@@ -1,6 +1,7 @@
 /* released.c - the released models' tensors by name, in the order of their files, and what of them is which
  * tensor here. Both directions go by the one table. */
 #include "files/released.h"
+#include "files/file.h"
 #include "files/safetensors.h"
 #include "files/torch_file.h"
 #include "files/weights.h"
@@ -388,46 +389,68 @@ static up_status commit_sink(sink *s) {
     return open.plain ? up_safetensors_commit(open.plain) : up_torch_commit(open.torch);
 }
 
+typedef struct export {
+    const char *to;
+    up_model *model; /* the checked table of its tensors; their values are read from `file` */
+    up_safetensors *file;
+    entry *entries; /* [count] */
+    up_safetensor *specs;
+    size_t count;
+    float *values;
+    sink sink;
+}
+export;
+
 /* A tensor of theirs; what is not kept here is 0. */
-static up_status export_entry(up_model *model, const entry *e, float *values, sink *s) {
-    up_backend *b = up_model_backend(model);
-    const up_params *params = up_model_params(model);
-    size_t bytes = (size_t)e->spec.count * sizeof *values;
-    memset(values, 0, bytes);
-    if (e->own >= 0) UP_TRY(b->ops->download(b, values, up_model_weight(model, e->own)));
-    if (e->form == TOKENS) {
+static up_status export_entry(export *x, const entry *e) {
+    const up_params *params = up_model_params(x->model);
+    size_t bytes = (size_t)e->spec.count * sizeof *x->values;
+    memset(x->values, 0, bytes);
+    if (e->own >= 0) {
         const up_param *p = &params->list[e->own];
-        UP_TRY(b->ops->download(b, values + p->rows * p->cols, up_model_weight(model, params->spe)));
+        const up_safetensor *t = up_safetensors_find(x->file, p->name);
+        const up_safetensor *spe = up_safetensors_find(x->file, params->list[params->spe].name);
+        UP_TRY(up_safetensor_to_f32(t, x->values));
+        if (e->form == TOKENS && spe) /* older files have it as the table's last row, as they do there */
+            UP_TRY(up_safetensor_to_f32(spe, x->values + p->rows * p->cols));
+        up_file_release(t->data, t->bytes);
     }
-    return s->plain ? up_safetensors_put(s->plain, values, bytes) : up_torch_put(s->torch, values, bytes);
+    return x->sink.plain ? up_safetensors_put(x->sink.plain, x->values, bytes)
+                         : up_torch_put(x->sink.torch, x->values, bytes);
 }
 
-up_status up_released_export(up_model *model, const char *to) {
-    up_status status = UP_OK;
-    const up_config *c = up_model_config(model);
-    entry *entries = NULL;
-    up_safetensor *specs = NULL;
-    float *values = NULL;
-    sink s = {0};
-    size_t count = 0;
+static up_status export_all(export *x) {
     int64_t most = 0;
-    UP_TRY(check_exportable(to, c));
-    UP_GO(make_entries(to, c, up_model_params(model), &entries, &count));
-    specs = calloc(count, sizeof *specs);
-    for (size_t i = 0; specs && i < count; i++) {
-        specs[i] = entries[i].spec;
-        if (specs[i].count > most) most = specs[i].count;
+    x->specs = calloc(x->count, sizeof *x->specs);
+    for (size_t i = 0; x->specs && i < x->count; i++) {
+        x->specs[i] = x->entries[i].spec;
+        if (x->specs[i].count > most) most = x->specs[i].count;
     }
-    values = malloc((size_t)most * sizeof *values);
-    if (!specs || !values) UP_GO(up_fail(UP_ERR_MEMORY, to, "no memory for its largest tensor"));
-    UP_GO(open_sink(to, specs, count, &s));
-    for (size_t i = 0; i < count; i++) UP_GO(export_entry(model, &entries[i], values, &s));
-    UP_GO(commit_sink(&s));
+    x->values = malloc((size_t)most * sizeof *x->values);
+    if (!x->specs || !x->values) return up_fail(UP_ERR_MEMORY, x->to, "no memory for its largest tensor");
+    UP_TRY(open_sink(x->to, x->specs, x->count, &x->sink));
+    for (size_t i = 0; i < x->count; i++) UP_TRY(export_entry(x, &x->entries[i]));
+    return commit_sink(&x->sink);
+}
+
+up_status up_released_export(const char *from, const char *to) {
+    up_status status = UP_OK;
+    export x = {.to = to};
+    up_backend *backend = NULL;
+    UP_GO(up_backend_create("ref", 1, &backend));
+    UP_GO(up_model_map(backend, from, &x.model));
+    UP_GO(check_exportable(to, up_model_config(x.model)));
+    UP_GO(make_entries(to, up_model_config(x.model), up_model_params(x.model), &x.entries, &x.count));
+    UP_GO(up_safetensors_open(from, &x.file));
+    UP_GO(export_all(&x));
 done:
-    up_torch_abort(s.torch);
-    up_safetensors_abort(s.plain);
-    free(values);
-    free(specs);
-    free(entries);
+    up_torch_abort(x.sink.torch);
+    up_safetensors_abort(x.sink.plain);
+    free(x.values);
+    free(x.specs);
+    free(x.entries);
+    up_safetensors_close(x.file);
+    up_model_destroy(x.model);
+    up_backend_free(backend);
     return status;
 }

@@ -14,6 +14,6 @@ up_status up_released_import(const char *from, const up_released_options *option
 
 /* To a checkpoint of PyTorch, or to safetensors of the same names where `to` ends so. A model whose
  * architecture is not the released one's, prompts and a linear head are refused. */
-up_status up_released_export(up_model *model, const char *to);
+up_status up_released_export(const char *from, const char *to);
 
 #endif

@@ -8,7 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
 enum { LONGEST_NAME = 200, LONGEST_FOLDER = 200, LONGEST_KEY = 100 };
 static const char pickle_name[] = "/data.pkl";
@@ -337,10 +336,7 @@ up_status up_torch_check(up_torch_file *f, const up_safetensor *t) {
     return UP_OK;
 }
 
-/* Whole pages of the storage; the file has them still. */
 void up_torch_release(const up_torch_file *f, const up_safetensor *t) {
     const up_zip_member *m = up_zip_at(f->zip, f->members[t - f->tensors]);
-    size_t page = (size_t)sysconf(_SC_PAGESIZE);
-    size_t first = m->begin / page * page, end = m->begin + m->bytes;
-    madvise((char *)f->map + first, end - first, MADV_DONTNEED);
+    up_file_release((const char *)f->map + m->begin, m->bytes);
 }
