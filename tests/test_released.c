@@ -117,9 +117,22 @@ static void test_refused(void) {
     up_backend_free(backend);
 }
 
+/* Cut at every kilobyte, a checkpoint is an error, and nothing is written. */
+static void test_cut(void) {
+    const char *out = up_lab_path("none.safetensors");
+    void *data;
+    size_t size;
+    int file;
+    int64_t bytes;
+    UP_ASSERT_OK(up_file_read(up_lab_golden("released", layouts[1]), &data, &size));
+    for (size_t n = 0; n < size; n += 1024) {
+        const char *cut = up_lab_file("cut.pth", data, n);
+        CU_ASSERT_EQUAL(up_released_import(cut, &four_heads, out), UP_ERR_FORMAT);
+        CU_ASSERT_EQUAL(up_file_open(out, &file, &bytes), UP_ERR_IO);
+    }
+    free(data);
+}
+
 const char *const up_suite_name = "released";
-const up_test up_tests[] = {{"import", test_import},
-                            {"export", test_export},
-                            {"resized", test_resized},
-                            {"refused", test_refused},
-                            {NULL, NULL}};
+const up_test up_tests[] = {{"import", test_import}, {"export", test_export},   {"resized", test_resized},
+                            {"cut", test_cut},       {"refused", test_refused}, {NULL, NULL}};
