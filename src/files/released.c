@@ -146,7 +146,11 @@ static up_status find_tasks(const char *path, const up_torch_file *file, up_conf
     c->tasks = 0;
     for (size_t i = 0; i < up_torch_count(file); i++) {
         const char *name = up_torch_at(file, i)->name;
+        char shown[4 * UP_NAME_SIZE];
         if (strncmp(name, scale_released, prefix)) continue;
+        up_printable(name + prefix, strlen(name + prefix), shown, sizeof shown);
+        if (strcmp(shown, name + prefix)) /* names are shown, so model files take no others */
+            return up_fail(UP_ERR_FORMAT, path, "a control character in the name \"%s\"", name);
         if (c->tasks == UP_MAX_TASKS || !name[prefix] || strlen(name + prefix) >= UP_NAME_SIZE)
             return up_fail(UP_ERR_FORMAT, path, "\"%s\": wanted at most %d short names of temperatures", name,
                            UP_MAX_TASKS);
