@@ -10,6 +10,8 @@ int up_cmd_detokenize(int argc, char **argv);
 int up_cmd_mask(int argc, char **argv);
 int up_cmd_params(int argc, char **argv);
 int up_cmd_init(int argc, char **argv);
+int up_cmd_import(int argc, char **argv);
+int up_cmd_export(int argc, char **argv);
 int up_cmd_info(int argc, char **argv);
 int up_cmd_encode(int argc, char **argv);
 int up_cmd_classify(int argc, char **argv);

@@ -17,6 +17,8 @@ static const struct {
     {"mask", "who sees whom among a prefix, words and slots", up_cmd_mask},
     {"params", "how many parameters a model has, by group", up_cmd_params},
     {"init", "write a fresh model or overlay", up_cmd_init},
+    {"import", "a released PyTorch checkpoint to a model", up_cmd_import},
+    {"export", "a model to PyTorch under the released names", up_cmd_export},
     {"info", "what a model, checkpoint, picture or video holds", up_cmd_info},
     {"encode", "texts, pictures and videos to features", up_cmd_encode},
     {"classify", "which label fits", up_cmd_classify},

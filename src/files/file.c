@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -65,6 +66,29 @@ done:
     free(buffer);
     close(file);
     return status;
+}
+
+up_status up_file_map(const char *path, void **data, size_t *size) {
+    up_status status = UP_OK;
+    int file;
+    int64_t bytes;
+    *data = NULL;
+    *size = 0;
+    UP_TRY(up_file_open(path, &file, &bytes));
+    if (bytes == 0) UP_GO(up_fail(UP_ERR_FORMAT, path, "is empty"));
+    void *map = mmap(NULL, (size_t)bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE, file, 0);
+    if (map == MAP_FAILED)
+        UP_GO(up_fail(errno == ENOMEM ? UP_ERR_MEMORY : UP_ERR_IO, path, "cannot map: %s", strerror(errno)));
+    *data = map;
+    *size = (size_t)bytes;
+done:
+    close(file);
+    return status;
+}
+
+void up_file_release(const void *data, size_t size) {
+    size_t lead = (uintptr_t)data % (size_t)sysconf(_SC_PAGESIZE);
+    if (size) madvise((char *)data - lead, size + lead, MADV_DONTNEED);
 }
 
 up_status up_file_begin(const char *path, up_file_writer *writer) {

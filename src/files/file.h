@@ -15,6 +15,15 @@ up_status up_file_open(const char *path, int *file, int64_t *size);
 /* Read a whole regular file. *data is malloc'ed, with one extra NUL byte behind *size bytes. */
 up_status up_file_read(const char *path, void **data, size_t *size);
 
+/* A whole regular file in memory that its changes do not reach, nor the other way round; munmap lets it go.
+ * An empty file is an error. It must not be shortened while it is mapped: the system would end the program.
+ */
+up_status up_file_map(const char *path, void **data, size_t *size);
+
+/* Part of such a mapping is not needed for now: its memory may go, the file has it still. Changes are lost.
+ */
+void up_file_release(const void *data, size_t size);
+
 /* A file being written aside as "<path>.partial"; commit syncs it, renames it over `path` and syncs the
  * folder, so that `path` is either the old file or the whole new one. abort (also after a failure) removes
  * the partial file. */

@@ -6,11 +6,9 @@
 #include "files/json.h"
 #include "uniperceiver/backend_host.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
 static const struct {
     const char *name;
@@ -173,27 +171,13 @@ static up_status read_header(const char *path, up_safetensors *st) {
     return check_cover(path, st, data);
 }
 
-static up_status map_file(const char *path, up_safetensors *st) {
-    up_status status = UP_OK;
-    int file;
-    int64_t size;
-    UP_TRY(up_file_open(path, &file, &size));
-    if (size == 0) UP_GO(up_fail(UP_ERR_FORMAT, path, "is empty"));
-    void *map = mmap(NULL, (size_t)size, PROT_READ | PROT_WRITE, MAP_PRIVATE, file, 0);
-    if (map == MAP_FAILED)
-        UP_GO(up_fail(errno == ENOMEM ? UP_ERR_MEMORY : UP_ERR_IO, path, "cannot map: %s", strerror(errno)));
-    st->map = map;
-    st->size = (size_t)size;
-done:
-    close(file);
-    return status;
-}
-
 up_status up_safetensors_open(const char *path, up_safetensors **out) {
     *out = NULL;
     up_safetensors *st = calloc(1, sizeof *st);
     if (!st) return up_fail(UP_ERR_MEMORY, path, "no memory for its header");
-    up_status status = map_file(path, st);
+    void *map;
+    up_status status = up_file_map(path, &map, &st->size);
+    st->map = map;
     if (status == UP_OK) status = read_header(path, st);
     if (status == UP_OK)
         *out = st;

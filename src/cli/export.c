@@ -1,0 +1,17 @@
+/* export.c - the command export: a model under the names of the released ones, for PyTorch. */
+#include "cli/args.h"
+#include "cli/commands.h"
+#include "files/released.h"
+
+int up_cmd_export(int argc, char **argv) {
+    const char *out = NULL;
+    up_arg_list rest = {0};
+    const up_arg args[] = {
+        {"out", UP_ARG_TEXT, &out, "FILE", "F.pth, or F.safetensors with the same names", 1, 0, 0}, {0}};
+    const up_usage usage = {"export", "MODEL", "a model under the released models' names", args};
+    int code = up_args_read(&usage, argc, argv, &rest);
+    if (code == UP_ARGS_GO && rest.count != 1) code = up_args_wrong(&usage, "wanted one MODEL");
+    if (code == UP_ARGS_GO) code = up_cli_end(up_released_export(rest.items[0].value, out));
+    up_arg_list_free(&rest);
+    return code;
+}
