@@ -36,6 +36,8 @@ up_summary_row(OpenBLAS "${OPENBLAS_FOUND}" "${OPENBLAS_VERSION}: for comparison
 up_summary_row(OpenMP "${OpenMP_C_FOUND}" "${OpenMP_C_VERSION}: oneDNN can be told to take one thread" "oneDNN is not used")
 up_summary_row(WebP "${WEBP_FOUND}" "${WEBP_VERSION}: WebP pictures can be read" "WebP pictures are refused")
 up_summary_row(FFmpeg "${FFMPEG_FOUND}" "libavcodec ${FFMPEG_libavcodec_VERSION}: videos can be read" "videos are refused")
+up_summary_row(microhttpd "${MICROHTTPD_FOUND}" "${MICROHTTPD_VERSION}: the command serve is built"
+               "serve is refused (UP_SERVE=OFF, or install libmicrohttpd-dev)")
 if(UP_TESTS)
   up_summary_row(CUnit "${CUNIT_FOUND}" "${CUNIT_VERSION}: the unit tests are built" "the unit tests are NOT built")
 endif()
