@@ -62,7 +62,7 @@ class Browser:
 
     def wait(self, expression):
         for _ in range(300):
-            if self.value(expression):
+            if self.value(f"!!({expression})"):
                 return
             time.sleep(0.1)
         sys.exit(f"serve_page: FAILED: never true: {expression}; the page says: {self.value('document.body.innerText')}")
