@@ -121,12 +121,12 @@ def click_through(b, name, width, height, theme):
     b.wait("document.querySelectorAll('.bars li').length == 2")
     b.shoot(name + "-question")
     b.click("#tab-caption")
-    b.value("window.told = new Set(); new MutationObserver(() => told.add(document.querySelector('.caption')?.textContent))"
-            ".observe(document.querySelector('#answer'), {subtree: true, childList: true, characterData: true}); 1")
+    b.value("window.told = 0; new MutationObserver(changes => told += changes.length)"
+            ".observe(document.querySelector('#answer'), {subtree: true, childList: true}); 1")
     b.click("#go")
     b.wait("document.querySelector('.caption:not(.writing)')")
     b.shoot(name + "-caption")
-    assert b.value("told.size") > 2, "the caption did not come word by word"
+    assert b.value("told") > 3, "the caption does not come word by word"
     b.give(os.path.abspath(clip))
     b.wait("document.querySelector('#drop video')")
     b.click("#tab-classify")
