@@ -25,11 +25,14 @@ is() { # is WHAT GOT WANTED
 has() { # has PATTERN: the last answer has a line that matches
     count "no '$1' in: ${out:0:400}" grep -q -- "$1" <<<"$out"
 }
-start() { # start FLAGS...: a server of the model; $url is where it is
+start() { # start FLAGS...: a server of the model
     "$up" serve tiny.safetensors --port 0 "$@" >listening 2>errors &
     server=$!
+    until_listening
+}
+until_listening() { # $url is where it is
     for _ in $(seq 400); do
-        url=$(sed -n 's!^listening on \(.*\)/$!\1!p' listening)
+        url=$(sed -n 's!^listening on \(.*\)/$!\1!p' listening 2>/dev/null)
         [ -n "$url" ] && return
         sleep 0.05
     done
@@ -41,6 +44,7 @@ stop() { # stop SIGNAL CODE: ends with this exit code, and nothing on stderr
     wait "$server"
     is "exit on $1" $? "$2"
     server=
+    rm listening
     is "stderr" "$(cat errors)" ""
 }
 ask() { # ask STATUS PATH [CURL ARGUMENTS]...: the status; the answer is kept in $out
@@ -167,7 +171,7 @@ python3 "$tests/serve_fuzz.py" "$url" 1000 || failures=$((failures + 1))
 ask 200 /health
 count "the server lives" kill -0 "$server"
 stop TERM 0
-is "files that the server wrote" "$(find . -newer before -type f | sort | xargs)" "./answer ./cat.npy ./errors ./listening ./request ./wanted"
+is "files that the server wrote" "$(find . -newer before -type f | sort | xargs)" "./answer ./cat.npy ./errors ./request ./wanted"
 
 # --- limits ---
 start --max-body 1 --max-pixels 1000 --max-seconds 2 --max-waiting 2 --batch 1 --batch-wait 0
@@ -190,6 +194,13 @@ ask 401 /model -H 'Authorization: Bearer secretsecret'
 ask 401 /model -H 'Authorization: Bearer '
 ask 200 /model -H 'Authorization: Bearer secret'
 post 401 /classify '{"input":{"text":"x"},"labels":["a"]}'
+stop TERM 0
+
+# --- few connections: those that say nothing give way ---
+(ulimit -n 1024 && exec "$up" serve tiny.safetensors --port 0 >listening 2>errors) &
+server=$!
+until_listening
+python3 "$tests/serve_load.py" "$url" idle || failures=$((failures + 1))
 stop TERM 0
 
 # --- together, idle, and the end ---

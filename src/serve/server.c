@@ -89,9 +89,11 @@ static void note_connection(void *server, struct MHD_Connection *connection, voi
             client->link = &s->clients;
             if (client->next) client->next->link = &client->next;
             s->clients = client;
+            s->connected++;
         }
     } else if (client) {
         *client->link = client->next;
+        s->connected--;
         if (client->next) client->next->link = client->link;
         free(client);
         *context = NULL;
@@ -114,11 +116,15 @@ static void end_client(const up_client *client) {
     shutdown(client->fd, SHUT_RDWR);
 }
 
+/* Where most connections are taken, those that say nothing must leave room for others. */
 static void watch_clients(up_server *s) {
     double now = up_now();
     pthread_mutex_lock(&s->lock);
-    for (up_client *client = s->clients; client; client = client->next)
-        if (!client->answering && now - client->since > s->options->seconds) end_client(client);
+    int crowded = s->connected > s->connections_most / 4 * 3;
+    for (up_client *client = s->clients; client; client = client->next) {
+        double allowed = crowded && !client->arriving ? 1 : s->options->seconds;
+        if (!client->answering && now - client->since > allowed) end_client(client);
+    }
     pthread_mutex_unlock(&s->lock);
 }
 
@@ -155,11 +161,14 @@ static up_status describe(up_server *s) {
 
 /* --- from start to end --- */
 
-/* As many as the process may open, less those that it has for itself. */
+/* As many as the process may open, which is raised as far as it may, less those that it has for itself. */
 static unsigned connections_most(void) {
     enum { MOST = 4096, OWN = 64 };
-    struct rlimit files = {0};
-    if (getrlimit(RLIMIT_NOFILE, &files)) return MOST / 8;
+    struct rlimit files;
+    if (getrlimit(RLIMIT_NOFILE, &files)) return OWN;
+    struct rlimit raised = {.rlim_cur = files.rlim_max < MOST + OWN ? files.rlim_max : MOST + OWN,
+                            .rlim_max = files.rlim_max};
+    if (raised.rlim_cur > files.rlim_cur && !setrlimit(RLIMIT_NOFILE, &raised)) files = raised;
     if (files.rlim_cur > MOST + OWN) return MOST;
     return files.rlim_cur > 2 * OWN ? (unsigned)files.rlim_cur - OWN : OWN;
 }
@@ -177,12 +186,13 @@ static up_status start_daemon(up_server *s) {
         return up_fail(UP_ERR_ARGUMENT, o->address, "not an address: wanted numbers, as 127.0.0.1 or ::1");
     unsigned flags = MHD_USE_AUTO | MHD_USE_INTERNAL_POLLING_THREAD | MHD_ALLOW_SUSPEND_RESUME |
                      MHD_USE_ERROR_LOG | (address.any.sa_family == AF_INET6 ? MHD_USE_IPv6 : 0U);
+    s->connections_most = connections_most();
     errno = 0;
     s->daemon =
         MHD_start_daemon(flags, 0, NULL, NULL, up_exchange_step, s, MHD_OPTION_EXTERNAL_LOGGER, stay_silent,
                          NULL, MHD_OPTION_SOCK_ADDR, &address.any, MHD_OPTION_NOTIFY_COMPLETED,
                          up_exchange_end, s, MHD_OPTION_NOTIFY_CONNECTION, note_connection, s,
-                         MHD_OPTION_CONNECTION_LIMIT, connections_most(), MHD_OPTION_CONNECTION_TIMEOUT,
+                         MHD_OPTION_CONNECTION_LIMIT, s->connections_most, MHD_OPTION_CONNECTION_TIMEOUT,
                          (unsigned)(2 * o->seconds), MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_END);
     return s->daemon ? UP_OK
                      : up_fail(UP_ERR_IO, o->address, "cannot listen at port %d: %s", o->port,

@@ -29,6 +29,7 @@ struct up_server {
 
     pthread_mutex_t lock; /* of the rest */
     up_client *clients;
+    unsigned connected, connections_most;
     int answering; /* requests that are complete and whose answers are not yet sent */
     size_t bodies; /* bytes of bodies held */
 };
