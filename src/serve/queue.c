@@ -130,11 +130,16 @@ void up_queue_counted(up_queue *q, up_queue_counts *out) {
 }
 
 void up_queue_stop(up_queue *q) {
-    if (!q) return;
     pthread_mutex_lock(&q->lock);
+    int stopped = q->stopping;
     q->stopping = 1;
     pthread_cond_signal(&q->changed);
     pthread_mutex_unlock(&q->lock);
-    pthread_join(q->thread, NULL);
+    if (!stopped) pthread_join(q->thread, NULL);
+}
+
+void up_queue_free(up_queue *q) {
+    if (!q) return;
+    up_queue_stop(q);
     release(q);
 }

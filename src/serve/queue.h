@@ -15,7 +15,8 @@ up_status up_queue_start(const up_serve_options *options, up_queue **out);
 /* The queue holds the job too, until it is answered. 0: there is no room, or the queue is stopping. */
 int up_queue_push(up_queue *queue, up_job *job);
 void up_queue_counted(up_queue *queue, up_queue_counts *out);
-/* Answers what waits, ends the thread and frees the queue; NULL is fine. */
+/* Answers what waits and ends the thread; nothing is taken any more. */
 void up_queue_stop(up_queue *queue);
+void up_queue_free(up_queue *queue); /* stops it first; NULL is fine */
 
 #endif

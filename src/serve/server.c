@@ -224,10 +224,9 @@ static void finish_requests(up_server *s) {
     s->stopping = 1;
     int listening = MHD_quiesce_daemon(s->daemon);
     if (listening >= 0) close(listening);
+    up_queue_stop(s->queue); /* nothing sleeps any more; what was told is still to be sent */
     double until = up_now() + s->options->seconds;
     while (count_answering(s) && up_now() < until) poll(NULL, 0, 10);
-    up_queue_stop(s->queue); /* answers what waits, so that no connection sleeps when the daemon stops */
-    s->queue = NULL;
 }
 
 up_status up_serve(const up_served *models, int count, const up_serve_options *options) {
@@ -243,8 +242,8 @@ up_status up_serve(const up_served *models, int count, const up_serve_options *o
     watch_until_signal(&s);
     finish_requests(&s);
 done:
-    up_queue_stop(s.queue);
     if (s.daemon) MHD_stop_daemon(s.daemon);
+    up_queue_free(s.queue);
     pthread_mutex_destroy(&s.lock);
     free(s.about);
     leave_signals(before);
