@@ -36,6 +36,8 @@ up_summary_row(OpenMP "${OpenMP_C_FOUND}" "${OpenMP_C_VERSION}: oneDNN can be to
 up_summary_row(WebP "${WEBP_FOUND}" "${WEBP_VERSION}: WebP pictures can be read" "WebP pictures are refused")
 up_summary_row(libarchive "${ARCHIVE_FOUND}" "${ARCHIVE_VERSION}: samples can be read from tar shards" "tar shards are refused")
 up_summary_row(FFmpeg "${FFMPEG_FOUND}" "libavcodec ${FFMPEG_libavcodec_VERSION}: videos can be read" "videos are refused")
+up_summary_row(microhttpd "${MICROHTTPD_FOUND}" "${MICROHTTPD_VERSION}: the command serve is built"
+               "serve is refused (UP_SERVE=OFF, or install libmicrohttpd-dev)")
 if(UP_TESTS)
   up_summary_row(CUnit "${CUNIT_FOUND}" "${CUNIT_VERSION}: the unit tests are built" "the unit tests are NOT built")
 endif()

@@ -35,6 +35,8 @@ clang     libomp-dev          openmp  clang
 test      clang-format        command clang-format
 valgrind  valgrind            command valgrind
 optional  time                command time
+optional  libmicrohttpd-dev   library libmicrohttpd
+test      curl                command curl
 '
 
 uses=" build optional "

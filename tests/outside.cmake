@@ -10,6 +10,14 @@ add_test(NAME headers COMMAND bash ${CMAKE_CURRENT_SOURCE_DIR}/check_headers.sh
 add_test(NAME style COMMAND bash ${PROJECT_SOURCE_DIR}/scripts/check_style.sh ${PROJECT_BINARY_DIR})
 set_tests_properties(style PROPERTIES SKIP_RETURN_CODE 77)
 
+if(TARGET uniperceiver_cli)
+  foreach(name serve serve_page)
+    add_test(NAME test_${name} COMMAND bash ${CMAKE_CURRENT_SOURCE_DIR}/test_${name}.sh)
+    set_tests_properties(test_${name} PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 300 ENVIRONMENT
+      "UP_SOURCE_DIR=${PROJECT_SOURCE_DIR};UP_BINARY=${PROJECT_BINARY_DIR}/uniperceiver")
+  endforeach()
+endif()
+
 # A sanitizer's runtime must be the first library of a program: these builds are run as they lie, not installed.
 if(TARGET uniperceiver_cli AND NOT UP_SANITIZE)
   add_test(NAME install COMMAND bash ${CMAKE_CURRENT_SOURCE_DIR}/check_install.sh

@@ -162,6 +162,10 @@ typedef struct up_caption_options {
     int min_words;         /* words at least before the end token, as far as max_words allows */
     double length_penalty; /* p >= 0: of the hypotheses at the end, the one of the largest log-probability /
                               (words + 1)^p is told. 0 = the most probable, as the released models have it */
+    /* Called after every word, for each input that goes on: the tokens of its best caption so far, without
+     * the end token. Later words may change earlier ones. NULL: nobody is told. */
+    void (*said)(void *listener, int input, const int32_t *ids, int count);
+    void *listener;
 } up_caption_options;
 
 typedef struct up_caption {

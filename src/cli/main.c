@@ -25,6 +25,7 @@ static const struct {
     {"retrieve", "which of many candidates fit a query", up_cmd_retrieve},
     {"caption", "describe a picture or video, or continue a text", up_cmd_caption},
     {"vqa", "answer a question about a picture", up_cmd_vqa},
+    {"serve", "a page and a JSON interface over HTTP", up_cmd_serve},
     {"train", "train a model as a configuration says", up_cmd_train},
     {"eval", "evaluate a model as a configuration says", up_cmd_eval},
     {"score", "score predictions in a file by the field's metrics", up_cmd_score},

@@ -31,6 +31,7 @@ typedef struct search {
     double scale;
     up_target_set *words;
     subject list[GROUP];
+    int first;             /* place of the first subject among the inputs */
     int count, live;       /* subjects; hypotheses that are to be extended, of all of them */
     int longest;           /* words of a sequence at most */
     up_features slots;     /* [live, D] features of the next slots */
@@ -118,6 +119,12 @@ static void count_live(search *t) {
     }
 }
 
+static void say(const search *t, int subject) {
+    const up_hypothesis *h = up_beam_best(&t->list[subject].beam);
+    if (t->options->said)
+        t->options->said(t->options->listener, t->first + subject, h->words, h->count - h->ended);
+}
+
 static up_status search_words(search *t) {
     up_session *s = t->session;
     size_t vocabulary = (size_t)s->word_count;
@@ -132,6 +139,7 @@ static up_status search_words(search *t) {
             subject *u = &t->list[i];
             if (!up_beam_goes_on(&u->beam)) continue;
             UP_TRY(up_beam_extend(&u->beam, t->logits + (size_t)u->row * vocabulary, t->lse + u->row));
+            say(t, i);
         }
         count_live(t);
     }
@@ -280,20 +288,21 @@ static up_status tell(const search *t, const subject *u, up_caption *out) {
     return up_detokenize(t->session->tokenizer, out->ids, (size_t)out->words, &out->text);
 }
 
-/* Captions of the first of n inputs, *done of them. */
-static up_status caption_group(up_session *s, const up_input *inputs, int n, const up_caption_options *o,
-                               up_caption *out, int *done) {
+/* Captions of the inputs from `first` on, *done of them. */
+static up_status caption_group(up_session *s, const up_input *inputs, int n, int first,
+                               const up_caption_options *o, up_caption *out, int *done) {
     up_status status = UP_OK;
     search *t = calloc(1, sizeof *t);
     if (!t) return up_fail(UP_ERR_MEMORY, "caption", "%zu bytes wanted", sizeof *t);
     t->session = s;
     t->options = o;
-    UP_GO(gather_group(t, inputs, n));
+    t->first = first;
+    UP_GO(gather_group(t, inputs + first, n - first));
     UP_GO(make_room(t));
     UP_GO(up_features_create(s->model, 0, &t->slots));
     if (!o->uncached) UP_GO(begin_decoder(t));
     UP_GO(search_words(t));
-    for (int i = 0; i < t->count; i++) UP_GO(tell(t, &t->list[i], &out[i]));
+    for (int i = 0; i < t->count; i++) UP_GO(tell(t, &t->list[i], &out[first + i]));
     *done = t->count;
 done:
     search_free(t);
@@ -311,7 +320,7 @@ up_status up_caption_inputs(up_session *s, const up_input *inputs, int n, const 
     UP_TRY(up_given_list(inputs, n, "input"));
     UP_TRY(check_options(o));
     for (int first = 0, some = 0; first < n; first += some)
-        UP_GO(caption_group(s, inputs + first, n - first, o, out + first, &some));
+        UP_GO(caption_group(s, inputs, n, first, o, out, &some));
 done:
     for (int i = 0; status != UP_OK && i < n; i++) up_caption_free(&out[i]);
     return status;
