@@ -25,6 +25,7 @@ static const struct {
     {"vqa", "answer a question about a picture", up_cmd_vqa},
     {"train", "train a model as a configuration says", up_cmd_train},
     {"eval", "evaluate a model as a configuration says", up_cmd_eval},
+    {"report", "a run as one page of HTML", up_cmd_report},
     {"score", "score predictions in a file by the field's metrics", up_cmd_score},
 };
 enum { COMMANDS = sizeof commands / sizeof commands[0] };
