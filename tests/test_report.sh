@@ -53,6 +53,7 @@ cat >"$work/phone.html" <<END
 END
 [[ $wide == 'data-probe="true,false,light,4,0,'* ]] || fail "light: $wide"
 [[ $dark == 'data-probe="true,true,dark,4,0,'* ]] || fail "dark: $dark"
+grep -q '<pre>' "$work/dom" || fail "no settings"
 grep -q 'true: ' "$work/dom" || fail "no single rows"
 "$browser" --headless --no-sandbox --disable-gpu --user-data-dir="$work/profile" --allow-file-access-from-files \
     --window-size=600,900 --dump-dom "file://$work/phone.html" >"$work/dom" 2>/dev/null || fail "no phone"

@@ -5,6 +5,7 @@
 #include "files/file.h"
 #include "files/json.h"
 
+#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -63,6 +64,32 @@ static up_status read_scores(const char *run, json_t **scores) {
     return status;
 }
 
+/* The settings of a run are in the state of its checkpoints; without one the page tells none. */
+static up_status read_settings(const char *run, json_t *page) {
+    char newest[256] = "", name[300], *text;
+    size_t size = 0;
+    json_t *state;
+    DIR *folder = opendir(run);
+    if (!folder) return up_fail(UP_ERR_IO, run, "cannot open the folder");
+    for (struct dirent *d; (d = readdir(folder));)
+        if (!strncmp(d->d_name, "checkpoint-", 11) && !strchr(d->d_name, '.') &&
+            strcmp(d->d_name, newest) > 0)
+            snprintf(newest, sizeof newest, "%s", d->d_name);
+    closedir(folder);
+    if (!*newest) return UP_OK;
+    snprintf(name, sizeof name, "%s/state.json", newest);
+    UP_TRY(read_part(run, name, &text, &size));
+    if (!text) return UP_OK;
+    up_status status = up_json_read(name, text, size, 0, &state);
+    free(text);
+    UP_TRY(status);
+    json_t *settings = json_object_get(state, "settings");
+    if (settings && json_object_set(page, "settings", settings))
+        status = up_fail(UP_ERR_MEMORY, run, "no memory for its settings");
+    json_decref(state);
+    return status;
+}
+
 static up_status gather(const char *run, json_t *page) {
     json_t *metrics = json_array(), *predictions = json_array(), *scores = NULL;
     up_status status = UP_OK;
@@ -71,6 +98,7 @@ static up_status gather(const char *run, json_t *page) {
     UP_GO(read_lines(run, "metrics.jsonl", metrics));
     UP_GO(read_lines(run, "predictions.jsonl", predictions));
     UP_GO(read_scores(run, &scores));
+    UP_GO(read_settings(run, page));
     if (!json_array_size(metrics) && !json_array_size(scores))
         UP_GO(up_fail(UP_ERR_ARGUMENT, run, "holds neither metrics.jsonl nor metrics.json"));
     if (json_object_set(page, "metrics", metrics) || json_object_set(page, "predictions", predictions) ||
