@@ -42,7 +42,7 @@ row() { # row FILE N: features of row N (from 0) of a [n, 128] array, as a check
 # --- the program itself ---
 ok --version && has '^uniperceiver [0-9]*\.[0-9]*\.[0-9]*$'
 ok --help && has 'tokenize' && has 'caption'
-for command in tokenize detokenize mask params init import export info encode classify retrieve caption vqa serve train eval score; do
+for command in tokenize detokenize mask params init import export info encode classify retrieve caption vqa serve train eval report score; do
     ok $command --help
     has "^uniperceiver $command"
 done

@@ -1116,7 +1116,30 @@ static void test_wrong_evaluations(void) {
                     UP_ERR_IO);
 }
 
-const up_test up_tests[] = {{"nearest", test_nearest},
+/* The five best of random logits with equal ones among them, against a sort; probabilities among all. */
+static void test_choices(void) {
+    up_rng rng = up_rng_make(up_test_seed(), 77, 0, 0);
+    for (int n = 1; n <= 40; n++) {
+        placed order[40];
+        float z[40];
+        double sum = 0;
+        up_choice got[UP_CHOICES];
+        for (int j = 0; j < n; j++) {
+            z[j] = (float)(up_rng_u32(&rng) % 9);
+            order[j] = (placed){(double)z[j], 0, j};
+            sum += exp((double)z[j]);
+        }
+        qsort(order, (size_t)n, sizeof *order, by_rank);
+        CU_ASSERT_EQUAL_FATAL(up_choose(z, n, got), n < UP_CHOICES ? n : UP_CHOICES);
+        for (int i = 0; i < n && i < UP_CHOICES; i++) {
+            CU_ASSERT_EQUAL(got[i].target, order[i].place);
+            CU_ASSERT(near_to(got[i].probability, exp(order[i].cosine) / sum));
+        }
+    }
+}
+
+const up_test up_tests[] = {{"choices", test_choices},
+                            {"nearest", test_nearest},
                             {"nearest_over_tiles", test_nearest_over_tiles},
                             {"recall", test_recall},
                             {"recall_of_ties", test_recall_of_ties},

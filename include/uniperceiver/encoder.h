@@ -70,12 +70,15 @@ UP_API up_model *up_encoder_model(const up_encoder *encoder);
 UP_API void up_drop_path(double p, int layers, uint64_t seed, uint64_t step, const up_batch *batch,
                          float *out);
 
-/* Looking inside, for tests: of the latest forward pass. What no backward pass will read is overwritten on
+/* Looking inside: of the latest forward pass. What no backward pass will read is overwritten on
  * the way: in inference everything but the output of the last layer. */
 typedef enum up_encoder_tensor {
-    UP_ENCODER_EMBEDDING, /* act [N, D] the first layer's input */
-    UP_ENCODER_LAYER      /* act [N, D] output of layer `index`; of the last layer only the rows read out,
-                             ascending, unless all_rows */
+    UP_ENCODER_EMBEDDING,  /* act [N, D] the first layer's input */
+    UP_ENCODER_LAYER,      /* act [N, D] output of layer `index`; of the last layer only the rows read out,
+                              ascending, unless all_rows */
+    UP_ENCODER_QUERIES,    /* act [N, D] of layer `index`; of the last layer as above */
+    UP_ENCODER_KEYS,       /* act [N, D] */
+    UP_ENCODER_PROMPT_KEYS /* act [sides P, D]; absent without prompts */
 } up_encoder_tensor;
 UP_API up_view up_encoder_view(const up_encoder *encoder, up_encoder_tensor tensor, int index);
 

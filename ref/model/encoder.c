@@ -154,5 +154,18 @@ size_t up_encoder_token_bytes(const up_encoder *e) {
 }
 
 up_view up_encoder_view(const up_encoder *e, up_encoder_tensor tensor, int index) {
-    return tensor == UP_ENCODER_EMBEDDING ? e->layers[0].x : e->layers[index].y;
+    const up_layer_state *s = &e->layers[index];
+    switch (tensor) {
+    case UP_ENCODER_LAYER:
+        return s->y;
+    case UP_ENCODER_QUERIES:
+        return s->q;
+    case UP_ENCODER_KEYS:
+        return s->k;
+    case UP_ENCODER_PROMPT_KEYS:
+        return up_view_present(s->prompt_kv) ? up_view_cols(s->prompt_kv, 0, e->model->config.width)
+                                             : (up_view){0};
+    default:
+        return e->layers[0].x;
+    }
 }

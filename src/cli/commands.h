@@ -20,6 +20,7 @@ int up_cmd_caption(int argc, char **argv);
 int up_cmd_vqa(int argc, char **argv);
 int up_cmd_train(int argc, char **argv);
 int up_cmd_eval(int argc, char **argv);
+int up_cmd_report(int argc, char **argv);
 int up_cmd_score(int argc, char **argv);
 int up_cmd_serve(int argc, char **argv);
 

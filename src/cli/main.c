@@ -28,6 +28,7 @@ static const struct {
     {"serve", "a page and a JSON interface over HTTP", up_cmd_serve},
     {"train", "train a model as a configuration says", up_cmd_train},
     {"eval", "evaluate a model as a configuration says", up_cmd_eval},
+    {"report", "a run as one page of HTML", up_cmd_report},
     {"score", "score predictions in a file by the field's metrics", up_cmd_score},
 };
 enum { COMMANDS = sizeof commands / sizeof commands[0] };

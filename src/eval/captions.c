@@ -234,6 +234,31 @@ static up_status show(up_evaluation *e, const up_source *s, const captions *c) {
     return UP_OK;
 }
 
+/* Rows of predictions.jsonl, spread over the list. */
+static up_status keep_rows(up_evaluation *e, const up_source *s, const captions *c) {
+    const up_build_options options = {.seed = 0};
+    size_t last = SIZE_MAX;
+    for (size_t i = 0; i < UP_PREDICTED_ROWS && e->predictions && c->n; i++) {
+        size_t row = (2 * i + 1) * c->n / (2 * UP_PREDICTED_ROWS);
+        char *truth;
+        if (row == last) continue;
+        last = row;
+        UP_TRY(up_source_build(s, &options, &row, 1, &e->work));
+        UP_TRY(up_predictions_words(e->predictions, c->true_texts[row].ids, (int)c->true_texts[row].count, 0,
+                                    &truth));
+        up_status status =
+            up_predictions_add(e->predictions, s,
+                               &(up_prediction){.row = row,
+                                                .work = &e->work,
+                                                .truth = truth,
+                                                .said = c->made[row].text,
+                                                .log_probability = c->made[row].log_probability});
+        free(truth);
+        UP_TRY(status);
+    }
+    return UP_OK;
+}
+
 up_status up_measure_captions(up_evaluation *e, const up_source *s) {
     captions c = {0};
     up_status status = UP_OK;
@@ -243,6 +268,7 @@ up_status up_measure_captions(up_evaluation *e, const up_source *s) {
         UP_GO(score_metrics(e, s, &c));
     }
     UP_GO(show(e, s, &c));
+    UP_GO(keep_rows(e, s, &c));
 done:
     captions_free(&c);
     return status;

@@ -1,11 +1,13 @@
 /* eval.h - what the files of src/eval share: one evaluation's context and its scores. evaluate.c opens and
  * dispatches, measure.c encodes rows and their target set, metrics.c computes scores from features,
- * captions.c generates and scores texts, report.c prints and writes, validate.c measures while a run trains.
+ * captions.c generates and scores texts, predictions.c keeps single rows, report.c prints and writes,
+ * validate.c measures while a run trains.
  */
 #ifndef UP_EVAL_EVAL_H
 #define UP_EVAL_EVAL_H
 
 #include "eval/metrics.h"
+#include "eval/predictions.h"
 #include "tasks/sets.h"
 #include "train/settings.h"
 #include "uniperceiver/train.h"
@@ -47,6 +49,7 @@ typedef struct up_evaluation {
     char *examples_text;
     size_t examples_size;
     int captions_shown, retrievals_shown;
+    up_predictions *predictions; /* NULL: single rows are not kept */
 } up_evaluation;
 
 /* Add a metric of a source. */

@@ -43,6 +43,7 @@ up_status up_evaluation_prepare(up_evaluation *e) {
 }
 
 void up_evaluation_close(up_evaluation *e) {
+    up_predictions_free(e->predictions);
     up_work_free(&e->work);
     up_sets_free(&e->sets);
     up_world_free(&e->world);
@@ -186,8 +187,11 @@ static up_status report(up_evaluation *e, const char *json_path) {
     if (fflush(e->examples)) return up_fail(UP_ERR_MEMORY, "examples", "no memory for their text");
     fputs(e->examples_text, stdout);
     up_report_table(&e->scores);
+    if (json_path) return up_report_json(&e->scores, json_path);
     snprintf(path, sizeof path, "%s/metrics.json", e->settings.run);
-    return up_report_json(&e->scores, json_path ? json_path : path);
+    UP_TRY(up_report_json(&e->scores, path));
+    snprintf(path, sizeof path, "%s/predictions.jsonl", e->settings.run);
+    return up_predictions_write(e->predictions, path);
 }
 
 up_status up_evaluate(const char *config_path, const char *const *overrides, size_t count,
@@ -200,6 +204,8 @@ up_status up_evaluate(const char *config_path, const char *const *overrides, siz
     UP_TRY(up_settings_read(config_path, overrides, count, &e.settings));
     if (!e.settings.evaluation_count) UP_GO(up_fail(UP_ERR_ARGUMENT, config_path, "lists no evaluations"));
     UP_GO(up_evaluation_open(&e, model_path));
+    if (!json_path)
+        UP_GO(up_predictions_create(up_session_model(e.session), e.world.tokenizer, &e.predictions));
     UP_GO(up_evaluate_all(&e));
     UP_GO(report(&e, json_path));
 done:

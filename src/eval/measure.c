@@ -251,6 +251,96 @@ static up_status take_nearest(up_evaluation *e, const up_source *s, readouts *r)
     return up_nearest(e->cosines, r->x.unit, up_target_set_features(s->set)->unit, r->best + r->count);
 }
 
+/* Logits z [V] of the read-outs' first one, of the row that is in e->work and staged. */
+static up_status read_logits(up_evaluation *e, const up_source *s, readouts *r, up_view targets, float *z) {
+    const head *h = r->head;
+    double scale;
+    UP_TRY(up_features_resize(&r->x, up_encoder_readouts(e->encoder)));
+    UP_TRY(encode_inputs(e, s, r, r->x.raw));
+    UP_TRY(up_features_normalize(&r->x));
+    if (h && h->row_of_class) {
+        r->count = 0;
+        UP_TRY(nearest_by_head(e, s, r, h));
+        size_t rows = (size_t)up_model_weight(up_session_model(e->session),
+                                              up_model_params(up_session_model(e->session))->head_weight)
+                          .rows;
+        for (size_t c = 0; c < s->class_count; c++) z[c] = (float)logit_of(h, s->class_count, rows, 0, c);
+        return UP_OK;
+    }
+    UP_TRY(up_task_scale(e->session, e->world.config->task_names[s->temperature], &scale));
+    UP_TRY(up_cosines_read(e->cosines, up_view_rows(r->x.unit, 0, 1), targets, z));
+    for (int64_t j = 0; j < targets.rows; j++) z[j] *= (float)scale;
+    return UP_OK;
+}
+
+/* The target text of a row of retrieval, malloc'ed. */
+static up_status row_text(const up_source *s, size_t row, char **text) {
+    up_sample sample = {0};
+    UP_TRY(up_dataset_sample(&s->data, row, &sample));
+    const up_value *v = up_sample_value(&sample, s->settings->target, 0);
+    *text = strdup(v ? up_value_text(&sample, v) : "");
+    up_sample_free(&sample);
+    return *text ? UP_OK : up_fail(UP_ERR_MEMORY, s->settings->name, "no memory for a text");
+}
+
+/* What a target is called: malloc'ed. `rows`: of retrieval, whose text a target is; else NULL. */
+static up_status name_target(const up_evaluation *e, const up_source *s, const size_t *rows, int64_t j,
+                             char **name) {
+    if (s->task->targets == UP_TARGETS_WORDS)
+        return up_predictions_words(e->predictions, e->world.vocabulary + j, 1, 0, name);
+    if (rows) return row_text(s, rows[j], name);
+    *name = strdup(s->classes[j]);
+    return *name ? UP_OK : up_fail(UP_ERR_MEMORY, s->settings->name, "no memory for a name");
+}
+
+/* One row more for predictions.jsonl. */
+static up_status keep_row(up_evaluation *e, const up_source *s, readouts *r, const size_t *rows, size_t row,
+                          int64_t truth, float *z) {
+    const up_build_options options = {.seed = 0};
+    up_view targets = up_target_set_features(s->set)->unit;
+    up_prediction p = {.row = row, .work = &e->work};
+    up_choice choices[UP_CHOICES];
+    char *names[UP_CHOICES + 1] = {0};
+    up_status status = UP_OK;
+    r->here = &row;
+    r->here_count = 1;
+    UP_GO(up_source_build(s, &options, &row, 1, &e->work));
+    UP_GO(up_encoder_stage(e->encoder, &e->work.batch, NULL));
+    UP_GO(read_logits(e, s, r, targets, z));
+    p.choice_count = up_choose(z, targets.rows, choices);
+    UP_GO(name_target(e, s, rows, rows ? truth : e->work.labels[0], &names[UP_CHOICES]));
+    p.truth = names[UP_CHOICES];
+    for (int i = 0; i < p.choice_count; i++) {
+        UP_GO(name_target(e, s, rows, choices[i].target, &names[i]));
+        p.choices[i] = names[i];
+        p.probabilities[i] = choices[i].probability;
+    }
+    UP_GO(up_predictions_add(e->predictions, s, &p));
+done:
+    for (int i = 0; i <= UP_CHOICES; i++) free(names[i]);
+    return status;
+}
+
+/* Rows that are spread over the list, each at its first read-out. */
+static up_status keep_rows(up_evaluation *e, const up_source *s, readouts *r, const size_t *rows) {
+    size_t n = (size_t)r->count, last = SIZE_MAX;
+    int64_t targets = up_target_set_count(s->set);
+    up_status status = UP_OK;
+    if (!e->predictions || s->task->text == &up_text_slots)
+        return UP_OK; /* a first word has nothing before it */
+    float *z = malloc(((size_t)targets + 1) * sizeof *z);
+    if (!z) return up_fail(UP_ERR_MEMORY, s->settings->name, "%lld logits wanted", (long long)targets);
+    for (size_t i = 0; i < UP_PREDICTED_ROWS && n; i++) {
+        size_t at = (2 * i + 1) * n / (2 * UP_PREDICTED_ROWS);
+        if (r->row[at] == last || r->labels[at] < 0) continue;
+        last = r->row[at];
+        UP_GO(keep_row(e, s, r, rows, last, (int64_t)at, z));
+    }
+done:
+    free(z);
+    return status;
+}
+
 up_status up_measure_accuracy(up_evaluation *e, const up_source *s) {
     int64_t targets = up_target_set_count(s->set);
     int words = s->task->metric == UP_METRIC_WORDS;
@@ -270,6 +360,8 @@ up_status up_measure_accuracy(up_evaluation *e, const up_source *s) {
     UP_GO(up_score_add(e, s, words ? "word accuracy" : "accuracy", number));
     if (r.targets)
         UP_GO(up_score_add(e, s, "top-5 accuracy", up_share(r.among_five, r.ranked, 5 / (double)targets)));
+    if (e->predictions) UP_GO(up_predictions_confusion(e->predictions, s, r.labels, r.best, r.count));
+    UP_GO(keep_rows(e, s, &r, NULL));
 done:
     head_free(&h);
     readouts_free(&r);
@@ -326,12 +418,9 @@ static up_status add_recalls(up_evaluation *e, const up_source *s, const retriev
 
 /* The text of a row, the first of several, filled to a width. */
 static void tell_text(FILE *out, const up_source *s, size_t row, int width) {
-    up_sample sample = {0};
-    const up_value *v = NULL;
-    if (up_dataset_sample(&s->data, row, &sample) == UP_OK)
-        v = up_sample_value(&sample, s->settings->target, 0);
-    fprintf(out, "%-*s", width, v ? up_value_text(&sample, v) : "");
-    up_sample_free(&sample);
+    char *text = NULL;
+    fprintf(out, "%-*s", width, row_text(s, row, &text) == UP_OK ? text : "");
+    free(text);
 }
 
 /* The nearest texts of a row, in words; of equal cosines one is told. */
@@ -390,6 +479,7 @@ up_status up_measure_recall(up_evaluation *e, const up_source *s) {
     UP_GO(up_ranks(e->cosines, texts, x->unit, t.groups, t.groups, t.back));
     UP_GO(add_recalls(e, s, &t));
     UP_GO(show_retrievals(e, s, &t, texts));
+    UP_GO(keep_rows(e, s, &t.inputs, t.inputs.row));
 done:
     readouts_free(&t.inputs);
     up_batch_free(&t.texts);
