@@ -121,6 +121,7 @@ static up_status info(const char *path) {
     case UP_FILE_IMAGE:
         return image_info(path);
     case UP_FILE_VIDEO:
+    case UP_FILE_OTHER:
         return video_info(path);
     }
     return UP_OK;
