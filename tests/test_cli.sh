@@ -42,12 +42,17 @@ row() { # row FILE N: features of row N (from 0) of a [n, 128] array, as a check
 # --- the program itself ---
 ok --version && has '^uniperceiver [0-9]*\.[0-9]*\.[0-9]*$'
 ok --help && has 'tokenize' && has 'caption'
-for command in tokenize detokenize mask params init import export info encode classify retrieve caption vqa serve train eval report score; do
+for command in tokenize detokenize mask params init import export info encode classify retrieve index search caption vqa serve train eval report score; do
     ok $command --help
     has "^uniperceiver $command"
 done
 fails 2 'no command'
 fails 2 'unknown command "fly"' fly
+fails 2 'unknown command "enocde"; did you mean encode?' enocde
+fails 2 'unknown flag --thread; did you mean --threads?' encode --thread 2
+ok -h && whole=$out && ok help && is help "$out" "$whole"
+ok help encode && whole=$out && ok encode -h && is 'help COMMAND' "$out" "$whole"
+fails 2 'unknown command "fly"' help fly
 fails 2 'unknown flag --fly (see uniperceiver mask --help)' mask --fly
 fails 2 '--words wants N' mask --prefix 1 --words
 fails 2 '--words N is missing' mask --prefix 1
@@ -171,6 +176,8 @@ ok classify "${m[@]}" --precision bf16 --tuned tuned.safetensors --text dog --la
 ok classify "${m[@]}" --image "$cat" --labels cat,dog --json && has '"label": "cat"' && has '"probability": 0\.'
 fails 1 'labels: the model has no classes of its own' classify "${m[@]}" --image "$cat"
 fails 2 'wanted one of --labels and --labels-file' classify "${m[@]}" --image "$cat" --labels a,b --labels-file labels
+fails 1 '"cat" stands there twice' classify "${m[@]}" --image "$cat" --labels 'cat, cat'
+fails 1 'has no {} for the label' classify "${m[@]}" --image "$cat" --labels a,b --template 'a photo'
 fails 1 'list: nothing in it' classify "${m[@]}" --image "$cat" --labels ,
 ok retrieve "${m[@]}" --query-image "$cat" --among "$other" "$cat" "$clip" --top 2
 is 'two candidates' "$(wc -l <<<"$out")" 2
@@ -220,7 +227,7 @@ sed 's/\[512,128\]/[513,128]/' tiny.safetensors >lie.safetensors
 sed 's/"config"/"konfig"/' tiny.safetensors >plain.safetensors
 head -c 100000 tiny.safetensors >short.safetensors
 printf '\xff\xff\xff\xff\xff\xff\xff\x7f{}' >long.safetensors
-for file in missing.jpg empty.jpg cut.jpg text.jpg huge.png .; do
+for file in missing.jpg empty.jpg cut.jpg text.jpg huge.png; do
     fails 1 "$file" encode "${m[@]}" --image $file --out x.npy
 done
 fails 1 'huge.png: .*60000' encode "${m[@]}" --image huge.png --out x.npy

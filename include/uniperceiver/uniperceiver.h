@@ -73,7 +73,8 @@ typedef enum up_part_kind {
     UP_PART_IMAGE,
     UP_PART_VIDEO,
     UP_PART_IDS,
-    UP_PART_PIXELS
+    UP_PART_PIXELS,
+    UP_PART_PATCHES /* a picture or clip that was decoded ahead (src/infer/session.h) */
 } up_part_kind;
 
 typedef struct up_part {

@@ -1,4 +1,6 @@
-/* args.h - a table-driven reader of flags. A command lists its flags with where their values go; reading
+/* args.h - a table-driven reader of flags, for what argp and popt do not have: flags whose order among each
+ * other is kept in one list, several values behind one flag, ranges of numbers, and what a misspelt name is
+ * near to. A command lists its flags with where their values go; reading
  * checks them and prints the help from the same table. "--flag value" and "--flag=value" are the same, "--"
  * ends the flags. */
 #ifndef UP_CLI_ARGS_H
@@ -43,8 +45,13 @@ typedef struct up_usage {
 enum { UP_ARGS_GO = -1 };
 int up_args_read(const up_usage *usage, int argc, char **argv, up_arg_list *rest);
 void up_arg_list_free(up_arg_list *list);
+/* One more item; 1: no memory. */
+int up_arg_list_add(up_arg_list *list, const char *flag, const char *value);
 
 /* Wrong usage found by the command itself: prints the message and the hint, answers 2. */
 int up_args_wrong(const up_usage *usage, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* For names one by one: *near becomes `name` if it is as little misspelt as none before it. */
+void up_args_nearer(const char *given, const char *name, int *best, const char **near);
 
 #endif

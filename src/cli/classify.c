@@ -1,7 +1,9 @@
 /* classify.c - the command classify: labels as candidate texts (paper section 3.2), for one or more inputs.
  */
+#include "cli/bulk.h"
 #include "cli/commands.h"
 #include "cli/inputs.h"
+#include "cli/items.h"
 #include "cli/ranking.h"
 #include "tasks/tasks.h"
 
@@ -67,37 +69,46 @@ done:
     return status;
 }
 
-/* Probabilities [count, labels] of some inputs, told one after the other. */
-static up_status tell_some(up_candidates *candidates, const up_arg_item *items, int count,
-                           const up_cli_lines *labels, int top, float *probabilities, json_t *list) {
-    up_input inputs[UP_CLI_AT_ONCE];
-    up_cli_parts parts;
-    up_status status = UP_OK;
-    UP_GO(up_cli_parts_read(items, count, &parts));
-    for (int i = 0; i < count; i++) inputs[i] = (up_input){&parts.list[i], 1, 0};
-    UP_GO(up_candidates_compare(candidates, NULL, inputs, count, probabilities));
+typedef struct telling {
+    up_bulk bulk;
+    up_candidates *candidates;
+    const up_cli_lines *labels;
+    int top;
+    float *probabilities; /* [UP_CLI_AT_ONCE, labels] */
+    json_t *list;
+} telling;
+
+static up_status tell_some(void *context, const up_input *inputs, const int *places, int count, int next) {
+    telling *t = context;
+    int n = t->labels->count;
+    (void)next;
+    UP_TRY(up_candidates_compare(t->candidates, NULL, inputs, count, t->probabilities));
     for (int i = 0; i < count; i++) {
-        const float *row = probabilities + (size_t)i * (size_t)labels->count;
-        UP_GO(up_ranking_tell(&(up_ranking){items[i].value, "label", labels->list, row, labels->count, top},
-                              list));
+        const float *row = t->probabilities + (size_t)i * (size_t)n;
+        const char *input = t->bulk.items->items[places[i]].value;
+        UP_TRY(up_ranking_tell(&(up_ranking){input, "label", t->labels->list, row, n, t->top}, t->list));
     }
+    return UP_OK;
+}
+
+/* One answer for a sequence of all parts. */
+static up_status tell_joined(telling *t) {
+    const up_arg_list *items = t->bulk.items;
+    up_status status = UP_OK;
+    up_cli_parts parts = {0};
+    UP_GO(up_cli_parts_read(items->items, items->count, &parts));
+    UP_GO(tell_some(t, &(up_input){parts.list, parts.count, 0}, (int[]){0}, 1, items->count));
 done:
     up_cli_parts_free(&parts);
     return status;
 }
 
-static up_status tell_all(up_candidates *candidates, const up_arg_list *inputs, const up_cli_lines *labels,
-                          int top, json_t *list) {
-    int n = inputs->count, most = n < UP_CLI_AT_ONCE ? n : UP_CLI_AT_ONCE;
-    up_status status = UP_OK;
-    float *probabilities = malloc((size_t)most * (size_t)labels->count * sizeof *probabilities);
-    if (!probabilities) return up_fail(UP_ERR_MEMORY, "labels", "no memory for %d", labels->count);
-    for (int i = 0; i < n && status == UP_OK; i += most) {
-        int count = n - i < most ? n - i : most;
-        status = tell_some(candidates, inputs->items + i, count, labels, top, probabilities, list);
-    }
-    free(probabilities);
-    return status;
+static up_status tell_all(telling *t, int join) {
+    size_t most = (size_t)UP_CLI_AT_ONCE, n = (size_t)t->labels->count;
+    t->bulk.most = UP_CLI_AT_ONCE;
+    t->probabilities = malloc(most * n * sizeof *t->probabilities);
+    if (!t->probabilities) return up_fail(UP_ERR_MEMORY, "labels", "no memory for %zu", n);
+    return join ? tell_joined(t) : up_bulk_run(&t->bulk, tell_some, t);
 }
 
 /* Whether a list has this name. */
@@ -132,13 +143,17 @@ static up_status choose_labels(up_session *session, up_cli_lines *labels, int *h
 
 int up_cmd_classify(int argc, char **argv) {
     up_cli_model model = {0};
-    up_arg_list inputs = {0}, forms = {0};
+    up_arg_list given = {0}, forms = {0};
+    up_items items = {0};
+    telling t = {.bulk = {.what = "inputs"}};
     const char *labels_text = NULL, *labels_file = NULL;
     int64_t top = 0;
-    int as_json = 0, head = 0;
+    int as_json = 0, head = 0, join = 0;
     const up_arg args[] = {
         UP_CLI_MODEL_ROWS(model),
-        UP_CLI_PART_ROWS(inputs),
+        UP_CLI_ITEM_ROWS(given),
+        {"join", UP_ARG_SWITCH, &join, NULL, "one answer for a sequence of all parts", 0, 0, 0},
+        UP_CLI_STRICT_ROW(t.bulk.strict),
         {"labels", UP_ARG_TEXT, &labels_text, "A,B,C", "the labels (default: the tuned task's own classes)",
          0, 0, 0},
         {"labels-file", UP_ARG_TEXT, &labels_file, "FILE", "the labels, one a line", 0, 0, 0},
@@ -147,34 +162,44 @@ int up_cmd_classify(int argc, char **argv) {
         {"top", UP_ARG_WHOLE, &top, "K", "only the best K", 0, 1, INT32_MAX},
         {"json", UP_ARG_SWITCH, &as_json, NULL, "as JSON", 0, 0, 0},
         {0}};
-    const up_usage usage = {"classify", "", "print label and probability for each input, best first", args};
+    const up_usage usage = {"classify", "[PATH...]", "print label and probability for each input, best first",
+                            args};
     up_status status = UP_OK;
-    up_session *session = NULL;
     up_cli_lines labels = {0};
-    up_candidates *candidates = NULL;
-    json_t *list = NULL;
-    int code = up_args_read(&usage, argc, argv, NULL);
-    if (code == UP_ARGS_GO && !inputs.count) code = up_args_wrong(&usage, "no --text, --image or --video");
+    int code = up_args_read(&usage, argc, argv, &given);
+    if (code == UP_ARGS_GO && !given.count)
+        code = up_args_wrong(&usage, "no --text, --image, --video, --list or PATH");
     if (code == UP_ARGS_GO && labels_text && labels_file)
         code = up_args_wrong(&usage, "wanted one of --labels and --labels-file");
     if (code != UP_ARGS_GO) goto end;
     if (labels_file) UP_GO(up_cli_lines_read(labels_file, &labels));
     if (labels_text) UP_GO(up_cli_split(labels_text, &labels));
-    UP_GO(up_cli_open(&model, &session));
-    UP_GO(choose_labels(session, &labels, &head));
-    UP_GO(make_candidates(session, &labels, &forms, &candidates));
-    UP_GO(up_candidates_use_head(candidates, head));
-    if (as_json) list = json_array();
-    UP_GO(tell_all(candidates, &inputs, &labels, (int)top, list));
-    if (as_json) UP_GO(up_cli_print_json(list));
+    if (labels.count) UP_GO(up_cli_lines_distinct("labels", &labels));
+    for (int i = 0; i < forms.count; i++)
+        if (!strstr(forms.items[i].value, "{}"))
+            UP_GO(up_fail(UP_ERR_ARGUMENT, "--template", "\"%.80s\" has no {} for the label",
+                          forms.items[i].value));
+    UP_GO(up_items_open(&given, &items));
+    UP_GO(up_cli_open(&model, &t.bulk.session));
+    t.bulk.items = &items.list;
+    t.labels = &labels;
+    t.top = (int)top;
+    UP_GO(choose_labels(t.bulk.session, &labels, &head));
+    UP_GO(make_candidates(t.bulk.session, &labels, &forms, &t.candidates));
+    UP_GO(up_candidates_use_head(t.candidates, head));
+    if (as_json) t.list = json_array();
+    UP_GO(tell_all(&t, join));
+    if (as_json) UP_GO(up_cli_print_json(t.list));
 done:
-    code = up_cli_end(status);
+    code = up_bulk_end(&t.bulk, status);
 end:
-    json_decref(list);
-    up_candidates_free(candidates);
+    json_decref(t.list);
+    free(t.probabilities);
+    up_candidates_free(t.candidates);
     up_cli_lines_free(&labels);
-    up_session_close(session);
-    up_arg_list_free(&inputs);
+    up_session_close(t.bulk.session);
+    up_items_free(&items);
+    up_arg_list_free(&given);
     up_arg_list_free(&forms);
     return code;
 }

@@ -23,6 +23,8 @@ int up_cmd_eval(int argc, char **argv);
 int up_cmd_report(int argc, char **argv);
 int up_cmd_score(int argc, char **argv);
 int up_cmd_serve(int argc, char **argv);
+int up_cmd_index(int argc, char **argv);
+int up_cmd_search(int argc, char **argv);
 
 /* Exit code of a status; a failure's message goes to stderr. */
 int up_cli_end(up_status status);

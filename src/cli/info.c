@@ -144,6 +144,7 @@ static up_status info(const char *path, up_dataset_options options) {
     case UP_FILE_IMAGE:
         return image_info(path);
     case UP_FILE_VIDEO:
+    case UP_FILE_OTHER:
         return video_info(path);
     }
     return UP_OK;

@@ -6,6 +6,7 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -38,11 +39,19 @@ static int ends_with(const char *text, const char *ending) {
     return length >= wanted && !strcasecmp(text + length - wanted, ending);
 }
 
+up_cli_kind up_cli_kind_named(const char *path) {
+    static const char *const pictures[] = {".jpg", ".jpeg", ".png", ".webp"};
+    static const char *const videos[] = {".mp4", ".m4v", ".mkv", ".webm", ".avi", ".mov", ".mpg", ".mpeg"};
+    for (size_t i = 0; i < sizeof pictures / sizeof *pictures; i++)
+        if (ends_with(path, pictures[i])) return UP_FILE_IMAGE;
+    for (size_t i = 0; i < sizeof videos / sizeof *videos; i++)
+        if (ends_with(path, videos[i])) return UP_FILE_VIDEO;
+    return ends_with(path, ".safetensors") ? UP_FILE_MODEL : UP_FILE_OTHER;
+}
+
 up_cli_kind up_cli_kind_of(const char *path, const unsigned char *bytes, size_t size) {
-    static const char *const endings[] = {".jpg", ".jpeg", ".png", ".webp"};
-    for (size_t i = 0; i < sizeof endings / sizeof *endings; i++)
-        if (ends_with(path, endings[i])) return UP_FILE_IMAGE;
-    if (ends_with(path, ".safetensors")) return UP_FILE_MODEL;
+    up_cli_kind named = up_cli_kind_named(path);
+    if (named == UP_FILE_IMAGE || named == UP_FILE_MODEL) return named;
     if (size >= 3 && !memcmp(bytes, "\xff\xd8\xff", 3)) return UP_FILE_IMAGE;
     if (size >= 4 && !memcmp(bytes, "\x89PNG", 4)) return UP_FILE_IMAGE;
     if (size >= 12 && !memcmp(bytes, "RIFF", 4) && !memcmp(bytes + 8, "WEBP", 4)) return UP_FILE_IMAGE;
@@ -98,6 +107,30 @@ done:
     return status;
 }
 
+/* A whole file; -: all of standard input. */
+static up_status read_whole(const char *path, void **data, size_t *size) {
+    if (strcmp(path, "-")) return up_file_read(path, data, size);
+    char *all = NULL;
+    size_t room = 0;
+    *data = NULL;
+    *size = 0;
+    do {
+        if (*size + 1 >= room) {
+            room = room ? 2 * room : 65536;
+            char *grown = realloc(all, room);
+            if (!grown) {
+                free(all);
+                return up_fail(UP_ERR_MEMORY, "standard input", "no memory for more than %zu bytes", *size);
+            }
+            all = grown;
+        }
+        *size += fread(all + *size, 1, room - 1 - *size, stdin);
+    } while (!feof(stdin) && !ferror(stdin));
+    all[*size] = 0;
+    *data = all;
+    return ferror(stdin) ? up_fail(UP_ERR_IO, "standard input", "cannot read: %s", strerror(errno)) : UP_OK;
+}
+
 static up_status read_part(const up_arg_item *item, up_part *part, void **memory) {
     const char *path = item->value;
     if (ends_with(item->flag, "text")) {
@@ -107,10 +140,10 @@ static up_status read_part(const up_arg_item *item, up_part *part, void **memory
     if (ends_with(item->flag, "ids")) return read_ids(path, part, memory);
     if (ends_with(path, ".npy")) return read_pixels(path, ends_with(item->flag, "video"), part, memory);
     size_t size;
-    UP_TRY(up_file_read(path, memory, &size));
+    UP_TRY(read_whole(path, memory, &size));
     if (!size) return up_fail(UP_ERR_FORMAT, path, "is empty");
     int video = ends_with(item->flag, "video") ||
-                (ends_with(item->flag, "among") && up_cli_kind_of(path, *memory, size) == UP_FILE_VIDEO);
+                (ends_with(item->flag, "path") && up_cli_kind_of(path, *memory, size) == UP_FILE_VIDEO);
     *part =
         (up_part){.kind = video ? UP_PART_VIDEO : UP_PART_IMAGE, .data = *memory, .size = size, .name = path};
     return UP_OK;
@@ -132,33 +165,16 @@ void up_cli_parts_free(up_cli_parts *parts) {
     *parts = (up_cli_parts){0};
 }
 
-static up_status encode_some(up_session *session, const up_arg_item *items, int count, int slot, up_side side,
-                             float *out) {
-    up_status status = UP_OK;
-    up_cli_parts parts;
-    up_input *inputs = calloc((size_t)count, sizeof *inputs);
-    UP_GO(up_cli_parts_read(items, count, &parts));
-    if (!inputs) UP_GO(up_fail(UP_ERR_MEMORY, "inputs", "no memory for %d", count));
-    for (int i = 0; i < count; i++) inputs[i] = (up_input){&parts.list[i], 1, slot};
-    UP_GO(up_encode(session, inputs, count, side, out));
-done:
-    up_cli_parts_free(&parts);
-    free(inputs);
-    return status;
-}
-
-up_status up_cli_encode(up_session *session, const up_arg_list *items, int slot, up_side side, float **out) {
-    size_t width = (size_t)up_session_width(session);
-    *out = malloc(((size_t)items->count + 1) * width * sizeof **out);
-    if (!*out) return up_fail(UP_ERR_MEMORY, "inputs", "features of %d wanted", items->count);
-    for (int i = 0; i < items->count; i += UP_CLI_AT_ONCE) {
-        int count = items->count - i < UP_CLI_AT_ONCE ? items->count - i : UP_CLI_AT_ONCE;
-        UP_TRY(encode_some(session, items->items + i, count, slot, side, *out + (size_t)i * width));
-    }
-    return UP_OK;
-}
-
 /* --- lines --- */
+
+/* Without what is around it of `blanks`, in place. */
+static char *trim(char *text, const char *blanks) {
+    text += strspn(text, blanks);
+    size_t length = strlen(text);
+    while (length && strchr(blanks, text[length - 1])) length--;
+    text[length] = 0;
+    return text;
+}
 
 static up_status split(const char *name, char separator, up_cli_lines *out) {
     size_t room = 1;
@@ -167,10 +183,9 @@ static up_status split(const char *name, char separator, up_cli_lines *out) {
     if (!out->list) return up_fail(UP_ERR_MEMORY, name, "no memory for its list");
     for (char *at = out->text, *next; at; at = next) {
         next = strchr(at, separator);
-        size_t length = next ? (size_t)(next - at) : strlen(at);
         if (next) *next++ = 0;
-        if (length && at[length - 1] == '\r') at[--length] = 0;
-        if (length && out->count < INT32_MAX) out->list[out->count++] = at;
+        at = trim(at, separator == '\n' ? " \r" : " \r\n\t"); /* tabs of a line part its cells */
+        if (*at && out->count < INT32_MAX) out->list[out->count++] = at;
     }
     return out->count ? UP_OK : up_fail(UP_ERR_FORMAT, name, "nothing in it");
 }
@@ -179,10 +194,27 @@ up_status up_cli_lines_read(const char *path, up_cli_lines *out) {
     void *text;
     size_t size;
     *out = (up_cli_lines){0};
-    UP_TRY(up_file_read(path, &text, &size));
+    UP_TRY(read_whole(path, &text, &size));
     out->text = text;
     if (strlen(out->text) != size) return up_fail(UP_ERR_FORMAT, path, "holds a zero byte: not a text file");
     return split(path, '\n', out);
+}
+
+static int by_text(const void *a, const void *b) {
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+up_status up_cli_lines_distinct(const char *name, const up_cli_lines *lines) {
+    up_status status = UP_OK;
+    const char **sorted = malloc(((size_t)lines->count + 1) * sizeof *sorted);
+    if (!sorted) return up_fail(UP_ERR_MEMORY, name, "no memory for %d", lines->count);
+    for (int i = 0; i < lines->count; i++) sorted[i] = lines->list[i];
+    qsort(sorted, (size_t)lines->count, sizeof *sorted, by_text);
+    for (int i = 1; i < lines->count && status == UP_OK; i++)
+        if (!strcmp(sorted[i - 1], sorted[i]))
+            status = up_fail(UP_ERR_ARGUMENT, name, "\"%.80s\" stands there twice", sorted[i]);
+    free(sorted);
+    return status;
 }
 
 up_status up_cli_split(const char *text, up_cli_lines *out) {

@@ -24,11 +24,6 @@ typedef struct up_cli_model {
     }
 #define UP_CLI_PRECISION_HELP "of the activations: f32 (default), bf16 or f16"
 #define UP_CLI_CACHE_HELP     "where the vocabulary's features are kept (default: beside the model); or none"
-#define UP_CLI_PART_ROWS(list)                                                                               \
-    {"text", UP_ARG_EACH, &(list), "TEXT", "a text", 0, 0, 0},                                               \
-        {"image", UP_ARG_EACH, &(list), "FILE", "a picture, or pixels [3, S, S] as .npy", 0, 0, 0}, {        \
-        "video", UP_ARG_EACH, &(list), "FILE", "a video, or pixels [frames, 3, S, S] as .npy", 0, 0, 0       \
-    }
 
 up_status up_cli_open(const up_cli_model *model, up_session **out);
 /* "f32", "bf16" or "f16"; NULL counts as f32. */
@@ -37,8 +32,8 @@ up_status up_cli_precision(const char *name, up_dtype *out);
 /* Whole numbers from 0 between white space; malloc'ed. `what` is named in messages. */
 up_status up_cli_ids_read(const char *what, const char *text, int32_t **ids, size_t *count);
 
-/* Parts read from the flags text, image, video, ids or among (a picture or video, by its content): each holds
- * its file. */
+/* Parts read from the flags text, image, video, ids or path (a picture or video, by its content): each holds
+ * its file; - is what standard input holds. */
 typedef struct up_cli_parts {
     up_part *list;
     void **memory;
@@ -47,13 +42,11 @@ typedef struct up_cli_parts {
 up_status up_cli_parts_read(const up_arg_item *items, int count, up_cli_parts *out);
 void up_cli_parts_free(up_cli_parts *parts);
 
-/* Files are read so many at a time. */
+/* Inputs that are compared at a time. */
 enum { UP_CLI_AT_ONCE = 64 };
 
-/* Features [count, D] of items, each a sequence of its own; malloc'ed. Few files are in memory at a time. */
-up_status up_cli_encode(up_session *session, const up_arg_list *items, int slot, up_side side, float **out);
-
-/* The lines of a file that are not empty. Free with up_cli_lines_free. */
+/* The lines of a file (-: of standard input) that are not empty, without white space around them. Free with
+ * up_cli_lines_free. */
 typedef struct up_cli_lines {
     char *text;
     const char **list;
@@ -65,11 +58,17 @@ void up_cli_lines_free(up_cli_lines *lines);
 /* The same from "a,b,c". */
 up_status up_cli_split(const char *text, up_cli_lines *out);
 
+/* Each of them once: labels, answers, candidates. */
+up_status up_cli_lines_distinct(const char *name, const up_cli_lines *lines);
+
 /* order [n]: places of the probabilities, largest first, equal ones in their own order. */
 up_status up_cli_rank(const float *probabilities, int n, int *order);
 
-typedef enum up_cli_kind { UP_FILE_MODEL, UP_FILE_IMAGE, UP_FILE_VIDEO } up_cli_kind;
+typedef enum up_cli_kind { UP_FILE_MODEL, UP_FILE_IMAGE, UP_FILE_VIDEO, UP_FILE_OTHER } up_cli_kind;
 /* What a file seems to be: by its first bytes, pictures also by the ending of their name. */
 up_cli_kind up_cli_kind_of(const char *path, const unsigned char *bytes, size_t size);
+
+/* The same by the ending of the name alone. */
+up_cli_kind up_cli_kind_named(const char *path);
 
 #endif

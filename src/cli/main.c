@@ -1,5 +1,6 @@
 /* main.c - the program `uniperceiver`: the table of subcommands, and what holds for all of them: results on
  * stdout, errors as one line on stderr, exit 0 done, 1 could not be done, 2 wrong usage. */
+#include "cli/args.h"
 #include "cli/commands.h"
 #include "uniperceiver/uniperceiver.h"
 
@@ -23,6 +24,8 @@ static const struct {
     {"encode", "texts, pictures and videos to features", up_cmd_encode},
     {"classify", "which label fits", up_cmd_classify},
     {"retrieve", "which of many candidates fit a query", up_cmd_retrieve},
+    {"index", "keep features of files for search", up_cmd_index},
+    {"search", "the rows of an index that are most similar", up_cmd_search},
     {"caption", "describe a picture or video, or continue a text", up_cmd_caption},
     {"vqa", "answer a question about a picture", up_cmd_vqa},
     {"serve", "a page and a JSON interface over HTTP", up_cmd_serve},
@@ -36,9 +39,32 @@ enum { COMMANDS = sizeof commands / sizeof commands[0] };
 static int help(void) {
     printf("uniperceiver COMMAND [flags]\n  One Transformer encoder for text, pictures and video.\n\n");
     for (int i = 0; i < COMMANDS; i++) printf("  %-12s %s\n", commands[i].name, commands[i].summary);
-    printf("\nuniperceiver COMMAND --help lists the flags of a command; uniperceiver --version tells the "
+    printf("\nuniperceiver help COMMAND lists the flags of a command; uniperceiver --version tells the "
            "version.\n");
     return 0;
+}
+
+static int find(const char *name) {
+    for (int i = 0; i < COMMANDS; i++)
+        if (!strcmp(name, commands[i].name)) return i;
+    return -1;
+}
+
+static int unknown(const char *name) {
+    const char *near = NULL;
+    int best = 0;
+    for (int i = 0; i < COMMANDS; i++) up_args_nearer(name, commands[i].name, &best, &near);
+    fprintf(stderr, "uniperceiver: unknown command \"%s\"", name);
+    if (near) fprintf(stderr, "; did you mean %s?", near);
+    fprintf(stderr, " (see uniperceiver --help)\n");
+    return 2;
+}
+
+/* help COMMAND is COMMAND --help. */
+static int help_of(char *name) {
+    char flag[] = "--help";
+    int command = find(name);
+    return command < 0 ? unknown(name) : commands[command].run(2, (char *[]){name, flag, NULL});
 }
 
 static int run(int argc, char **argv) {
@@ -46,12 +72,11 @@ static int run(int argc, char **argv) {
         fprintf(stderr, "uniperceiver: no command (see uniperceiver --help)\n");
         return 2;
     }
-    if (!strcmp(argv[1], "--help")) return help();
+    if (!strcmp(argv[1], "help") && argc > 2) return help_of(argv[2]);
+    if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help")) return help();
     if (!strcmp(argv[1], "--version")) return printf("uniperceiver %s\n", up_version()) < 0;
-    for (int i = 0; i < COMMANDS; i++)
-        if (!strcmp(argv[1], commands[i].name)) return commands[i].run(argc - 1, argv + 1);
-    fprintf(stderr, "uniperceiver: unknown command \"%s\" (see uniperceiver --help)\n", argv[1]);
-    return 2;
+    int command = find(argv[1]);
+    return command < 0 ? unknown(argv[1]) : commands[command].run(argc - 1, argv + 1);
 }
 
 int up_cli_end(up_status status) {

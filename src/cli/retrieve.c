@@ -1,31 +1,27 @@
 /* retrieve.c - the command retrieve: which of many pictures, videos or texts fit a query (paper section 3.2).
  */
+#include "cli/bulk.h"
 #include "cli/commands.h"
 #include "cli/inputs.h"
+#include "cli/items.h"
 #include "cli/ranking.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-/* Candidates as a list of items: the files given, or the lines of a file. */
-static up_status candidates_of(const up_arg_list *among, const char *texts_file, up_cli_lines *lines,
-                               up_arg_list *out) {
-    if (texts_file) UP_TRY(up_cli_lines_read(texts_file, lines));
-    int count = texts_file ? lines->count : among->count;
-    out->items = calloc((size_t)count, sizeof *out->items);
-    if (!out->items) return up_fail(UP_ERR_MEMORY, "candidates", "no memory for %d", count);
-    for (; out->count < count; out->count++)
-        out->items[out->count] =
-            texts_file ? (up_arg_item){"text", lines->list[out->count]} : among->items[out->count];
-    return UP_OK;
-}
-
-/* Their features are made a few files at a time, so that no more than these and the features are held. */
-static up_status make_candidates(up_session *session, const up_arg_list *items, up_candidates **out) {
-    float *features = NULL;
-    up_status status = up_cli_encode(session, items, 0, UP_SIDE_TARGET, &features);
-    if (status == UP_OK) status = up_candidates_create_features(session, features, items->count, out);
-    free(features);
+/* Their features, and the list of those that can be read. */
+static up_status make_candidates(up_bulk *bulk, up_arg_list *read, up_candidates **out) {
+    up_status status = UP_OK;
+    up_bulk_features features = {0};
+    UP_GO(up_bulk_encode(bulk, UP_SIDE_TARGET, &features));
+    for (int i = 0; i < features.count; i++) {
+        const up_arg_item *item = &bulk->items->items[features.places[i]];
+        if (up_arg_list_add(read, item->flag, item->value))
+            UP_GO(up_fail(UP_ERR_MEMORY, "candidates", "no memory for %d", features.count));
+    }
+    UP_GO(up_candidates_create_features(bulk->session, features.rows, features.count, out));
+done:
+    up_bulk_features_free(&features);
     return status;
 }
 
@@ -52,7 +48,9 @@ done:
 
 int up_cmd_retrieve(int argc, char **argv) {
     up_cli_model model = {0};
-    up_arg_list query = {0}, among = {0}, items = {0};
+    up_arg_list query = {0}, among = {0}, read = {0};
+    up_items items = {0};
+    up_bulk bulk = {.what = "candidates"};
     const char *texts_file = NULL;
     int64_t top = 10;
     int as_json = 0;
@@ -61,16 +59,16 @@ int up_cmd_retrieve(int argc, char **argv) {
         {"query-text", UP_ARG_EACH, &query, "TEXT", "the query: a text,", 0, 0, 0},
         {"query-image", UP_ARG_EACH, &query, "FILE", "or a picture,", 0, 0, 0},
         {"query-video", UP_ARG_EACH, &query, "FILE", "or a video", 0, 0, 0},
-        {"among", UP_ARG_MANY, &among, "FILE", "the candidates: pictures and videos,", 0, 0, 0},
-        {"among-texts", UP_ARG_TEXT, &texts_file, "FILE", "or texts, one a line", 0, 0, 0},
+        {"among", UP_ARG_MANY, &among, "PATH", "the candidates: pictures, videos, folders of them,", 0, 0, 0},
+        {"list", UP_ARG_EACH, &among, "FILE[:COLUMN]", "or their names, one a line; -: stdin,", 0, 0, 0},
+        {"among-texts", UP_ARG_TEXT, &texts_file, "FILE[:COLUMN]", "or texts, one a line", 0, 0, 0},
+        UP_CLI_STRICT_ROW(bulk.strict),
         {"top", UP_ARG_WHOLE, &top, "K", "the best K (default 10)", 0, 1, INT32_MAX},
         {"json", UP_ARG_SWITCH, &as_json, NULL, "as JSON", 0, 0, 0},
         {0}};
     const up_usage usage = {"retrieve", "",
                             "print the candidates that fit a query and their probability, best first", args};
     up_status status = UP_OK;
-    up_session *session = NULL;
-    up_cli_lines lines = {0};
     up_candidates *candidates = NULL;
     json_t *list = NULL;
     int code = up_args_read(&usage, argc, argv, NULL);
@@ -80,21 +78,24 @@ int up_cmd_retrieve(int argc, char **argv) {
     if (code == UP_ARGS_GO && !among.count == !texts_file)
         code = up_args_wrong(&usage, "wanted one of --among and --among-texts");
     if (code != UP_ARGS_GO) goto end;
-    UP_GO(candidates_of(&among, texts_file, &lines, &items));
-    UP_GO(up_cli_open(&model, &session));
-    UP_GO(make_candidates(session, &items, &candidates));
+    if (texts_file && up_arg_list_add(&among, "texts", texts_file))
+        UP_GO(up_fail(UP_ERR_MEMORY, "candidates", "no memory"));
+    UP_GO(up_items_open(&among, &items));
+    UP_GO(up_cli_open(&model, &bulk.session));
+    bulk.items = &items.list;
+    UP_GO(make_candidates(&bulk, &read, &candidates));
     if (as_json) list = json_array();
-    UP_GO(tell(candidates, query.items, &items, texts_file != NULL, (int)top, list));
+    UP_GO(tell(candidates, query.items, &read, texts_file != NULL, (int)top, list));
     if (as_json) UP_GO(up_cli_print_json(json_array_get(list, 0)));
 done:
-    code = up_cli_end(status);
+    code = up_bulk_end(&bulk, status);
 end:
     json_decref(list);
     up_candidates_free(candidates);
-    up_cli_lines_free(&lines);
-    up_session_close(session);
+    up_session_close(bulk.session);
     up_arg_list_free(&query);
     up_arg_list_free(&among);
-    up_arg_list_free(&items);
+    up_arg_list_free(&read);
+    up_items_free(&items);
     return code;
 }

@@ -43,6 +43,7 @@ int up_cmd_vqa(int argc, char **argv) {
     int code = up_args_read(&usage, argc, argv, NULL);
     if (code != UP_ARGS_GO) return code;
     UP_GO(up_cli_split(answers_text, &answers));
+    UP_GO(up_cli_lines_distinct("answers", &answers));
     UP_GO(up_cli_open(&model, &session));
     probabilities = malloc((size_t)answers.count * sizeof *probabilities);
     if (!probabilities) UP_GO(up_fail(UP_ERR_MEMORY, "answers", "no memory for %d", answers.count));

@@ -91,7 +91,7 @@ void up_file_release(const void *data, size_t size) {
     if (size) madvise((char *)data - lead, size + lead, MADV_DONTNEED);
 }
 
-up_status up_file_begin(const char *path, up_file_writer *writer) {
+static up_status open_partial(const char *path, const char *mode, up_file_writer *writer) {
     struct stat about;
     *writer = (up_file_writer){0};
     if (!*path) return up_fail(UP_ERR_ARGUMENT, "file", "the path is empty");
@@ -105,12 +105,38 @@ up_status up_file_begin(const char *path, up_file_writer *writer) {
         up_file_abort(writer);
         return up_fail(UP_ERR_MEMORY, path, "no memory for its name");
     }
-    writer->stream = fopen(writer->partial, "wbe");
+    writer->stream = fopen(writer->partial, mode);
     if (writer->stream) return UP_OK;
     up_status status = refused(path, "cannot write");
     free(writer->partial); /* nothing was created, so nothing is removed */
     writer->partial = NULL;
     up_file_abort(writer);
+    return status;
+}
+
+up_status up_file_begin(const char *path, up_file_writer *writer) {
+    return open_partial(path, "wbe", writer);
+}
+
+void up_file_leave(up_file_writer *writer) {
+    free(writer->partial);
+    writer->partial = NULL;
+    up_file_abort(writer);
+}
+
+up_status up_file_continue(const char *path, int64_t size, up_file_writer *writer) {
+    up_status status = UP_OK;
+    struct stat about;
+    UP_TRY(open_partial(path, "r+be", writer));
+    int file = fileno(writer->stream);
+    if (fstat(file, &about)) UP_GO(refused(path, "cannot read"));
+    if (about.st_size < size)
+        UP_GO(up_fail(UP_ERR_FORMAT, path, "its partial file has %lld bytes; wanted %lld",
+                      (long long)about.st_size, (long long)size));
+    if (ftruncate(file, size)) UP_GO(refused(path, "cannot write"));
+    if (fseeko(writer->stream, size, SEEK_SET)) UP_GO(refused(path, "cannot write"));
+done:
+    if (status != UP_OK) up_file_leave(writer);
     return status;
 }
 

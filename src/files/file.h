@@ -36,6 +36,11 @@ up_status up_file_put(up_file_writer *writer, const void *data, size_t size);
 up_status up_file_commit(up_file_writer *writer);
 void up_file_abort(up_file_writer *writer);
 
+/* For work that may be broken off: go on behind the first `size` bytes of the partial file, which must have
+ * so many; and close it without removing it. */
+up_status up_file_continue(const char *path, int64_t size, up_file_writer *writer);
+void up_file_leave(up_file_writer *writer);
+
 /* Write all of it in one call with the same guarantee. */
 up_status up_file_write(const char *path, const void *data, size_t size);
 

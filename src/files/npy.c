@@ -182,17 +182,14 @@ done:
     return status;
 }
 
-up_status up_npy_write(const char *path, up_npy_type type, int ndim, const int64_t *shape, const void *data) {
-    up_npy array = {.type = type, .ndim = ndim};
-    unsigned char head[512] = "\x93NUMPY\x01";
+up_status up_npy_head(const char *path, up_npy_type type, int ndim, const int64_t *shape,
+                      unsigned char head[UP_NPY_HEAD_ROOM], size_t *length_out) {
     char *text = (char *)head + 10;
-    size_t bytes, room = sizeof head - 10;
+    size_t room = UP_NPY_HEAD_ROOM - 10;
     if (row_of(type) == TYPES) return up_fail(UP_ERR_ARGUMENT, path, "unknown type %d", (int)type);
     if (ndim < 0 || ndim > UP_NPY_MAX_DIMS)
         return up_fail(UP_ERR_ARGUMENT, path, "%d dimensions; wanted 0 to %d", ndim, UP_NPY_MAX_DIMS);
-    if (ndim) memcpy(array.shape, shape, (size_t)ndim * sizeof *shape);
-    UP_TRY(count_values(path, &array, &bytes));
-
+    memcpy(head, "\x93NUMPY\x01", 8);
     size_t length = (size_t)snprintf(text, room, "{'descr': '%s', 'fortran_order': False, 'shape': (",
                                      types[row_of(type)].descr);
     for (int d = 0; d < ndim; d++)
@@ -205,10 +202,21 @@ up_status up_npy_write(const char *path, up_npy_type type, int ndim, const int64
     text[length++] = '\n';
     head[8] = (unsigned char)length;
     head[9] = (unsigned char)(length >> 8);
+    *length_out = 10 + length;
+    return UP_OK;
+}
+
+up_status up_npy_write(const char *path, up_npy_type type, int ndim, const int64_t *shape, const void *data) {
+    up_npy array = {.type = type, .ndim = ndim};
+    unsigned char head[UP_NPY_HEAD_ROOM];
+    size_t bytes = 0, length;
+    UP_TRY(up_npy_head(path, type, ndim, shape, head, &length));
+    if (ndim) memcpy(array.shape, shape, (size_t)ndim * sizeof *shape);
+    UP_TRY(count_values(path, &array, &bytes));
 
     up_file_writer writer;
     UP_TRY(up_file_begin(path, &writer));
-    up_status status = up_file_put(&writer, head, 10 + length);
+    up_status status = up_file_put(&writer, head, length);
     if (status == UP_OK) status = up_file_put(&writer, data, bytes);
     if (status == UP_OK) return up_file_commit(&writer);
     up_file_abort(&writer);

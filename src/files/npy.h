@@ -22,6 +22,10 @@ typedef struct up_npy {
 /* Read a file; the header is checked like hostile input. Free with up_npy_free (fine on a zeroed struct). */
 up_status up_npy_read(const char *path, up_npy *out);
 up_status up_npy_write(const char *path, up_npy_type type, int ndim, const int64_t *shape, const void *data);
+/* The same piece by piece: what stands before the values. UP_NPY_HEAD bytes for any shape of two sizes. */
+enum { UP_NPY_HEAD = 128, UP_NPY_HEAD_ROOM = 512 };
+up_status up_npy_head(const char *path, up_npy_type type, int ndim, const int64_t *shape,
+                      unsigned char head[UP_NPY_HEAD_ROOM], size_t *length);
 void up_npy_free(up_npy *array);
 size_t up_npy_type_size(up_npy_type type);
 

@@ -117,6 +117,21 @@ static up_status pixel_piece(up_session *s, const up_part *part, up_piece *out) 
     return make_values(c, name, part->data, (int)frames, out);
 }
 
+/* What up_part_prepare made. */
+static up_status patch_piece(up_session *s, const up_part *part, up_piece *out) {
+    const char *name = name_of(part, "patches");
+    size_t frames = part->frames ? (size_t)part->frames : 1;
+    if (part->frames < 0 || part->frames > up_model_config(s->model)->frames ||
+        part->size != frames * up_picture_bytes(up_model_config(s->model)))
+        return up_fail(UP_ERR_ARGUMENT, name, "%zu bytes of %d frames are none of the model's", part->size,
+                       part->frames);
+    out->bytes = malloc(part->size);
+    if (!out->bytes) return up_fail(UP_ERR_MEMORY, name, "no memory for its patches");
+    memcpy(out->bytes, part->data, part->size);
+    out->frames = part->frames;
+    return UP_OK;
+}
+
 static int is_text(const up_part *part) {
     return part->kind == UP_PART_TEXT || part->kind == UP_PART_IDS;
 }
@@ -135,6 +150,8 @@ static up_status make_piece(up_session *s, const up_part *part, int closed, int 
         return video_piece(s, part, out);
     case UP_PART_PIXELS:
         return pixel_piece(s, part, out);
+    case UP_PART_PATCHES:
+        return patch_piece(s, part, out);
     }
     return up_fail(UP_ERR_ARGUMENT, name_of(part, "input"), "unknown kind of part: %d", (int)part->kind);
 }
@@ -160,6 +177,42 @@ void up_pieces_free(up_pieces *pieces) {
     }
     free(pieces->list);
     *pieces = (up_pieces){0};
+}
+
+/* One token more than there is room for tells that a text is longer. */
+static up_status prepare_text(up_session *s, const up_part *part, up_prepared *out) {
+    size_t room = (size_t)up_model_config(s->model)->text_positions, count;
+    int32_t *ids = malloc((room + 1) * sizeof *ids);
+    out->memory = ids;
+    if (!ids) return up_fail(UP_ERR_MEMORY, name_of(part, "text"), "no memory for its tokens");
+    UP_TRY(up_tokenize_closed(s->tokenizer, part->data, part->size, room + 1, ids, &count));
+    out->cut = count > room;
+    if (out->cut) ids[--count - 1] = UP_TOKEN_END;
+    out->part = (up_part){.kind = UP_PART_IDS, .data = ids, .size = count, .name = part->name};
+    return UP_OK;
+}
+
+up_status up_part_prepare(up_session *s, const up_part *part, up_prepared *out) {
+    up_piece piece = {0};
+    int positions = 0;
+    *out = (up_prepared){.part = *part};
+    if (part->size && !part->data) return up_fail(UP_ERR_ARGUMENT, name_of(part, "input"), "no data");
+    if (part->kind == UP_PART_TEXT) return prepare_text(s, part, out);
+    up_status status = make_piece(s, part, 1, &positions, &piece);
+    if (status == UP_OK && piece.bytes) {
+        size_t frames = piece.frames ? (size_t)piece.frames : 1;
+        out->part = (up_part){.kind = UP_PART_PATCHES,
+                              .data = piece.bytes,
+                              .size = frames * up_picture_bytes(up_model_config(s->model)),
+                              .frames = piece.frames,
+                              .name = part->name};
+        out->memory = piece.bytes;
+        piece.bytes = NULL;
+    }
+    free(piece.ids);
+    free(piece.bytes);
+    free(piece.values);
+    return status;
 }
 
 int up_piece_is_text(const up_piece *piece) {

@@ -267,8 +267,9 @@ const char *up_input_kind(const up_input *input) {
     int pictures = 0, clips = 0;
     for (int i = 0; i < input->count; i++) {
         const up_part *p = &input->parts[i];
-        pictures |= p->kind == UP_PART_IMAGE || (p->kind == UP_PART_PIXELS && !p->frames);
-        clips |= p->kind == UP_PART_VIDEO || (p->kind == UP_PART_PIXELS && p->frames);
+        int decoded = p->kind == UP_PART_PIXELS || p->kind == UP_PART_PATCHES;
+        pictures |= p->kind == UP_PART_IMAGE || (decoded && !p->frames);
+        clips |= p->kind == UP_PART_VIDEO || (decoded && p->frames);
     }
     if (input->slot) return pictures || clips ? "image_mlm" : "text_mlm";
     if (clips) return "video_classification";

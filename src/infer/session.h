@@ -62,6 +62,15 @@ up_status up_pieces_make(up_session *session, const up_input *input, int begun, 
 void up_pieces_free(up_pieces *pieces);
 int up_piece_is_text(const up_piece *piece);
 
+/* A part made ready ahead of its use: a picture or clip as UP_PART_PATCHES, a text as UP_PART_IDS, others as
+ * they are. May be called from several threads at once, and while the session is at work. */
+typedef struct up_prepared {
+    up_part part;
+    void *memory; /* what it points to, malloc'ed; NULL: the part's own */
+    int cut;      /* 1: the text is longer than the model's limit */
+} up_prepared;
+up_status up_part_prepare(up_session *session, const up_part *part, up_prepared *out);
+
 /* Append the first `count` pieces to the open sequence; texts continue each other's positions. */
 up_status up_pieces_pack(const up_session *session, const up_pieces *pieces, int count, up_batch *batch);
 
