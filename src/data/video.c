@@ -3,6 +3,7 @@
  * swscale's accurate path with the stream's own matrix and range. Without FFmpeg the functions answer
  * UP_ERR_UNSUPPORTED. */
 #include "uniperceiver/video.h"
+#include "ref/given.h"
 #include "data/pixels.h"
 #include "files/file.h"
 
@@ -423,6 +424,7 @@ static up_status open_file(const char *path, source *s) {
 
 up_status up_video_decode(const void *bytes, size_t size, const char *name, const up_video_clip *clip,
                           const up_image_limits *limits, up_image *out) {
+    UP_GIVEN(bytes, clip, out);
     source s = {.name = name, .bytes = bytes, .file = -1, .size = (int64_t)size};
     UP_TRY(check(name, clip, out));
     UP_TRY(check_size(&s));
@@ -431,6 +433,7 @@ up_status up_video_decode(const void *bytes, size_t size, const char *name, cons
 
 up_status up_video_read(const char *path, const up_video_clip *clip, const up_image_limits *limits,
                         up_image *out) {
+    UP_GIVEN(path, clip, out);
     source s;
     UP_TRY(check(path, clip, out));
     up_status status = open_file(path, &s);
@@ -440,6 +443,7 @@ up_status up_video_read(const char *path, const up_video_clip *clip, const up_im
 }
 
 up_status up_video_count(const char *path, int64_t *frames) {
+    UP_GIVEN(path, frames);
     source s;
     *frames = 0;
     begin();

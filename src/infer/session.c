@@ -11,15 +11,6 @@ const char *up_version(void) {
     return UP_VERSION;
 }
 
-up_status up_given(const void *pointer, const char *what) {
-    return pointer ? UP_OK : up_fail(UP_ERR_ARGUMENT, what, "is NULL");
-}
-
-up_status up_given_list(const void *list, int n, const char *what) {
-    if (n < 0) return up_fail(UP_ERR_ARGUMENT, what, "%d of them; wanted 0 or more", n);
-    return n ? up_given(list, what) : UP_OK;
-}
-
 static up_status lay_over(up_session *s, const char *path) {
     up_model *overlay = NULL;
     UP_TRY(up_overlay_read(s->base, path, &overlay));

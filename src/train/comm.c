@@ -1,6 +1,7 @@
 /* comm.c - which communicator a run has: its own, or that of the launcher that started it, whose module is
  * loaded; and sums of host values over any of them. */
 #include "train/comm_module.h"
+#include "ref/given.h"
 
 #include <dlfcn.h>
 #include <limits.h>
@@ -94,6 +95,7 @@ static up_status open_mpi(double deadline, up_comm **out) {
 }
 
 up_status up_comm_open(const char *kind, double deadline, up_comm **out) {
+    UP_GIVEN(kind, out);
     *out = NULL;
     if (!strcmp(kind, "none") || (!strcmp(kind, "auto") && launched_ranks() < 2)) return up_comm_none(out);
     if (strcmp(kind, "auto") && strcmp(kind, "mpi"))
@@ -115,6 +117,8 @@ static up_status share_all(up_comm *c, const void *mine, size_t bytes, void **al
 
 up_status up_comm_sum(up_comm *c, double *values, int count) {
     void *shared;
+    UP_GIVEN(c);
+    UP_TRY(up_given_list(values, count, "values"));
     up_status status = share_all(c, values, (size_t)count * sizeof *values, &shared);
     const double *all = shared;
     for (int i = 0; i < count && status == UP_OK; i++) {
@@ -127,6 +131,8 @@ up_status up_comm_sum(up_comm *c, double *values, int count) {
 
 up_status up_comm_max(up_comm *c, int64_t *values, int count) {
     void *shared;
+    UP_GIVEN(c);
+    UP_TRY(up_given_list(values, count, "values"));
     up_status status = share_all(c, values, (size_t)count * sizeof *values, &shared);
     const int64_t *all = shared;
     for (size_t i = 0; status == UP_OK && i < (size_t)c->ranks * (size_t)count; i++)
@@ -137,6 +143,9 @@ up_status up_comm_max(up_comm *c, int64_t *values, int count) {
 
 up_status up_comm_tell(up_comm *c, void *bytes, size_t count, int root) {
     void *all;
+    UP_GIVEN(c, bytes);
+    if (root < 0 || root >= c->ranks)
+        return up_fail(UP_ERR_ARGUMENT, "communicator", "no rank %d of %d", root, c->ranks);
     up_status status = share_all(c, bytes, count, &all);
     if (status == UP_OK) memcpy(bytes, (const char *)all + (size_t)root * count, count);
     free(all);
