@@ -1,19 +1,11 @@
 /* comm.c - which communicator a run has: its own, or that of the launcher that started it, whose module is
  * loaded; and sums of host values over any of them. */
 #include "train/comm_module.h"
+#include "files/module.h"
 #include "ref/given.h"
 
-#include <dlfcn.h>
-#include <limits.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
-
-#ifndef UP_COMM_LIBDIR
-#define UP_COMM_LIBDIR "lib"
-#endif
-#define MODULE "uniperceiver_mpi.so"
 
 /* ---- who started this process ---- */
 
@@ -33,63 +25,22 @@ static int launched_ranks(void) {
 
 /* ---- the module ---- */
 
-typedef struct places {
-    char *path[8];
-    int count;
-} places;
-
-static void add_place(places *p, const char *file, const char *ending) {
-    const char *slash = file ? strrchr(file, '/') : NULL;
-    char *path = NULL;
-    if (!slash || asprintf(&path, "%.*s/%s", (int)(slash - file), file, ending) < 0) return;
-    p->path[p->count++] = path;
-}
-
-/* Beside this program or library, as they lie after a build or an installation. */
-static void list_places(places *p) {
-    static const char *const endings[] = {MODULE, "../" MODULE, "../" UP_COMM_LIBDIR "/uniperceiver/" MODULE,
-                                          "uniperceiver/" MODULE};
-    char program[PATH_MAX];
-    Dl_info self;
-    ssize_t length = readlink("/proc/self/exe", program, sizeof program - 1);
-    program[length > 0 ? length : 0] = 0;
-    int found = dladdr(&number_of, &self);
-    *p = (places){.count = 0};
-    for (int i = 0; i < 4; i++) {
-        add_place(p, found ? self.dli_fname : NULL, endings[i]);
-        add_place(p, program, endings[i]);
-    }
-}
-
-/* Open MPI's own plug-ins look for its symbols among the global ones. */
-static void *load_module(void) {
-    const char *named = getenv("UP_MPI_MODULE");
-    places p;
-    void *module = NULL;
-    if (named) return dlopen(named, RTLD_NOW | RTLD_GLOBAL);
-    list_places(&p);
-    for (int i = 0; i < p.count; i++) {
-        if (!module && !access(p.path[i], R_OK)) module = dlopen(p.path[i], RTLD_NOW | RTLD_GLOBAL);
-        free(p.path[i]);
-    }
-    return module;
-}
-
 static up_status open_mpi(double deadline, up_comm **out) {
     up_comm_request request = {.version = UP_COMM_VERSION,
                                .size = sizeof request,
                                .deadline = deadline,
                                .launched = launched_ranks(),
                                .fail = up_fail};
+    /* Open MPI's own plug-ins look for its symbols among the global ones. */
+    static const up_module module = {.what = "MPI",
+                                     .file = "uniperceiver_mpi.so",
+                                     .named_by = "UP_MPI_MODULE",
+                                     .entry = UP_COMM_ENTRY,
+                                     .option = "UP_MPI",
+                                     .global = 1};
     up_comm_entry entry;
-    dlerror();
-    void *module = load_module(); /* stays: MPI cannot be unloaded */
-    const char *why = dlerror();
-    if (!module)
-        return up_fail(UP_ERR_UNSUPPORTED, "MPI", "%s",
-                       why ? why : MODULE " is not there: the program was built without MPI (UP_MPI)");
-    void *symbol = dlsym(module, UP_COMM_ENTRY);
-    if (!symbol) return up_fail(UP_ERR_UNSUPPORTED, "MPI", MODULE " has no " UP_COMM_ENTRY);
+    void *symbol;
+    UP_TRY(up_module_load(&module, &symbol));
     memcpy(&entry, &symbol, sizeof entry);
     return entry(&request, out);
 }
