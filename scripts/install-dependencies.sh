@@ -34,6 +34,7 @@ clang     libomp-dev          openmp  clang
 test      clang-format        command clang-format
 valgrind  valgrind            command valgrind
 optional  time                command time
+optional  help2man            command help2man
 '
 
 uses=" build optional "
