@@ -13,7 +13,7 @@ foreach(module uniperceiver_mpi uniperceiver_video)
 endforeach()
 foreach(component program library development) # each can be had alone, so each has its licence
   set(UP_DEB_program uniperceiver)
-  set(UP_DEB_library libuniperceiver${PROJECT_VERSION_MAJOR})
+  set(UP_DEB_library libuniperceiver${UP_SOVERSION})
   set(UP_DEB_development libuniperceiver-dev)
   install(FILES ${PROJECT_SOURCE_DIR}/LICENSE ${PROJECT_SOURCE_DIR}/NOTICE
           DESTINATION ${CMAKE_INSTALL_DATADIR}/doc/${UP_DEB_${component}} COMPONENT ${component})

@@ -13,6 +13,13 @@ up_status up_given_list(const void *list, int64_t n, const char *what);
 /* The first of `count` pointers that is NULL, by its place in "name, name, name". */
 up_status up_given_each(const char *names, const void *const *pointers, size_t count);
 
+/* Options whose first member is a size_t, their size as the caller was compiled: `out` [size] becomes what is
+ * known of them, the rest 0. A size of 0 is that of the first version, `first` bytes; NULL are all defaults.
+ * What a later version has set and this one does not know is refused. */
+up_status up_options_take(const char *what, const void *given, size_t first, void *out, size_t size);
+/* The bytes of a struct up to the end of a member. */
+#define UP_BYTES_TO(type, member) (offsetof(type, member) + sizeof((type){0}.member))
+
 /* Return UP_ERR_ARGUMENT where one of the pointers is NULL. */
 #define UP_GIVEN(...)                                                                                        \
     do {                                                                                                     \

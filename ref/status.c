@@ -101,6 +101,23 @@ up_status up_given_list(const void *list, int64_t n, const char *what) {
     return n ? up_given(list, what) : UP_OK;
 }
 
+up_status up_options_take(const char *what, const void *given, size_t first, void *out, size_t size) {
+    const unsigned char *bytes = given;
+    size_t told = first;
+    memset(out, 0, size);
+    if (!given) return UP_OK;
+    memcpy(&told, given, sizeof told);
+    if (!told) told = first;
+    if (told < first)
+        return up_fail(UP_ERR_ARGUMENT, what, "%zu bytes of options; wanted at least %zu", told, first);
+    for (size_t i = size; i < told; i++)
+        if (bytes[i])
+            return up_fail(UP_ERR_UNSUPPORTED, what, "options of %zu bytes; this version knows %zu", told,
+                           size);
+    memcpy(out, given, told < size ? told : size);
+    return UP_OK;
+}
+
 up_status up_given_each(const char *names, const void *const *pointers, size_t count) {
     char name[64];
     for (size_t i = 0; i < count; i++) {

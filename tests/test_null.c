@@ -653,6 +653,27 @@ static void candidates(void) {
     REFUSED(up_classify(session, &right, labels, 2, NULL));
 }
 
+/* Options of a caller that was compiled with an older or a newer version. */
+static void options_of_other_versions(void) {
+    struct {
+        up_load_options known;
+        size_t later;
+    } newer = {.known.size = sizeof newer};
+    up_session *s = NULL;
+    up_caption out;
+    REFUSED(up_model_load(model_path, &(up_load_options){.size = 8}, &s));
+    REFUSED(up_caption_input(session, &right, &(up_caption_options){.size = 8}, &out));
+    REFUSED(up_train(up_lab_config(), NULL, 0, &(up_train_options){.size = 8}));
+    REFUSED(up_evaluate(up_lab_config(), NULL, 0, &(up_train_options){.size = 8}, NULL, NULL));
+    newer.known.backend = "ref";
+    UP_ASSERT_OK(up_model_load(model_path, &newer.known, &s));
+    up_session_close(s);
+    newer.later = 1;
+    CU_ASSERT_EQUAL(up_model_load(model_path, &newer.known, &s), UP_ERR_UNSUPPORTED);
+    UP_ASSERT_OK(up_model_load(model_path, &(up_load_options){.size = sizeof(up_load_options)}, &s));
+    up_session_close(s);
+}
+
 static void captions(void) {
     up_caption out;
     const int32_t id = 1;
@@ -697,6 +718,7 @@ IN_COMPANY(optimizers)
 IN_COMPANY(sessions)
 IN_COMPANY(inputs)
 IN_COMPANY(candidates)
+IN_COMPANY(options_of_other_versions)
 IN_COMPANY(captions)
 
 const up_test up_tests[] = {
@@ -720,6 +742,7 @@ const up_test up_tests[] = {
     {"sessions", sessions_here},
     {"inputs", inputs_here},
     {"candidates", candidates_here},
+    {"options of other versions", options_of_other_versions_here},
     {"captions", captions_here},
     {NULL, NULL},
 };
