@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <unistd.h>
 
 #ifndef UP_MODULE_LIBDIR
@@ -31,11 +32,12 @@ static void list_places(places *p, const char *file) {
     Dl_info self;
     ssize_t length = readlink("/proc/self/exe", program, sizeof program - 1);
     program[length > 0 ? length : 0] = 0;
+    const char *started = length > 0 ? program : (const char *)getauxval(AT_EXECFN); /* without /proc */
     int found = dladdr(&folders, &self);
     *p = (places){.count = 0};
     for (int i = 0; i < 4; i++) {
         add_place(p, found ? self.dli_fname : NULL, folders[i], file);
-        add_place(p, program, folders[i], file);
+        add_place(p, started, folders[i], file);
     }
 }
 
