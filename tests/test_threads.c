@@ -15,7 +15,7 @@
 
 const char *const up_suite_name = "threads";
 
-enum { THREADS = 4 };
+enum { THREADS = 8 };
 
 /* Everything in `body` begins at the same moment in all threads; a body counts what is wrong and asserts
  * nothing: CUnit is one thread's. */
