@@ -321,7 +321,8 @@ static void test_sessions(void) {
 
 /* ---- trainings at the same time ---- */
 
-static const char *const run_names[THREADS] = {"together-0", "together-1", "together-2", "together-3"};
+static const char *const run_names[THREADS] = {"together-0", "together-1", "together-2", "together-3",
+                                               "together-4", "together-5", "together-6", "together-7"};
 
 static up_status train(const char *run, const char *backend) {
     char setting[600];
