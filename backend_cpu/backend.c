@@ -1,6 +1,7 @@
 /* backend.c - the CPU backend: the reference's table with faster slots, one pool of threads, memory in large
  * pages. Every slot computes what ref/ops defines. */
 #include "backend_cpu/cpu.h"
+#include "ref/given.h"
 
 #include <pthread.h>
 #include <stdlib.h>
@@ -105,6 +106,7 @@ static up_status choose(int threads, up_cpu *cpu) {
 }
 
 up_status up_backend_cpu(int threads, up_backend **out) {
+    UP_GIVEN(out);
     up_status status = UP_OK;
     up_backend *b = calloc(1, sizeof *b);
     up_cpu *cpu = calloc(1, sizeof *cpu);

@@ -39,7 +39,7 @@ foreach(source ${UP_CUDA_SOURCES})
   set(object ${CMAKE_BINARY_DIR}/cuda/${name}.o)
   add_custom_command(
     OUTPUT ${object}
-    COMMAND ${UP_NVCC} -x cu -std=c++17 -O3 ${UP_CUDA_CODE} -I${CMAKE_SOURCE_DIR} -I${CMAKE_SOURCE_DIR}/include
+    COMMAND ${UP_NVCC} -x cu -std=c++17 -O3 ${UP_CUDA_CODE} -I${PROJECT_SOURCE_DIR} -I${PROJECT_SOURCE_DIR}/include
             -Xcompiler=-fPIC,-fvisibility=hidden,-fno-exceptions,-fno-threadsafe-statics,-Wall -MD -MF ${object}.d -c ${source} -o ${object}
     DEPENDS ${source}
     DEPFILE ${object}.d

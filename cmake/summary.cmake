@@ -1,11 +1,19 @@
 # The last thing that a configure run prints: each optional part, whether it was found, what it means for this build.
 mark_as_advanced(DNNL_INCLUDE DNNL_LIBRARY)
 
+foreach(part ONEDNN OPENBLAS WEBP ARCHIVE FFMPEG) # what to say where a part is not there
+  set(UP_GET_${part} "; apt-get install ${UP_PACKAGES_${part}}")
+  if(UP_${part} STREQUAL OFF)
+    set(UP_GET_${part} " (UP_${part}=OFF)")
+    set(${part}_FOUND FALSE)
+  endif()
+endforeach()
+
 function(up_summary_row name found yes no)
   if(found)
     set(line "yes  ${yes}")
   else()
-    set(line "no   ${no}")
+    set(line "no   ${no}${ARGN}")
   endif()
   string(LENGTH "${name}" length)
   math(EXPR room "10 - ${length}")
@@ -13,8 +21,7 @@ function(up_summary_row name found yes no)
   message(STATUS "  ${name}${gap}${line}")
 endfunction()
 
-if(DNNL_INCLUDE AND DNNL_LIBRARY)
-  set(UP_DNNL_FOUND TRUE)
+if(ONEDNN_FOUND)
   file(GLOB UP_DNNL_HEADERS ${DNNL_INCLUDE}/dnnl_version.h ${DNNL_INCLUDE}/oneapi/dnnl/dnnl_version.h)
   foreach(header ${UP_DNNL_HEADERS})
     file(STRINGS ${header} lines REGEX "define DNNL_VERSION_(MAJOR|MINOR|PATCH) +[0-9]+")
@@ -28,14 +35,14 @@ endif()
 message(STATUS "")
 message(STATUS "Uniperceiver ${PROJECT_VERSION}: ${CMAKE_BUILD_TYPE}, ${CMAKE_C_COMPILER_ID} ${CMAKE_C_COMPILER_VERSION}")
 message(STATUS "  part      found")
-up_summary_row(oneDNN "${UP_DNNL_FOUND}" "${UP_DNNL_VERSION}: for comparison, matrix products with UP_CPU_GEMM=dnnl (wants OpenMP)"
-               "UP_CPU_GEMM=dnnl is refused")
+up_summary_row(oneDNN "${ONEDNN_FOUND}" "${UP_DNNL_VERSION}: for comparison, matrix products with UP_CPU_GEMM=dnnl (wants OpenMP)"
+               "UP_CPU_GEMM=dnnl is refused" "${UP_GET_ONEDNN}")
 up_summary_row(OpenBLAS "${OPENBLAS_FOUND}" "${OPENBLAS_VERSION}: for comparison, matrix products with UP_CPU_GEMM=openblas"
-               "UP_CPU_GEMM=openblas is refused")
+               "UP_CPU_GEMM=openblas is refused" "${UP_GET_OPENBLAS}")
 up_summary_row(OpenMP "${OpenMP_C_FOUND}" "${OpenMP_C_VERSION}: oneDNN can be told to take one thread" "oneDNN is not used")
-up_summary_row(WebP "${WEBP_FOUND}" "${WEBP_VERSION}: WebP pictures can be read" "WebP pictures are refused")
-up_summary_row(libarchive "${ARCHIVE_FOUND}" "${ARCHIVE_VERSION}: samples can be read from tar shards" "tar shards are refused")
-up_summary_row(FFmpeg "${FFMPEG_FOUND}" "libavcodec ${FFMPEG_libavcodec_VERSION}: videos can be read" "videos are refused")
+up_summary_row(WebP "${WEBP_FOUND}" "${WEBP_VERSION}: WebP pictures can be read" "WebP pictures are refused" "${UP_GET_WEBP}")
+up_summary_row(libarchive "${ARCHIVE_FOUND}" "${ARCHIVE_VERSION}: samples can be read from tar shards" "tar shards are refused" "${UP_GET_ARCHIVE}")
+up_summary_row(FFmpeg "${FFMPEG_FOUND}" "libavcodec ${FFMPEG_libavcodec_VERSION}: videos can be read" "videos are refused" "${UP_GET_FFMPEG}")
 up_summary_row(microhttpd "${MICROHTTPD_FOUND}" "${MICROHTTPD_VERSION}: the command serve is built"
                "serve is refused (UP_SERVE=OFF, or install libmicrohttpd-dev)")
 if(UP_TESTS)

@@ -4,6 +4,7 @@
 #include <math.h>
 
 void up_philox(uint64_t key, uint64_t counter, uint64_t stream, uint32_t out[4]) {
+    if (!out) return;
     uint32_t c0 = (uint32_t)counter, c1 = (uint32_t)(counter >> 32);
     uint32_t c2 = (uint32_t)stream, c3 = (uint32_t)(stream >> 32);
     uint32_t k0 = (uint32_t)key, k1 = (uint32_t)(key >> 32);
@@ -31,11 +32,13 @@ up_rng up_rng_make(uint64_t seed, uint64_t a, uint64_t b, uint64_t c) {
 }
 
 uint32_t up_rng_u32(up_rng *rng) {
+    if (!rng) return 0;
     if ((rng->counter & 3) == 0) up_philox(rng->key, rng->counter >> 2, rng->stream, rng->words);
     return rng->words[rng->counter++ & 3];
 }
 
 uint32_t up_rng_below(up_rng *rng, uint32_t n) {
+    if (!rng || !n) return 0;
     uint32_t reject = (uint32_t)(-n) % n; /* 2^32 mod n: the draws below it would favour small results */
     uint32_t x;
     do x = up_rng_u32(rng);
@@ -44,16 +47,19 @@ uint32_t up_rng_below(up_rng *rng, uint32_t n) {
 }
 
 double up_rng_uniform(up_rng *rng) {
+    if (!rng) return 0;
     uint64_t hi = up_rng_u32(rng), lo = up_rng_u32(rng);
     return (double)(((hi << 32) | lo) >> 11) * 0x1p-53;
 }
 
 double up_rng_normal(up_rng *rng) {
+    if (!rng) return 0;
     double u = 1.0 - up_rng_uniform(rng), v = up_rng_uniform(rng); /* u in (0, 1]: its logarithm is finite */
     return sqrt(-2.0 * log(u)) * cos(6.283185307179586 * v);
 }
 
 uint64_t up_permute(uint64_t key, uint64_t n, uint64_t index) {
+    if (!n) return 0;
     int half = 1; /* bits of each half: 4^half >= n */
     while (half < 32 && (1ull << (2 * half)) < n) half++;
     uint64_t mask = (1ull << half) - 1;

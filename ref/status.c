@@ -2,6 +2,7 @@
  * never allocates; what it quotes of files and names cannot steer a terminal. Part of ref/ because the
  * definition must stand alone. */
 #include "uniperceiver/status.h"
+#include "ref/given.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -29,6 +30,8 @@ static size_t shown(const unsigned char *text, size_t size) {
 }
 
 size_t up_printable(const char *text, size_t size, char *out, size_t room) {
+    if (!out || !room) return 0;
+    if (!text) size = 0;
     static const char digits[] = "0123456789abcdef";
     size_t used = 0;
     for (size_t i = 0; i < size;) {
@@ -49,13 +52,14 @@ up_status up_fail(up_status code, const char *what, const char *why_format, ...)
     char why[768], line[sizeof last_error];
     va_list args;
     va_start(args, why_format);
-    vsnprintf(why, sizeof why, why_format, args);
+    vsnprintf(why, sizeof why, why_format ? why_format : "no reason is given", args);
     va_end(args);
-    snprintf(line, sizeof line, "%s: %s", what, why);
+    snprintf(line, sizeof line, "%s: %s", what ? what : "something", why);
     return up_fail_again(code, line);
 }
 
 up_status up_fail_again(up_status code, const char *message) {
+    if (!message) message = up_status_name(code);
     up_printable(message, strlen(message), last_error, sizeof last_error);
     return code;
 }
@@ -86,4 +90,44 @@ const char *up_status_name(up_status code) {
         return "backend error";
     }
     return "unknown status";
+}
+
+up_status up_given(const void *pointer, const char *what) {
+    return pointer ? UP_OK : up_fail(UP_ERR_ARGUMENT, what, "is NULL");
+}
+
+up_status up_given_list(const void *list, int64_t n, const char *what) {
+    if (n < 0) return up_fail(UP_ERR_ARGUMENT, what, "%lld of them; wanted 0 or more", (long long)n);
+    return n ? up_given(list, what) : UP_OK;
+}
+
+up_status up_options_take(const char *what, const void *given, size_t first, void *out, size_t size) {
+    const unsigned char *bytes = given;
+    size_t told = first;
+    memset(out, 0, size);
+    if (!given) return UP_OK;
+    memcpy(&told, given, sizeof told);
+    if (!told) told = first;
+    if (told < first)
+        return up_fail(UP_ERR_ARGUMENT, what, "%zu bytes of options; wanted at least %zu", told, first);
+    for (size_t i = size; i < told; i++)
+        if (bytes[i])
+            return up_fail(UP_ERR_UNSUPPORTED, what, "options of %zu bytes; this version knows %zu", told,
+                           size);
+    memcpy(out, given, told < size ? told : size);
+    return UP_OK;
+}
+
+up_status up_given_each(const char *names, const void *const *pointers, size_t count) {
+    char name[64];
+    for (size_t i = 0; i < count; i++) {
+        size_t length = strcspn(names, ",");
+        if (!pointers[i]) {
+            snprintf(name, sizeof name, "%.*s", (int)length, names);
+            return up_given(NULL, name);
+        }
+        names += length;
+        names += strspn(names, ", ");
+    }
+    return UP_OK;
 }

@@ -37,6 +37,7 @@ valgrind  valgrind            command valgrind
 optional  time                command time
 optional  libmicrohttpd-dev   library libmicrohttpd
 test      curl                command curl
+optional  help2man            command help2man
 '
 
 uses=" build optional "

@@ -1,5 +1,6 @@
 /* backends.c - the backends by name. */
 #include "uniperceiver/backend.h"
+#include "ref/given.h"
 
 #include <string.h>
 
@@ -24,6 +25,7 @@ static const struct {
 } backends[] = {{"ref", create_ref}, {"cpu", up_backend_cpu}, {"cuda", create_cuda}};
 
 up_status up_backend_create(const char *name, int threads, up_backend **out) {
+    UP_GIVEN(name, out);
     for (size_t i = 0; i < sizeof backends / sizeof *backends; i++)
         if (!strcmp(name, backends[i].name)) return backends[i].create(threads, out);
     return up_fail(UP_ERR_ARGUMENT, "backend", "'%s' is unknown; wanted ref, cpu or cuda", name);

@@ -1,6 +1,6 @@
 #!/bin/bash
 # check_symbols.sh SHARED STATIC - every name that either library gives to a program begins with up_, and the shared one
-# exports the public functions and no internal one.
+# exports the public functions and no internal one; each of them is called with NULL and the like in tests/test_null.c.
 set -eu
 export LC_ALL=C
 shared=${1:?} static=${2:?}
@@ -24,4 +24,13 @@ for name in up_ref_gemm up_plan_activations up_cpu_choose_gemm up_settings_read;
     grep -qx "$name" <<<"$global" || { echo "FAILED: $name is not in the static library: is the list here out of date?"; status=1; }
     if grep -qx "$name" <<<"$exported"; then echo "FAILED: $name is internal, but exported"; status=1; fi
 done
+functions=$(nm -D --defined-only "$shared" | awk '$2 == "T" && $3 ~ /^up_/ {print $3}' | sort)
+list=$(dirname "$0")/abi.symbols # docs/abi.md
+if ! diff "$list" - <<<"$functions"; then
+    echo "FAILED: the exported functions are not those of tests/abi.symbols (<)"
+    status=1
+fi
+while read -r name; do
+    grep -q "\b$name(" "$(dirname "$0")/test_null.c" || { echo "FAILED: tests/test_null.c does not call $name"; status=1; }
+done <<<"$functions"
 exit $status

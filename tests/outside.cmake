@@ -17,6 +17,12 @@ if(TARGET uniperceiver_cli)
       "UP_SOURCE_DIR=${PROJECT_SOURCE_DIR};UP_BINARY=${PROJECT_BINARY_DIR}/uniperceiver")
   endforeach()
 endif()
+# The Python package over the shared library, where there is a Python with numpy (UP_PYTHON names one).
+if(TARGET uniperceiver_cli AND NOT UP_SANITIZE)
+  add_test(NAME python COMMAND bash ${CMAKE_CURRENT_SOURCE_DIR}/test_python.sh
+           $<TARGET_FILE:uniperceiver_cli> ${PROJECT_SOURCE_DIR})
+  set_tests_properties(python PROPERTIES SKIP_RETURN_CODE 77 ENVIRONMENT "UP_LIBRARY=$<TARGET_FILE:uniperceiver>")
+endif()
 
 # A sanitizer's runtime must be the first library of a program: these builds are run as they lie, not installed.
 if(TARGET uniperceiver_cli AND NOT UP_SANITIZE)

@@ -115,7 +115,7 @@ ssize_t read(int file, void *to, size_t size) {
     return fault.read && file == read_file ? refuse(EIO) : next(file, to, size);
 }
 
-ssize_t pread(int file, void *to, size_t size, off_t at) {
+SHARED ssize_t pread(int file, void *to, size_t size, off_t at) {
     ssize_t (*next)(int, void *, size_t, off_t) = NEXT("pread64");
     if (fault.pread_after && !--fault.pread_after) {
         fault.pread_after = 1; /* and ever after */

@@ -15,7 +15,7 @@
 
 const char *const up_suite_name = "threads";
 
-enum { THREADS = 4 };
+enum { THREADS = 8 };
 
 /* Everything in `body` begins at the same moment in all threads; a body counts what is wrong and asserts
  * nothing: CUnit is one thread's. */
@@ -321,7 +321,8 @@ static void test_sessions(void) {
 
 /* ---- trainings at the same time ---- */
 
-static const char *const run_names[THREADS] = {"together-0", "together-1", "together-2", "together-3"};
+static const char *const run_names[THREADS] = {"together-0", "together-1", "together-2", "together-3",
+                                               "together-4", "together-5", "together-6", "together-7"};
 
 static up_status train(const char *run, const char *backend) {
     char setting[600];

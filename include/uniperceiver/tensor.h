@@ -36,7 +36,8 @@ typedef struct up_view {
 /* A dense [rows, cols] view at an element offset. */
 static inline up_view up_view_at(up_buffer *buffer, up_dtype dtype, int64_t offset, int64_t rows,
                                  int64_t cols) {
-    return (up_view){buffer, offset, rows, cols, cols, dtype};
+    up_view view = {buffer, offset, rows, cols, cols, dtype};
+    return view;
 }
 
 /* Rows first..first+count-1 of a view. */

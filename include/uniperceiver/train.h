@@ -11,6 +11,7 @@ extern "C" {
 #endif
 
 typedef struct up_train_options {
+    size_t size;                 /* sizeof(up_train_options); 0 = that of version 0.1 */
     const char *backend;         /* NULL = "cpu" */
     int threads;                 /* 0 = all cores */
     int resume;                  /* 1: continue from the last checkpoint of the run's folder */

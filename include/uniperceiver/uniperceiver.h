@@ -40,6 +40,7 @@ UP_API const char *up_version(void);
 typedef struct up_session up_session;
 
 typedef struct up_load_options {
+    size_t size;            /* sizeof(up_load_options); 0 = that of version 0.1 */
     const char *backend;    /* NULL = "cpu" */
     int threads;            /* 0 = all cores */
     const char *vocabulary; /* NULL = the one compiled in */
@@ -153,6 +154,7 @@ UP_API up_status up_session_words(up_session *session, const int32_t *ids, int c
 /* ---- captions: words one by one, each the most similar vocabulary entry to an appended <SPE> (appendix B)
  * ---- */
 typedef struct up_caption_options {
+    size_t size;   /* sizeof(up_caption_options); 0 = that of version 0.1 */
     int beam;      /* 1 = greedy; 0 = default, 5 */
     int max_words; /* tokens, the end token included; 0 = default, 20 */
     int uncached;  /* 1: encode the whole sequence at every step (the definition; slow) instead of cached keys

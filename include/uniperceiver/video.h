@@ -32,7 +32,8 @@ UP_API up_status up_video_read(const char *path, const up_video_clip *clip, cons
 /* Number of decodable frames (by decoding), for tests and `info`. */
 UP_API up_status up_video_count(const char *path, int64_t *frames);
 
-/* 1 where this build has the FFmpeg libraries; without them the functions above answer UP_ERR_UNSUPPORTED. */
+/* 1 where the module of videos and the FFmpeg libraries can be loaded; without them the functions above
+ * answer UP_ERR_UNSUPPORTED. */
 UP_API int up_video_available(void);
 
 #ifdef __cplusplus

@@ -1,6 +1,7 @@
 /* batch.c - building packed batches on the host: token rows, sequences, read-out rows. Paper section 3.1 (the
  * leading <SPE>) and appendix B (words and slots). */
 #include "uniperceiver/batch.h"
+#include "ref/given.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -70,6 +71,7 @@ static void forget_patches(up_patch_rows *p) {
 }
 
 up_status up_batch_begin(up_batch *b, const up_config *config) {
+    UP_GIVEN(b, config);
     if (b->config.patch != config->patch) {
         forget_patches(&b->image);
         forget_patches(&b->video);
@@ -81,6 +83,7 @@ up_status up_batch_begin(up_batch *b, const up_config *config) {
 }
 
 void up_batch_free(up_batch *b) {
+    if (!b) return;
     free(b->sequence);
     free(b->key);
     free(b->text_id);
@@ -132,12 +135,14 @@ static up_status refuse_mixture(const up_batch *b, int cached) {
 }
 
 up_status up_batch_open(up_batch *b, up_side side, int read) {
+    UP_GIVEN(b);
     UP_TRY(refuse_mixture(b, 0));
     UP_TRY(begin_sequence(b, side, UP_MASK_FULL));
     return put_text(b, UP_ID_SPE, -1, read);
 }
 
 up_status up_batch_continue(up_batch *b, up_side side, int key_start, int cached) {
+    UP_GIVEN(b);
     if (key_start < 0 || cached < 0)
         return up_fail(UP_ERR_ARGUMENT, what, "%d cached keys from row %d on", cached, key_start);
     UP_TRY(refuse_mixture(b, 1));
@@ -156,6 +161,8 @@ static up_status must_be_open(const up_batch *b) {
 }
 
 up_status up_batch_text(up_batch *b, const int32_t *ids, int count, int first_position, const uint8_t *read) {
+    UP_GIVEN(b);
+    UP_TRY(up_given_list(ids, count, "ids"));
     UP_TRY(must_be_open(b));
     for (int i = 0; i < count; i++) UP_TRY(put_text(b, ids[i], first_position + i, read && read[i]));
     return UP_OK;
@@ -243,19 +250,24 @@ static up_status put_video(up_batch *b, const uint8_t *bytes, const float *value
 }
 
 up_status up_batch_image(up_batch *b, const uint8_t *patches, int cells) {
+    UP_GIVEN(b, patches);
     return put_image(b, patches, NULL, cells);
 }
 up_status up_batch_image_values(up_batch *b, const float *patches, int cells) {
+    UP_GIVEN(b, patches);
     return put_image(b, NULL, patches, cells);
 }
 up_status up_batch_video(up_batch *b, const uint8_t *patches, int frames, int cells, int first_frame) {
+    UP_GIVEN(b, patches);
     return put_video(b, patches, NULL, frames, cells, first_frame);
 }
 up_status up_batch_video_values(up_batch *b, const float *patches, int frames, int cells, int first_frame) {
+    UP_GIVEN(b, patches);
     return put_video(b, NULL, patches, frames, cells, first_frame);
 }
 
 up_status up_batch_words_and_slots(up_batch *b, const int32_t *words, int count) {
+    UP_GIVEN(b, words);
     UP_TRY(must_be_open(b));
     if (count < 1) return up_fail(UP_ERR_ARGUMENT, what, "no words to predict");
     if (b->cached) return up_fail(UP_ERR_ARGUMENT, what, "words and slots behind cached keys");
@@ -270,10 +282,12 @@ up_status up_batch_words_and_slots(up_batch *b, const int32_t *words, int count)
 }
 
 up_status up_batch_close(up_batch *b) {
+    UP_GIVEN(b);
     return up_batch_close_as(b, (uint64_t)(b->sequences - 1));
 }
 
 up_status up_batch_close_as(up_batch *b, uint64_t key) {
+    UP_GIVEN(b);
     if (!b->open) return up_fail(UP_ERR_ARGUMENT, what, "no sequence is open");
     int32_t *s = current(b);
     if (b->tokens == s[UP_SEQ_Q_START]) return up_fail(UP_ERR_ARGUMENT, what, "a sequence without a token");
@@ -343,6 +357,7 @@ static up_status append_readouts(up_batch *b, const up_batch *from, int first, i
 }
 
 up_status up_batch_append(up_batch *b, const up_batch *from, int first, int count) {
+    UP_GIVEN(b, from);
     if (b->open || from->open) return up_fail(UP_ERR_ARGUMENT, what, "a sequence is still open");
     if (first < 0 || count < 0 || first > from->sequences - count)
         return up_fail(UP_ERR_ARGUMENT, what, "sequences %d..%d of %d", first, first + count - 1,
@@ -464,6 +479,7 @@ static up_status check_readouts(const up_batch *b) {
 }
 
 up_status up_batch_check(const up_batch *b, const up_config *c) {
+    UP_GIVEN(b, c);
     if (b->open) return up_fail(UP_ERR_ARGUMENT, what, "a sequence is still open");
     if (b->tokens < 1) return up_fail(UP_ERR_ARGUMENT, what, "empty");
     if ((b->image.count || b->video.count) && b->config.patch != c->patch)

@@ -1,6 +1,7 @@
 /* config.c - presets, the table of fields, and their checks. Sizes: paper section 4.2 (BERT-base encoder) and
  * appendix A (tokenizers); released presets: the authors' published models. */
 #include "uniperceiver/model.h"
+#include "ref/given.h"
 
 #include <float.h>
 #include <stdio.h>
@@ -42,6 +43,7 @@ static void set_tasks(up_config *c, const char *const *names) {
 }
 
 up_status up_config_preset(const char *name, up_config *c) {
+    UP_GIVEN(name, c);
     const preset *p = presets;
     while (p < presets + PRESETS && strcmp(p->name, name)) p++;
     if (p == presets + PRESETS)
@@ -75,10 +77,12 @@ up_status up_config_preset(const char *name, up_config *c) {
 }
 
 int up_config_cells(const up_config *c) {
+    if (!c || c->patch < 1) return 0;
     return (c->image_size / c->patch) * (c->image_size / c->patch);
 }
 
 int up_config_task(const up_config *c, const char *name) {
+    if (!c || !name) return -1;
     for (int i = 0; i < c->tasks; i++)
         if (!strcmp(c->task_names[i], name)) return i;
     return -1;
@@ -119,6 +123,7 @@ const up_config_field up_config_fields[] = {
 };
 
 const up_config_field *up_config_field_named(const char *name) {
+    if (!name) return NULL;
     for (const up_config_field *f = up_config_fields; f->name; f++)
         if (!strcmp(f->name, name)) return f;
     return NULL;
@@ -152,6 +157,7 @@ static up_status check_together(const up_config *c) {
 }
 
 up_status up_config_check(const up_config *c) {
+    UP_GIVEN(c);
     for (const up_config_field *f = up_config_fields; f->name; f++) UP_TRY(check_field(c, f));
     if (c->tasks < 1 || c->tasks > UP_MAX_TASKS)
         return up_fail(UP_ERR_ARGUMENT, "tasks", "%d is outside 1..%d", c->tasks, UP_MAX_TASKS);
@@ -166,10 +172,12 @@ const up_pixel_norm up_pixel_norm_image = {{0.485f, 0.456f, 0.406f}, {0.229f, 0.
 const up_pixel_norm up_pixel_norm_video = {{0.5f, 0.5f, 0.5f}, {0.5f, 0.5f, 0.5f}};
 
 const up_pixel_norm *up_config_pixel_norm(const up_config *c, int video) {
+    if (!c) return &up_pixel_norm_image;
     return video && !c->frames_as_images ? &up_pixel_norm_video : &up_pixel_norm_image;
 }
 
 void up_pixel_levels(const up_pixel_norm *norm, float *levels) {
+    if (!norm || !levels) return;
     for (int c = 0; c < 3; c++)
         for (int p = 0; p < 256; p++)
             levels[256 * c + p] = ((float)p / 255.0f - norm->mean[c]) / norm->std[c];

@@ -1,6 +1,7 @@
 /* cosines.c - products of unit features through the backend's `logits`, brought to the host; the log-sum-exp
  * of their rows through its `xent`, in which no target is true. */
 #include "uniperceiver/cosines.h"
+#include "ref/given.h"
 #include "ref/model/model.h"
 
 #include <stdlib.h>
@@ -20,6 +21,7 @@ typedef struct row_views {
 enum { ROW_VALUES = 1 + UP_XENT_FIELDS + 1 + 1 }; /* of four bytes */
 
 up_status up_cosines_create(up_backend *backend, up_cosines **out) {
+    UP_GIVEN(backend, out);
     up_status status = UP_OK;
     up_cosines *c = calloc(1, sizeof *c);
     *out = NULL;
@@ -56,6 +58,7 @@ static up_status multiply(up_cosines *c, up_view x, up_view y, up_view factor, u
 }
 
 up_status up_cosines_read(up_cosines *c, up_view x, up_view y, float *out) {
+    UP_GIVEN(c, out);
     up_view z;
     if (!x.rows || !y.rows) return UP_OK;
     UP_TRY(multiply(c, x, y, (up_view){0}, &z));
@@ -73,6 +76,7 @@ static row_views rows_behind(const up_cosines *c, up_view z) {
 }
 
 up_status up_cosines_logits(up_cosines *c, up_view x, up_view y, double scale, float *logits, float *lse) {
+    UP_GIVEN(c, logits, lse);
     up_backend *b = c->backend;
     up_view z, factor = up_view_at(c->scale, UP_F32, 1, 1, 1);
     if (!x.rows || !y.rows) return UP_OK;

@@ -7,6 +7,7 @@
  * those of the prefix, of its words, and of a slot. So a prefix' keys lie at the same place of every block.
  */
 #include "uniperceiver/decoder.h"
+#include "ref/given.h"
 #include "ref/model/activations.h"
 
 #include <stdlib.h>
@@ -153,6 +154,7 @@ static up_status begin(up_decoder *d, const up_batch *prefixes, int beams, int m
 }
 
 up_status up_decoder_begin(up_decoder *d, const up_batch *prefixes, int beams, int max_words) {
+    UP_GIVEN(d, prefixes);
     d->prefixes = 0;
     UP_TRY(check_prefixes(prefixes, beams, max_words));
     up_status status = begin(d, prefixes, beams, max_words);
@@ -161,6 +163,7 @@ up_status up_decoder_begin(up_decoder *d, const up_batch *prefixes, int beams, i
 }
 
 up_status up_decoder_create(up_encoder *encoder, up_decoder **out) {
+    UP_GIVEN(encoder, out);
     *out = calloc(1, sizeof **out);
     if (!*out) return up_fail(UP_ERR_MEMORY, "decoder", "%zu bytes wanted", sizeof **out);
     (*out)->encoder = encoder;
@@ -179,6 +182,7 @@ void up_decoder_free(up_decoder *d) {
 }
 
 size_t up_decoder_bytes(const up_encoder *encoder, int prefix_tokens, int beams, int max_words) {
+    if (!encoder || prefix_tokens < 0 || beams < 0 || max_words < 0) return 0;
     size_t rows = (size_t)prefix_tokens + (size_t)max_words + 1;
     return (size_t)encoder->model->config.layers * (size_t)beams * rows * row_bytes(encoder);
 }
@@ -267,6 +271,7 @@ static up_status take_blocks(up_decoder *d, int count, const int *parents, const
 
 up_status up_decoder_step(up_decoder *d, int count, const int *parents, const int *counts,
                           const int32_t *words, up_view features) {
+    UP_GIVEN(d, parents, counts, words);
     if (!d->prefixes) return up_fail(UP_ERR_ARGUMENT, "decoder", "nothing was begun, or a step has failed");
     if (count < 1 || count > d->prefixes * d->beams)
         return up_fail(UP_ERR_ARGUMENT, "decoder", "%d continuations; wanted at most %d of %d prefixes",

@@ -5,6 +5,7 @@
 #include "uniperceiver/random.h"
 
 void up_drop_path(double p, int layers, uint64_t seed, uint64_t step, const up_batch *b, float *out) {
+    if (!b || !out) return;
     enum { PURPOSE = 0x64726f70 /* "drop" */ };
     for (int s = 0; s < b->sequences; s++) {
         up_rng rng = up_rng_make(seed, step, b->key[s], PURPOSE);

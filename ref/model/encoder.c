@@ -1,6 +1,7 @@
 /* encoder.c - the life of an encoder and its passes: embed.c, layers.c, readout.c one after the other, and
  * back. */
 #include "ref/model/activations.h"
+#include "ref/given.h"
 
 #include <stdlib.h>
 
@@ -14,6 +15,7 @@ static up_status make_levels(up_encoder *e) {
 }
 
 up_status up_encoder_create(up_model *model, const up_encoder_options *options, up_encoder **out) {
+    UP_GIVEN(model, out);
     static const up_encoder_options defaults = {0};
     const up_encoder_options *o = options ? options : &defaults;
     up_status status = UP_OK;
@@ -89,6 +91,7 @@ static uint64_t next_pass(void) {
 }
 
 up_status up_encoder_forward(up_encoder *e, up_view features) {
+    UP_GIVEN(e);
     static const char region[] = "encoder forward";
     if (!e->staged) return up_fail(UP_ERR_ARGUMENT, "encoder", "no batch was staged");
     e->in = &e->regions[e->next];
@@ -117,6 +120,7 @@ static up_status pass_backward(up_encoder *e, up_view dfeatures, up_bucket_done 
 }
 
 up_status up_encoder_backward(up_encoder *e, up_view dfeatures, up_bucket_done done, void *context) {
+    UP_GIVEN(e);
     static const char region[] = "encoder backward";
     if (!e->gradients) return up_fail(UP_ERR_ARGUMENT, "encoder", "it was made for inference");
     if (!e->forwarded) return up_fail(UP_ERR_ARGUMENT, "encoder", "no forward pass to go back through");
@@ -127,19 +131,24 @@ up_status up_encoder_backward(up_encoder *e, up_view dfeatures, up_bucket_done d
 }
 
 int up_encoder_readouts(const up_encoder *e) {
+    if (!e) return 0;
     return e->regions[e->staged ? e->next : 1 - e->next].sizes.readouts;
 }
 int64_t up_encoder_tokens(const up_encoder *e) {
+    if (!e) return 0;
     return e->encoded;
 }
 uint64_t up_encoder_pass(const up_encoder *e) {
+    if (!e) return 0;
     return e->forwarded ? e->pass : 0;
 }
 up_model *up_encoder_model(const up_encoder *e) {
+    if (!e) return NULL;
     return e->model;
 }
 
 size_t up_encoder_bytes(const up_encoder *e) {
+    if (!e) return 0;
     size_t bytes = e->arena_bytes;
     for (int i = 0; i < 2; i++)
         bytes += e->regions[i].bytes + e->regions[i].pixel_bytes[0] + e->regions[i].pixel_bytes[1];
@@ -147,6 +156,7 @@ size_t up_encoder_bytes(const up_encoder *e) {
 }
 
 size_t up_encoder_token_bytes(const up_encoder *e) {
+    if (!e) return 0;
     const up_config *c = &e->model->config;
     size_t width = (size_t)c->width, ffn = (size_t)c->ffn, layers = (size_t)(c->layers - e->lowest);
     size_t kept = layers * (6 * width + ffn), passing = 9 * width + ffn; /* plan.c */
@@ -154,6 +164,7 @@ size_t up_encoder_token_bytes(const up_encoder *e) {
 }
 
 up_view up_encoder_view(const up_encoder *e, up_encoder_tensor tensor, int index) {
+    if (!e || !e->layers || index < 0 || index >= e->model->config.layers) return (up_view){0};
     const up_layer_state *s = &e->layers[index];
     switch (tensor) {
     case UP_ENCODER_LAYER:

@@ -1,10 +1,12 @@
 /* features.c - features of length 1 and the gradients that come back to them (paper equation 2). */
 #include "uniperceiver/features.h"
+#include "ref/given.h"
 
 #include <math.h>
 #include <string.h>
 
 up_status up_features_create(up_model *model, int with_gradients, up_features *f) {
+    UP_GIVEN(model, f);
     memset(f, 0, sizeof *f);
     f->backend = up_model_backend(model);
     f->width = up_model_config(model)->width;
@@ -14,6 +16,7 @@ up_status up_features_create(up_model *model, int with_gradients, up_features *f
 }
 
 void up_features_free(up_features *f) {
+    if (!f) return;
     if (f->backend) f->backend->ops->release(f->backend, f->buffer);
     memset(f, 0, sizeof *f);
 }
@@ -35,6 +38,9 @@ static int64_t lay_out(up_features *f) {
 }
 
 up_status up_features_resize(up_features *f, int64_t rows) {
+    UP_GIVEN(f);
+    UP_GIVEN(f->backend);
+    if (rows < 0) return up_fail(UP_ERR_ARGUMENT, "features", "%lld rows", (long long)rows);
     up_backend *b = f->backend;
     f->has_dunit = f->has_draw = 0;
     f->rows = rows;
@@ -54,11 +60,15 @@ up_status up_features_resize(up_features *f, int64_t rows) {
 }
 
 up_status up_features_normalize(up_features *f) {
+    UP_GIVEN(f);
+    UP_GIVEN(f->backend);
     up_backend *b = f->backend;
     return b->ops->l2norm(b, &(up_l2norm_args){.x = f->raw, .y = f->unit, .rnorm = f->rnorm});
 }
 
 up_status up_features_back(up_features *f) {
+    UP_GIVEN(f);
+    UP_GIVEN(f->backend);
     up_backend *b = f->backend;
     int had_draw = f->has_draw, had_dunit = f->has_dunit;
     f->has_draw = f->has_dunit = 0;
@@ -71,6 +81,8 @@ up_status up_features_back(up_features *f) {
 }
 
 up_status up_features_read(const up_features *f, float *out) {
+    UP_GIVEN(f, out);
+    UP_GIVEN(f->backend);
     up_backend *b = f->backend;
     UP_TRY(b->ops->download(b, out, f->unit));
     for (int64_t i = 0; i < f->rows * f->width; i++)

@@ -1,6 +1,7 @@
 /* gradients.c - which parameters learn, and where their gradients lie: bucket after bucket, in the order in
  * which a backward pass completes them. */
 #include "uniperceiver/gradients.h"
+#include "ref/given.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -50,6 +51,7 @@ static void lay_out(up_gradients *g, unsigned groups) {
 }
 
 up_status up_gradients_create(up_model *model, unsigned groups, up_gradients **out) {
+    UP_GIVEN(model, out);
     up_status status = UP_OK;
     up_backend *b = up_model_backend(model);
     up_gradients *g = calloc(1, sizeof *g);
@@ -81,7 +83,7 @@ void up_gradients_free(up_gradients *g) {
 }
 
 int up_learns(const up_gradients *g, int param) {
-    return g && param >= 0 && g->place[param] >= 0;
+    return g && param >= 0 && param < up_model_params(g->model)->count && g->place[param] >= 0;
 }
 
 up_view up_gradient(const up_gradients *g, int param) {
@@ -91,10 +93,12 @@ up_view up_gradient(const up_gradients *g, int param) {
 }
 
 up_view up_gradients_all(const up_gradients *g) {
+    if (!g) return (up_view){0};
     return up_view_at(g->buffer, UP_F32, 0, 1, g->bounds[up_gradients_buckets(g)]);
 }
 
 int64_t up_gradients_count(const up_gradients *g, int64_t counts[UP_GROUP_COUNT]) {
+    if (!g || !counts) return 0;
     const up_params *p = up_model_params(g->model);
     int64_t total = 0;
     memset(counts, 0, UP_GROUP_COUNT * sizeof *counts);
@@ -111,15 +115,18 @@ int64_t up_gradients_place(const up_gradients *g, int param) {
 }
 
 int up_gradients_buckets(const up_gradients *g) {
+    if (!g) return 0;
     return up_model_config(g->model)->layers + 2;
 }
 
 up_view up_gradients_bucket(const up_gradients *g, int bucket) {
+    if (bucket < 0 || bucket >= up_gradients_buckets(g)) return (up_view){0};
     int64_t first = g->bounds[bucket];
     return up_view_at(g->buffer, UP_F32, first, 1, g->bounds[bucket + 1] - first);
 }
 
 int up_gradients_lowest(const up_gradients *g) {
+    if (!g) return 0;
     int layers = up_model_config(g->model)->layers;
     for (int bucket = layers + 1; bucket >= 1; bucket--)
         if (g->bounds[bucket + 1] > g->bounds[bucket]) return layers - bucket;
@@ -127,5 +134,6 @@ int up_gradients_lowest(const up_gradients *g) {
 }
 
 up_model *up_gradients_model(const up_gradients *g) {
+    if (!g) return NULL;
     return g->model;
 }

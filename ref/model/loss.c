@@ -5,6 +5,7 @@
  * Logits live in one tile at a time. Forward: every tile of a block of queries carries the online log-sum-exp
  * on. Backward: every tile is computed again, turned into its gradient in place, and multiplied away. */
 #include "uniperceiver/loss.h"
+#include "ref/given.h"
 #include "ref/model/model.h"
 
 #include <math.h>
@@ -92,6 +93,7 @@ static up_status make_tile(up_criterion *c) {
 
 up_status up_criterion_create(up_model *model, const up_gradients *gradients, up_view scale,
                               up_criterion **out) {
+    UP_GIVEN(model, out);
     up_criterion *c = calloc(1, sizeof *c);
     *out = NULL;
     if (!c) return up_fail(UP_ERR_MEMORY, "loss", "%zu bytes wanted", sizeof *c);
@@ -384,6 +386,7 @@ static up_status compare_ways(up_criterion *c, up_features *x, up_features *y, c
 }
 
 up_status up_criterion_compare(up_criterion *c, up_features *x, up_features *y, const up_loss *loss) {
+    UP_GIVEN(c, x, y, loss);
     c->compared = 0;
     UP_TRY(check_loss(c, loss, x->rows, y->rows));
     UP_TRY(check_features(c, x, y, loss->head));
@@ -412,6 +415,7 @@ struct up_loss_read {
 };
 
 up_status up_loss_read_create(up_model *model, up_loss_read **out) {
+    UP_GIVEN(model, out);
     up_loss_read *r = calloc(1, sizeof *r);
     *out = r;
     if (!r) return up_fail(UP_ERR_MEMORY, "loss", "%zu bytes wanted", sizeof *r);
@@ -441,6 +445,7 @@ static up_status grow_read(up_loss_read *r, size_t bytes) {
 }
 
 up_status up_loss_read_begin(up_loss_read *r, const up_criterion *c) {
+    UP_GIVEN(r, c);
     r->begun = 0;
     if (!c->compared) return up_fail(UP_ERR_ARGUMENT, "loss", "nothing was compared, or not to its end");
     UP_TRY(grow_read(r, 3 * (size_t)c->queries * sizeof(float)));
@@ -460,6 +465,7 @@ static double sum(const float *x, int64_t n) {
 }
 
 up_status up_loss_read_end(up_loss_read *r, up_loss_value *value) {
+    UP_GIVEN(r, value);
     int64_t n = r->queries;
     double rows = r->counted ? r->counted : 1;
     if (!r->begun) return up_fail(UP_ERR_ARGUMENT, "loss", "no value is on its way to the host");
@@ -473,6 +479,7 @@ up_status up_loss_read_end(up_loss_read *r, up_loss_value *value) {
 }
 
 up_status up_criterion_value(const up_criterion *c, up_loss_value *value) {
+    UP_GIVEN(c, value);
     up_loss_read *r = NULL;
     UP_TRY(up_loss_read_create(c->model, &r));
     up_status status = up_loss_read_begin(r, c);
@@ -482,5 +489,6 @@ up_status up_criterion_value(const up_criterion *c, up_loss_value *value) {
 }
 
 up_view up_criterion_rows(const up_criterion *c) {
+    if (!c) return (up_view){0};
     return result(c, 0);
 }

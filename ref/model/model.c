@@ -1,6 +1,7 @@
 /* model.c - a configuration with its weights on a backend. Reading and writing files is src/files/weights.c;
  * overlays are overlay.c, prepared weights prepared.c. */
 #include "ref/model/model.h"
+#include "ref/given.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -79,6 +80,7 @@ static up_status take_memory(up_model *model) {
 }
 
 up_status up_model_create(up_backend *backend, const up_config *config, uint64_t seed, up_model **out) {
+    UP_GIVEN(backend, config, out);
     UP_TRY(create(backend, config, out));
     up_status status = take_memory(*out);
     if (status == UP_OK) status = upload_initial(*out, seed);
@@ -89,6 +91,7 @@ up_status up_model_create(up_backend *backend, const up_config *config, uint64_t
 }
 
 up_status up_model_create_bare(up_backend *backend, const up_config *config, up_model **out) {
+    UP_GIVEN(backend, config, out);
     UP_TRY(create(backend, config, out));
     up_status status = take_memory(*out);
     if (status == UP_OK)
@@ -102,6 +105,7 @@ up_status up_model_create_bare(up_backend *backend, const up_config *config, up_
 up_status up_model_create_over(up_backend *backend, const up_config *config, void *memory, size_t bytes,
                                const int64_t *offsets, void (*let_go)(void *), void *memory_owner,
                                up_model **out) {
+    UP_GIVEN(backend, config, memory, offsets, out);
     up_status status = UP_OK;
     up_model *model = NULL;
     *out = NULL;
@@ -165,6 +169,7 @@ static up_status check_targets(const up_model *model, const int32_t *ids, int co
 }
 
 up_status up_model_set_targets(up_model *model, const int32_t *ids, int count) {
+    UP_GIVEN(model);
     int32_t *copy = NULL;
     UP_TRY(check_targets(model, ids, count));
     if (count > 0) {
@@ -179,31 +184,39 @@ up_status up_model_set_targets(up_model *model, const int32_t *ids, int count) {
 }
 
 const int32_t *up_model_targets(const up_model *model, int *count) {
+    if (!model || !count) return NULL;
     *count = model->target_count;
     return model->targets;
 }
 
 const up_config *up_model_config(const up_model *model) {
+    if (!model) return NULL;
     return &model->config;
 }
 const up_params *up_model_params(const up_model *model) {
+    if (!model) return NULL;
     return &model->params;
 }
 up_backend *up_model_backend(const up_model *model) {
+    if (!model) return NULL;
     return model->backend;
 }
 up_model *up_model_base(const up_model *model) {
+    if (!model) return NULL;
     return model->base;
 }
 int up_model_owns(const up_model *model, int param) {
+    if (!model || param >= model->params.count) return 0;
     return param >= 0 && (!model->shared || model->shared[param] < 0);
 }
 
 up_status up_model_set_classes(up_model *model, const char *const *names, int count) {
+    UP_GIVEN(model);
     if (!names) count = 0;
     if (names && count != model->config.classes)
         return up_fail(UP_ERR_ARGUMENT, "classes", "%d names; the model's linear head has %d classes", count,
                        model->config.classes);
+    for (int i = 0; i < count; i++) UP_TRY(up_given(names[i], "a class"));
     char **copies = calloc((size_t)count + 1, sizeof *copies);
     if (!copies) return up_fail(UP_ERR_MEMORY, "classes", "%d names wanted", count);
     forget_classes(model);
@@ -218,6 +231,7 @@ up_status up_model_set_classes(up_model *model, const char *const *names, int co
 }
 
 const char *const *up_model_classes(const up_model *model, int *count) {
+    if (!model || !count) return NULL;
     *count = model->class_count;
     return model->class_count ? (const char *const *)model->classes : NULL;
 }
@@ -231,6 +245,7 @@ static int same_head(const up_model *a, const up_model *b) {
 }
 
 up_status up_model_copy(up_model *model, const up_model *from) {
+    UP_GIVEN(model, from);
     up_backend *b = model->backend;
     for (int i = 0; i < model->params.count; i++) {
         int other = up_params_find(&from->params, model->params.list[i].name);
@@ -244,6 +259,7 @@ up_status up_model_copy(up_model *model, const up_model *from) {
 }
 
 up_view up_model_weight(const up_model *model, int param) {
+    if (!model || param >= model->params.count) return (up_view){0};
     if (param < 0) return (up_view){0};
     if (!up_model_owns(model, param)) return up_model_weight(model->base, model->shared[param]);
     const up_param *p = &model->params.list[param];
@@ -251,16 +267,20 @@ up_view up_model_weight(const up_model *model, int param) {
 }
 
 uint64_t up_model_version(const up_model *model) {
+    if (!model) return 0;
     return model->version + (model->base ? up_model_version(model->base) : 0);
 }
 void up_model_changed(up_model *model) {
+    if (!model) return;
     model->version++;
     model->fingerprint = 0;
 }
 
 uint64_t up_model_fingerprint(const up_model *model) {
+    if (!model) return 0;
     return model->fingerprint;
 }
 void up_model_set_fingerprint(up_model *model, uint64_t fingerprint) {
+    if (!model) return;
     model->fingerprint = fingerprint;
 }

@@ -2,6 +2,7 @@
  * global norm). What steers it stays on the device; the host reads it afterwards, for metrics and
  * checkpoints. */
 #include "uniperceiver/optimizer.h"
+#include "ref/given.h"
 #include "ref/model/model.h"
 
 #include <math.h>
@@ -149,6 +150,7 @@ static up_status make_state(up_optimizer *o) {
 }
 
 up_status up_optimizer_create(up_gradients *gradients, const up_adamw *adamw, up_optimizer **out) {
+    UP_GIVEN(gradients, adamw, out);
     up_status status = UP_OK;
     up_optimizer *o = calloc(1, sizeof *o);
     *out = NULL;
@@ -181,11 +183,15 @@ void up_optimizer_free(up_optimizer *o) {
 /* ---- a step ---- */
 
 up_view up_optimizer_scale(const up_optimizer *o) {
+    if (!o) return (up_view){0};
     return up_view_cols(control_of(o), UP_STEP_SCALE, 1);
 }
 
 up_status up_optimizer_bucket_done(void *optimizer, int bucket) {
+    UP_GIVEN(optimizer);
     up_optimizer *o = optimizer;
+    if (bucket < 0 || bucket >= up_gradients_buckets(o->gradients))
+        return up_fail(UP_ERR_ARGUMENT, "optimizer", "no bucket %d", bucket);
     up_backend *b = backend_of(o);
     up_view x = up_gradients_bucket(o->gradients, bucket), out = up_view_cols(norms_of(o), bucket, 1);
     o->normed[bucket] = 0;
@@ -204,6 +210,7 @@ static up_status set_rate(up_optimizer *o, double lr) {
 }
 
 up_status up_optimizer_step(up_optimizer *o, double lr) {
+    UP_GIVEN(o);
     up_backend *b = backend_of(o);
     const up_adamw *a = &o->adamw;
     UP_TRY(set_rate(o, lr));
@@ -236,6 +243,7 @@ up_status up_optimizer_step(up_optimizer *o, double lr) {
 }
 
 up_status up_optimizer_value(up_optimizer *o, int late, up_step_value *value, int *known) {
+    UP_GIVEN(o, value, known);
     up_backend *b = backend_of(o);
     float control[UP_STEP_FIELDS];
     int64_t step = o->steps - 1 - (late ? 1 : 0);
@@ -253,19 +261,22 @@ up_status up_optimizer_value(up_optimizer *o, int late, up_step_value *value, in
 /* ---- state ---- */
 
 up_view up_optimizer_moments(const up_optimizer *o, int order) {
+    if (!o || order < 1 || order > 2) return (up_view){0};
     int64_t total = up_gradients_all(o->gradients).cols;
     return up_view_at(o->moments, UP_F32, (order - 1) * total, 1, total);
 }
 
 up_view up_optimizer_moment(const up_optimizer *o, int order, int param) {
+    if (!o) return (up_view){0};
     int64_t place = up_gradients_place(o->gradients, param);
-    if (place < 0) return (up_view){0};
+    if (place < 0 || order < 1 || order > 2) return (up_view){0};
     const up_param *p = &o->model->params.list[param];
     up_view all = up_optimizer_moments(o, order);
     return up_view_at(o->moments, UP_F32, all.offset + place, p->rows, p->cols);
 }
 
 up_status up_optimizer_get(up_optimizer *o, up_optimizer_state *state) {
+    UP_GIVEN(o, state);
     up_backend *b = backend_of(o);
     float control[UP_STEP_FIELDS];
     UP_TRY(b->ops->download(b, control, control_of(o)));
@@ -276,6 +287,7 @@ up_status up_optimizer_get(up_optimizer *o, up_optimizer_state *state) {
 }
 
 up_status up_optimizer_set(up_optimizer *o, const up_optimizer_state *state) {
+    UP_GIVEN(o, state);
     up_backend *b = backend_of(o);
     float control[UP_STEP_FIELDS] = {0};
     control[UP_STEP_COUNT] = (float)state->steps;
@@ -285,5 +297,6 @@ up_status up_optimizer_set(up_optimizer *o, const up_optimizer_state *state) {
 }
 
 int64_t up_optimizer_count(const up_optimizer *o, int64_t counts[UP_GROUP_COUNT]) {
+    if (!o) return 0;
     return up_gradients_count(o->gradients, counts);
 }

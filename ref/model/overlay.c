@@ -2,6 +2,7 @@
  * linear head and temperatures (paper section 3.3, appendix C). Encoders and losses see an ordinary model;
  * nothing of the base is copied that is not its own. */
 #include "ref/model/model.h"
+#include "ref/given.h"
 
 #include <stdlib.h>
 
@@ -51,6 +52,7 @@ static up_status start_tensor(up_model *m, int param, uint64_t seed) {
 
 up_status up_overlay_create(up_model *base, int prompts, int prompt_sides, int classes, uint64_t seed,
                             up_model **out) {
+    UP_GIVEN(base, out);
     up_status status = UP_OK;
     *out = NULL;
     if (base->base) return up_fail(UP_ERR_ARGUMENT, "overlay", "its base is an overlay itself");

@@ -1,6 +1,7 @@
 /* params.c - the table of parameters: names, shapes, initial values, weight decay, and the groups of the
  * paper's Table 9. The file order is the order here. */
 #include "ref/model/model.h"
+#include "ref/given.h"
 #include "uniperceiver/random.h"
 
 #include <math.h>
@@ -132,6 +133,7 @@ static void add_outputs(builder *b, const up_config *c) {
 }
 
 up_status up_params_build(const up_config *c, up_params *p) {
+    UP_GIVEN(c, p);
     memset(p, 0, sizeof *p);
     UP_TRY(up_config_check(c));
     size_t room = 32 + (size_t)c->layers * PARAMS_PER_LAYER + UP_MAX_TASKS;
@@ -155,12 +157,14 @@ up_status up_params_build(const up_config *c, up_params *p) {
 }
 
 void up_params_free(up_params *p) {
+    if (!p) return;
     free(p->list);
     free(p->layers);
     memset(p, 0, sizeof *p);
 }
 
 int up_params_find(const up_params *p, const char *name) {
+    if (!p || !name) return -1;
     for (int i = 0; i < p->count; i++)
         if (!strcmp(p->list[i].name, name)) return i;
     return -1;
@@ -169,6 +173,7 @@ int up_params_find(const up_params *p, const char *name) {
 /* Table 9 counts w alone as the linear head (768 x classes); its bias and alpha are left to the reader there.
  */
 void up_params_count(const up_params *p, int64_t counts[UP_GROUP_COUNT]) {
+    if (!p || !counts) return;
     memset(counts, 0, sizeof counts[0] * UP_GROUP_COUNT);
     for (int i = 0; i < p->count; i++)
         if (i != p->head_bias && i != p->head_alpha)
@@ -176,6 +181,7 @@ void up_params_count(const up_params *p, int64_t counts[UP_GROUP_COUNT]) {
 }
 
 const char *up_param_group_name(up_param_group group) {
+    if ((int)group < 0 || group >= UP_GROUP_COUNT) return "none";
     static const char *const names[UP_GROUP_COUNT] = {
         "<SPE>", "layer norm", "prompt", "linear head", "embedding", "encoder", "output head", "temperature"};
     return names[group];
@@ -231,6 +237,7 @@ void up_param_init(const up_param *t, uint64_t seed, float *out) {
 }
 
 up_status up_params_init(const up_config *c, const up_params *p, uint64_t seed, float *weights) {
+    UP_GIVEN(c, p, weights);
     UP_TRY(up_config_check(c));
     memset(weights, 0, (size_t)p->total * sizeof *weights);
     for (int i = 0; i < p->count; i++) up_param_init(&p->list[i], seed, weights + p->list[i].offset);

@@ -1,6 +1,7 @@
 /* prepared.c - weights of linear layers in the form that the backend likes: asked for once, made again after
  * each change. An overlay's linear layers are its base's, and so are their prepared forms. */
 #include "ref/model/model.h"
+#include "ref/given.h"
 
 #include <stdlib.h>
 
@@ -48,6 +49,7 @@ static up_status take_memory(up_model *m, up_prepared *p, int backward) {
 
 up_status up_model_want_prepared(up_model *m, int param, int64_t first, int64_t rows, up_dtype dtype,
                                  int backward) {
+    UP_GIVEN(m);
     if (param < 0 || !m->backend->ops->prepare) return UP_OK;
     if (!up_model_owns(m, param))
         return up_model_want_prepared(m->base, m->shared[param], first, rows, dtype, backward);
@@ -61,6 +63,7 @@ up_status up_model_want_prepared(up_model *m, int param, int64_t first, int64_t 
 }
 
 up_view up_model_prepared(const up_model *m, int param, int64_t first, int64_t rows, up_dtype dtype) {
+    if (!m || param >= m->params.count) return (up_view){0};
     if (param < 0) return (up_view){0};
     if (!up_model_owns(m, param)) return up_model_prepared(m->base, m->shared[param], first, rows, dtype);
     const up_prepared *p = find(m, param, first, rows, dtype);
@@ -68,6 +71,7 @@ up_view up_model_prepared(const up_model *m, int param, int64_t first, int64_t r
 }
 
 up_status up_model_prepare(up_model *m) {
+    UP_GIVEN(m);
     up_backend *b = m->backend;
     if (m->base) UP_TRY(up_model_prepare(m->base));
     if (m->prepared_version == m->version) return UP_OK;
@@ -86,6 +90,7 @@ up_status up_model_prepare(up_model *m) {
 }
 
 size_t up_model_prepared_bytes(const up_model *m) {
+    if (!m) return 0;
     size_t bytes = m->base ? up_model_prepared_bytes(m->base) : 0;
     for (int i = 0; i < m->prepared_count; i++) bytes += m->prepared[i].bytes;
     return bytes;

@@ -6,6 +6,7 @@
  * used; computing those alone is exact. With a picture of 196 patches one row of 197 remains, with a
  * vocabulary entry one of 3. */
 #include "ref/model/activations.h"
+#include "ref/given.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -199,11 +200,13 @@ static up_status stage(up_encoder *e, const up_batch *batch, const float *drop, 
 }
 
 up_status up_encoder_stage(up_encoder *e, const up_batch *batch, const float *drop) {
+    UP_GIVEN(e, batch);
     return stage(e, batch, drop, NULL);
 }
 
 up_status up_encoder_stage_drawn(up_encoder *e, const up_batch *batch, double drop_path, uint64_t seed,
                                  uint64_t step) {
+    UP_GIVEN(e, batch);
     int layers = e->model->config.layers;
     size_t wanted = 2 * (size_t)layers * (size_t)batch->sequences;
     if (drop_path <= 0) return stage(e, batch, NULL, NULL);

@@ -2,6 +2,7 @@
  * chunks; and back the same way. Paper section 3.1 (targets are sequences like inputs), appendix E (why sets
  * are divided). */
 #include "uniperceiver/target_set.h"
+#include "ref/given.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -27,6 +28,7 @@ struct up_target_set {
 };
 
 up_status up_target_set_create(up_model *model, uint64_t key, int with_gradients, up_target_set **out) {
+    UP_GIVEN(model, out);
     up_target_set *s = calloc(1, sizeof *s);
     *out = NULL;
     if (!s) return up_fail(UP_ERR_MEMORY, "target set", "%zu bytes wanted", sizeof *s);
@@ -77,6 +79,7 @@ static up_status check_readouts(const up_batch *b) {
 }
 
 up_status up_target_set_fill(up_target_set *s, up_batch *sequences) {
+    UP_GIVEN(s, sequences);
     UP_TRY(up_batch_check(sequences, up_model_config(s->model)));
     UP_TRY(check_readouts(sequences));
     up_batch taken = *sequences;
@@ -103,6 +106,9 @@ static up_status end_filling(up_target_set *s, up_status status) {
 }
 
 up_status up_target_set_fill_texts(up_target_set *s, const int32_t *ids, const int64_t *starts, int64_t n) {
+    UP_GIVEN(s);
+    UP_TRY(up_given_list(ids, n, "ids"));
+    UP_TRY(up_given_list(starts, n, "starts"));
     forget(s);
     UP_TRY(up_batch_begin(&s->sequences, up_model_config(s->model)));
     up_status status = UP_OK;
@@ -112,6 +118,8 @@ up_status up_target_set_fill_texts(up_target_set *s, const int32_t *ids, const i
 }
 
 up_status up_target_set_fill_words(up_target_set *s, const int32_t *ids, int64_t n, int32_t end) {
+    UP_GIVEN(s);
+    UP_TRY(up_given_list(ids, n, "ids"));
     forget(s);
     UP_TRY(up_batch_begin(&s->sequences, up_model_config(s->model)));
     up_status status = UP_OK;
@@ -121,33 +129,41 @@ up_status up_target_set_fill_words(up_target_set *s, const int32_t *ids, int64_t
 }
 
 int64_t up_target_set_count(const up_target_set *s) {
+    if (!s) return 0;
     return s->sequences.sequences;
 }
 int64_t up_target_set_tokens(const up_target_set *s) {
+    if (!s) return 0;
     return s->sequences.tokens;
 }
 up_features *up_target_set_features(up_target_set *s) {
+    if (!s) return NULL;
     return &s->features;
 }
 int up_target_set_owes(const up_target_set *s) {
+    if (!s) return 0;
     return s->features.has_dunit || s->features.has_draw;
 }
 int64_t up_target_set_encoded(const up_target_set *s) {
+    if (!s) return 0;
     return s->encoded;
 }
 
 /* ---- ranks ---- */
 
 void up_target_set_divide(up_target_set *s, up_comm *comm) {
+    if (!s) return;
     s->comm = comm && comm->ranks > 1 ? comm : NULL;
     forget(s);
 }
 
 int up_target_set_divided(const up_target_set *s) {
+    if (!s) return 0;
     return s->comm != NULL;
 }
 
 int64_t up_target_set_own(const up_target_set *s) {
+    if (!s) return 0;
     return s->comm ? s->end - s->first : s->sequences.sequences;
 }
 
@@ -279,6 +295,7 @@ static up_status encode_own(up_target_set *s, const up_set_encoders *how) {
 }
 
 up_status up_target_set_encode(up_target_set *s, const up_set_encoders *how) {
+    UP_GIVEN(s, how);
     uint64_t version = up_model_version(s->model);
     if (!s->sequences.sequences) return up_fail(UP_ERR_ARGUMENT, "target set", "empty");
     UP_TRY(check_encoders(s, how));
@@ -302,6 +319,7 @@ up_status up_target_set_encode(up_target_set *s, const up_set_encoders *how) {
 }
 
 up_status up_target_set_restore(up_target_set *s, const float *raw) {
+    UP_GIVEN(s, raw);
     up_backend *b = up_model_backend(s->model);
     if (!s->sequences.sequences || up_target_set_owes(s))
         return up_fail(UP_ERR_ARGUMENT, "target set", "empty, or its gradients have not gone back yet");
@@ -332,6 +350,7 @@ static up_status chunks_backward(up_target_set *s, const up_set_encoders *how, u
 
 up_status up_target_set_backward(up_target_set *s, const up_set_encoders *how, up_bucket_done done,
                                  void *context) {
+    UP_GIVEN(s, how);
     if (!s->fresh || s->version != up_model_version(s->model))
         return up_fail(UP_ERR_ARGUMENT, "target set", "its features are stale: nothing to go back through");
     if (!s->features.with_gradients)

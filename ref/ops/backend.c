@@ -1,6 +1,7 @@
 /* backend.c - the reference backend: its table, and memory that is plain host memory. Every host backend
  * starts from a copy of this table (up_ref_ops) and replaces what it does faster. */
 #include "ref/ops/ops.h"
+#include "ref/given.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -217,6 +218,7 @@ const up_backend_ops *up_ref_ops(void) {
 }
 
 up_status up_backend_ref(up_backend **out) {
+    UP_GIVEN(out);
     up_backend *b = malloc(sizeof *b);
     if (!b) return up_fail(UP_ERR_MEMORY, "backend ref", "out of memory: %zu bytes wanted", sizeof *b);
     *b = (up_backend){&table, NULL};

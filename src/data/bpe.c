@@ -255,6 +255,7 @@ done:
 }
 
 int up_token_ends_word(const up_tokenizer *tokenizer, int32_t id) {
+    if (!tokenizer) return 0;
     if (id >= UP_PLAIN_TOKENS && id < UP_VOCAB_SIZE) return 1;
     return id >= 0 && id < UP_PLAIN_TOKENS && tokenizer->vocabulary.tokens[id].ends;
 }

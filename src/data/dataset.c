@@ -99,13 +99,14 @@ static up_status place_index(const up_dataset *d, char **out) {
 }
 
 static up_status make_index(up_dataset *d, const char *path) {
-    up_index_writer w;
-    UP_TRY(up_index_begin(d->options.data, path, d->options.leave_out, &w));
+    up_sample_index_writer w;
+    UP_TRY(up_sample_index_begin(d->options.data, path, d->options.leave_out, &w));
     up_status status = d->reader->index(d, &w);
     if (status == UP_OK && !w.count)
         status = up_fail(UP_ERR_FORMAT, d->options.data, "no samples: no rows, or none of the wanted split");
-    if (status == UP_OK) return up_index_end(&w, kind_of(d), d->text ? d->text_bytes : w.bytes, &d->index);
-    up_index_abort(&w);
+    if (status == UP_OK)
+        return up_sample_index_end(&w, kind_of(d), d->text ? d->text_bytes : w.bytes, &d->index);
+    up_sample_index_abort(&w);
     return status;
 }
 
@@ -113,7 +114,7 @@ static up_status open_index(up_dataset *d) {
     char *path;
     int found = 0;
     UP_TRY(place_index(d, &path));
-    up_status status = path ? up_index_open(path, kind_of(d), &d->index, &found) : UP_OK;
+    up_status status = path ? up_sample_index_open(path, kind_of(d), &d->index, &found) : UP_OK;
     if (status == UP_OK && !found) status = make_index(d, path);
     free(path);
     d->count = (size_t)d->index.count;
@@ -157,7 +158,7 @@ done:
 
 void up_dataset_close(up_dataset *d) {
     if (d->text) munmap((void *)(uintptr_t)d->text, d->text_bytes);
-    up_index_close(&d->index);
+    up_sample_index_close(&d->index);
     free(d->folder);
     free(d->columns);
     free(d->column_text);
@@ -213,7 +214,7 @@ up_status up_dataset_sample(const up_dataset *d, size_t i, up_sample *out) {
     size_t size = 0;
     int last;
     if (i >= d->count) return up_fail(UP_ERR_ARGUMENT, d->options.data, "has no sample %zu", i + 1);
-    if (!d->reader->parse) return up_index_read(&d->index, d->options.data, place_of(d, i), out);
+    if (!d->reader->parse) return up_sample_index_read(&d->index, d->options.data, place_of(d, i), out);
     up_sample_clear(out);
     UP_TRY(line_of(d, i, &line, &size, &last));
     up_status status = d->reader->parse(d, line, size, out);

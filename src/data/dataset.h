@@ -4,7 +4,7 @@
 #ifndef UP_DATA_DATASET_H
 #define UP_DATA_DATASET_H
 
-#include "data/index.h"
+#include "data/sample_index.h"
 #include "data/media.h"
 #include "data/sample.h"
 
@@ -26,7 +26,7 @@ typedef struct up_dataset {
     const up_reader *reader;
     up_dataset_options options; /* borrowed */
     char *folder;               /* of the data, without a final slash */
-    up_index index;
+    up_sample_index index;
     size_t count;     /* samples */
     size_t *kept;     /* [count] their places among those of the files; NULL: all are kept */
     int small;        /* 1: a file of at most 64 MiB: its samples may all be looked at when it is opened */

@@ -1,6 +1,7 @@
 /* image.c - picture files to upright RGB: recognises the format by its first bytes and checks sizes before
  * memory is taken. The formats themselves are in image_jpeg.c, image_png.c and image_webp.c. */
 #include "data/pixels.h"
+#include "ref/given.h"
 #include "files/file.h"
 
 #include <ctype.h>
@@ -41,6 +42,7 @@ up_status up_image_alloc(int64_t width, int64_t height, int channels, const char
 const up_image_limits up_image_unlimited = {INT64_MAX};
 
 void up_image_free(up_image *image) {
+    if (!image) return;
     free(image->data);
     *image = (up_image){0};
 }
@@ -128,6 +130,7 @@ up_status up_image_decode_as(const void *bytes, size_t size, const char *name, c
 
 up_status up_image_decode(const void *bytes, size_t size, const char *name, const up_image_limits *limits,
                           up_image *out) {
+    UP_GIVEN(bytes, out);
     up_whole whole;
     return up_image_decode_as(bytes, size, name, &(up_decoding){.limits = limits}, out, &whole);
 }
@@ -143,6 +146,7 @@ up_status up_image_read_as(const char *path, const up_decoding *how, up_image *o
 }
 
 up_status up_image_read(const char *path, const up_image_limits *limits, up_image *out) {
+    UP_GIVEN(path, out);
     up_whole whole;
     return up_image_read_as(path, &(up_decoding){.limits = limits}, out, &whole);
 }

@@ -1,10 +1,12 @@
 /* image_patches.c - RGB bytes to normalised planar floats (torchvision's ToTensor and Normalize, in single
  * precision), and those to the patches that the projection weight [D, 3, patch, patch] multiplies. */
 #include "data/pixels.h"
+#include "ref/given.h"
 
 #include <string.h>
 
 void up_image_normalize(const up_image *in, const up_pixel_norm *norm, float *out) {
+    if (!in || !in->data || !norm || !out) return;
     float levels[3 * 256];
     size_t n = (size_t)in->width * (size_t)in->height;
     up_pixel_levels(norm, levels);
@@ -23,6 +25,7 @@ static up_status check_grid(int height, int width, int patch) {
 }
 
 up_status up_image_patches(const float *pixels, int height, int width, int patch, float *out) {
+    UP_GIVEN(pixels, out);
     UP_TRY(check_grid(height, width, patch));
     size_t w = (size_t)width, h = (size_t)height, side = (size_t)patch;
     for (size_t y = 0; y < h; y += side)
@@ -34,6 +37,8 @@ up_status up_image_patches(const float *pixels, int height, int width, int patch
 }
 
 up_status up_image_patch_bytes(const up_image *in, int patch, uint8_t *out) {
+    UP_GIVEN(in, out);
+    UP_GIVEN(in->data);
     UP_TRY(check_grid(in->height, in->width, patch));
     const up_image_passes *passes = up_image_passes_here();
     size_t side = (size_t)patch, plane = side * side, width = (size_t)in->width;

@@ -2,6 +2,7 @@
  * with weights of 22 fractional bits and a result rounded to 8 bits: the arithmetic of Pillow's Image.resize,
  * bit for bit. Also the short-side rule, crops and squares of torchvision. */
 #include "data/image_passes.h"
+#include "ref/given.h"
 #include "data/pixels.h"
 
 #include <limits.h>
@@ -163,6 +164,10 @@ done:
 
 up_status up_image_resize(const up_image *in, double x0, double y0, double x1, double y1, int width,
                           int height, up_image *out) {
+    UP_GIVEN(in, out);
+    UP_GIVEN(in->data);
+    if (width < 1 || height < 1)
+        return up_fail(UP_ERR_ARGUMENT, "resize", "to %d x %d: both must be 1 or more", width, height);
     return up_image_resize_window(up_image_passes_here(), in, (double[]){x0, y0, x1, y1}, width, height, 0, 0,
                                   width, height, out);
 }
@@ -182,6 +187,8 @@ static up_status short_side_size(up_whole in, int side, up_whole *out) {
 }
 
 up_status up_image_resize_short(const up_image *in, int short_side, up_image *out) {
+    UP_GIVEN(in, out);
+    UP_GIVEN(in->data);
     up_whole full = {0};
     *out = (up_image){0};
     UP_TRY(short_side_size(up_image_whole(in), short_side, &full));
@@ -189,6 +196,8 @@ up_status up_image_resize_short(const up_image *in, int short_side, up_image *ou
 }
 
 up_status up_image_crop(const up_image *in, int x, int y, int width, int height, up_image *out) {
+    UP_GIVEN(in, out);
+    UP_GIVEN(in->data);
     *out = (up_image){0};
     if (x < 0 || y < 0 || width < 1 || height < 1 || width > in->width - x || height > in->height - y)
         return up_fail(UP_ERR_ARGUMENT, "crop", "%d x %d at (%d, %d) is no part of a picture of %d x %d",
@@ -224,5 +233,7 @@ up_status up_image_square_of(const up_image *in, up_whole whole, int resize, int
 }
 
 up_status up_image_square(const up_image *in, int resize, int size, double fx, double fy, up_image *out) {
+    UP_GIVEN(in, out);
+    UP_GIVEN(in->data);
     return up_image_square_of(in, up_image_whole(in), resize, size, fx, fy, out);
 }

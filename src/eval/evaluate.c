@@ -1,5 +1,6 @@
 /* evaluate.c - all evaluations of a configuration on one model, without any tuning. */
 #include "eval/eval.h"
+#include "ref/given.h"
 #include "tasks/classes.h"
 
 #include <stdlib.h>
@@ -200,7 +201,8 @@ up_status up_evaluate(const char *config_path, const char *const *overrides, siz
     up_status status = UP_OK;
     if (!config_path) return up_fail(UP_ERR_ARGUMENT, "configuration", "its path is NULL");
     if (count && !overrides) return up_fail(UP_ERR_ARGUMENT, "overrides", "%zu of them and no list", count);
-    if (options) e.options = *options;
+    UP_TRY(up_options_take("options", options, UP_BYTES_TO(up_train_options, cache), &e.options,
+                           sizeof e.options));
     UP_TRY(up_settings_read(config_path, overrides, count, &e.settings));
     if (!e.settings.evaluation_count) UP_GO(up_fail(UP_ERR_ARGUMENT, config_path, "lists no evaluations"));
     UP_GO(up_evaluation_open(&e, model_path));

@@ -2,6 +2,7 @@
  * line, command-line overrides applied to that tree, then the tree checked against the schema while the
  * struct is filled. Aliases are expanded into the tree, under a limit on its nodes and depth. */
 #include "files/config.h"
+#include "ref/given.h"
 #include "files/file.h"
 #include "files/number.h"
 
@@ -486,6 +487,7 @@ up_status up_config_parse(const char *name, const char *text, size_t size, const
     if (hopeless(text, size)) return up_fail(UP_ERR_FORMAT, name, "nested deeper than %d", MAX_DEPTH);
     UP_GO(parse(&r, text, size, &top, 1, &root));
     if (!root) UP_GO(up_fail(UP_ERR_FORMAT, name, "is empty; wanted a map of keys"));
+    for (size_t i = 0; i < count; i++) UP_GO(up_given(overrides[i], "an override"));
     for (size_t i = 0; i < count; i++) UP_GO(apply(&r, overrides[i], &root));
     UP_GO(read_map(&r, &top, root, root->line, schema, config));
 done:

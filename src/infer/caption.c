@@ -311,13 +311,15 @@ done:
 
 up_status up_caption_inputs(up_session *s, const up_input *inputs, int n, const up_caption_options *options,
                             up_caption *out) {
-    static const up_caption_options defaults = {0};
-    const up_caption_options *o = options ? options : &defaults;
+    up_caption_options known;
+    const up_caption_options *o = &known;
     up_status status = UP_OK;
     UP_TRY(up_given_list(out, n, "caption"));
     for (int i = 0; i < n; i++) out[i] = (up_caption){0};
     UP_TRY(up_given(s, "session"));
     UP_TRY(up_given_list(inputs, n, "input"));
+    UP_TRY(up_options_take("caption options", options, UP_BYTES_TO(up_caption_options, length_penalty),
+                           &known, sizeof known));
     UP_TRY(check_options(o));
     for (int first = 0, some = 0; first < n; first += some)
         UP_GO(caption_group(s, inputs, n, first, o, out, &some));

@@ -11,15 +11,6 @@ const char *up_version(void) {
     return UP_VERSION;
 }
 
-up_status up_given(const void *pointer, const char *what) {
-    return pointer ? UP_OK : up_fail(UP_ERR_ARGUMENT, what, "is NULL");
-}
-
-up_status up_given_list(const void *list, int n, const char *what) {
-    if (n < 0) return up_fail(UP_ERR_ARGUMENT, what, "%d of them; wanted 0 or more", n);
-    return n ? up_given(list, what) : UP_OK;
-}
-
 static up_status lay_over(up_session *s, const char *path) {
     up_model *overlay = NULL;
     UP_TRY(up_overlay_read(s->base, path, &overlay));
@@ -57,12 +48,14 @@ static up_status remember(up_session *s, const char *path, const up_load_options
 }
 
 up_status up_model_load(const char *path, const up_load_options *options, up_session **out) {
-    static const up_load_options defaults = {0};
-    const up_load_options *o = options ? options : &defaults;
+    up_load_options known;
+    const up_load_options *o = &known;
     up_status status = UP_OK;
     UP_TRY(up_given(out, "session"));
     *out = NULL;
     UP_TRY(up_given(path, "model"));
+    UP_TRY(
+        up_options_take("load options", options, UP_BYTES_TO(up_load_options, cache), &known, sizeof known));
     up_session *s = calloc(1, sizeof *s);
     if (!s) return up_fail(UP_ERR_MEMORY, path, "no memory for a session");
     UP_GO(remember(s, path, o));

@@ -4,6 +4,7 @@
 #ifndef UP_INFER_SESSION_H
 #define UP_INFER_SESSION_H
 
+#include "ref/given.h"
 #include "uniperceiver/uniperceiver.h"
 
 struct up_session {
@@ -35,11 +36,6 @@ struct up_session {
 
 /* A session over a model that another owns and may change; nothing of it is kept in files. */
 up_status up_session_over(up_model *model, up_dtype precision, up_session **out);
-
-/* A pointer that is needed; NULL is the caller's mistake. */
-up_status up_given(const void *pointer, const char *what);
-/* The same for a list of n, which is needed unless n is 0. */
-up_status up_given_list(const void *list, int n, const char *what);
 
 /* A part as tokens: text as ids, pictures and clips as patches. */
 typedef struct up_piece {

@@ -1,18 +1,11 @@
 /* comm.c - which communicator a run has: its own, or that of the launcher that started it, whose module is
  * loaded; and sums of host values over any of them. */
 #include "train/comm_module.h"
+#include "files/module.h"
+#include "ref/given.h"
 
-#include <dlfcn.h>
-#include <limits.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
-
-#ifndef UP_COMM_LIBDIR
-#define UP_COMM_LIBDIR "lib"
-#endif
-#define MODULE "uniperceiver_mpi.so"
 
 /* ---- who started this process ---- */
 
@@ -32,68 +25,28 @@ static int launched_ranks(void) {
 
 /* ---- the module ---- */
 
-typedef struct places {
-    char *path[8];
-    int count;
-} places;
-
-static void add_place(places *p, const char *file, const char *ending) {
-    const char *slash = file ? strrchr(file, '/') : NULL;
-    char *path = NULL;
-    if (!slash || asprintf(&path, "%.*s/%s", (int)(slash - file), file, ending) < 0) return;
-    p->path[p->count++] = path;
-}
-
-/* Beside this program or library, as they lie after a build or an installation. */
-static void list_places(places *p) {
-    static const char *const endings[] = {MODULE, "../" MODULE, "../" UP_COMM_LIBDIR "/uniperceiver/" MODULE,
-                                          "uniperceiver/" MODULE};
-    char program[PATH_MAX];
-    Dl_info self;
-    ssize_t length = readlink("/proc/self/exe", program, sizeof program - 1);
-    program[length > 0 ? length : 0] = 0;
-    int found = dladdr(&number_of, &self);
-    *p = (places){.count = 0};
-    for (int i = 0; i < 4; i++) {
-        add_place(p, found ? self.dli_fname : NULL, endings[i]);
-        add_place(p, program, endings[i]);
-    }
-}
-
-/* Open MPI's own plug-ins look for its symbols among the global ones. */
-static void *load_module(void) {
-    const char *named = getenv("UP_MPI_MODULE");
-    places p;
-    void *module = NULL;
-    if (named) return dlopen(named, RTLD_NOW | RTLD_GLOBAL);
-    list_places(&p);
-    for (int i = 0; i < p.count; i++) {
-        if (!module && !access(p.path[i], R_OK)) module = dlopen(p.path[i], RTLD_NOW | RTLD_GLOBAL);
-        free(p.path[i]);
-    }
-    return module;
-}
-
 static up_status open_mpi(double deadline, up_comm **out) {
     up_comm_request request = {.version = UP_COMM_VERSION,
                                .size = sizeof request,
                                .deadline = deadline,
                                .launched = launched_ranks(),
                                .fail = up_fail};
+    /* Open MPI's own plug-ins look for its symbols among the global ones. */
+    static const up_module module = {.what = "MPI",
+                                     .file = "uniperceiver_mpi.so",
+                                     .named_by = "UP_MPI_MODULE",
+                                     .entry = UP_COMM_ENTRY,
+                                     .option = "UP_MPI",
+                                     .global = 1};
     up_comm_entry entry;
-    dlerror();
-    void *module = load_module(); /* stays: MPI cannot be unloaded */
-    const char *why = dlerror();
-    if (!module)
-        return up_fail(UP_ERR_UNSUPPORTED, "MPI", "%s",
-                       why ? why : MODULE " is not there: the program was built without MPI (UP_MPI)");
-    void *symbol = dlsym(module, UP_COMM_ENTRY);
-    if (!symbol) return up_fail(UP_ERR_UNSUPPORTED, "MPI", MODULE " has no " UP_COMM_ENTRY);
+    void *symbol;
+    UP_TRY(up_module_load(&module, &symbol));
     memcpy(&entry, &symbol, sizeof entry);
     return entry(&request, out);
 }
 
 up_status up_comm_open(const char *kind, double deadline, up_comm **out) {
+    UP_GIVEN(kind, out);
     *out = NULL;
     if (!strcmp(kind, "none") || (!strcmp(kind, "auto") && launched_ranks() < 2)) return up_comm_none(out);
     if (strcmp(kind, "auto") && strcmp(kind, "mpi"))
@@ -115,6 +68,8 @@ static up_status share_all(up_comm *c, const void *mine, size_t bytes, void **al
 
 up_status up_comm_sum(up_comm *c, double *values, int count) {
     void *shared;
+    UP_GIVEN(c);
+    UP_TRY(up_given_list(values, count, "values"));
     up_status status = share_all(c, values, (size_t)count * sizeof *values, &shared);
     const double *all = shared;
     for (int i = 0; i < count && status == UP_OK; i++) {
@@ -127,6 +82,8 @@ up_status up_comm_sum(up_comm *c, double *values, int count) {
 
 up_status up_comm_max(up_comm *c, int64_t *values, int count) {
     void *shared;
+    UP_GIVEN(c);
+    UP_TRY(up_given_list(values, count, "values"));
     up_status status = share_all(c, values, (size_t)count * sizeof *values, &shared);
     const int64_t *all = shared;
     for (size_t i = 0; status == UP_OK && i < (size_t)c->ranks * (size_t)count; i++)
@@ -137,6 +94,9 @@ up_status up_comm_max(up_comm *c, int64_t *values, int count) {
 
 up_status up_comm_tell(up_comm *c, void *bytes, size_t count, int root) {
     void *all;
+    UP_GIVEN(c, bytes);
+    if (root < 0 || root >= c->ranks)
+        return up_fail(UP_ERR_ARGUMENT, "communicator", "no rank %d of %d", root, c->ranks);
     up_status status = share_all(c, bytes, count, &all);
     if (status == UP_OK) memcpy(bytes, (const char *)all + (size_t)root * count, count);
     free(all);

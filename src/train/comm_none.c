@@ -1,5 +1,6 @@
 /* comm_none.c - the communicator of a single rank. */
 #include "uniperceiver/comm.h"
+#include "ref/given.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -59,6 +60,7 @@ static const up_comm_ops ops = {
 };
 
 up_status up_comm_none(up_comm **out) {
+    UP_GIVEN(out);
     *out = calloc(1, sizeof **out);
     if (!*out) return up_fail(UP_ERR_MEMORY, "communicator", "%zu bytes wanted", sizeof **out);
     **out = (up_comm){.ops = &ops, .rank = 0, .ranks = 1, .neighbours = 1};

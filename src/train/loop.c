@@ -1,6 +1,7 @@
 /* loop.c - training: take prefetched work, step; read what was measured; have it logged, validated and saved;
  * stop when asked to, when time is over, and after a failure, each with a checkpoint. */
 #include "train/trainer.h"
+#include "ref/given.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -206,11 +207,13 @@ static up_status write_model(up_trainer *t) {
 
 up_status up_train_run(const char *config_path, const char *const *overrides, size_t count,
                        const up_train_options *options, up_validator validator) {
+    up_train_options known;
     if (!config_path) return up_fail(UP_ERR_ARGUMENT, "configuration", "its path is NULL");
     if (count && !overrides) return up_fail(UP_ERR_ARGUMENT, "overrides", "%zu of them and no list", count);
+    UP_TRY(up_options_take("options", options, UP_BYTES_TO(up_train_options, cache), &known, sizeof known));
     up_trainer *t = malloc(sizeof *t);
     if (!t) return up_fail(UP_ERR_MEMORY, "training", "%zu bytes wanted", sizeof *t);
-    up_status status = up_trainer_open(config_path, overrides, count, options, t);
+    up_status status = up_trainer_open(config_path, overrides, count, &known, t);
     if (status != UP_OK) {
         free(t);
         return status;

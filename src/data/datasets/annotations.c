@@ -10,14 +10,14 @@
 
 /* ---- looking into JSON that may be anything ---- */
 
-static up_status open_json(up_index_writer *w, const char *path, json_t **out) {
+static up_status open_json(up_sample_index_writer *w, const char *path, json_t **out) {
     void *text;
     size_t size;
     *out = NULL;
     UP_TRY(up_file_read(path, &text, &size));
     up_status status = up_json_read(path, text, size, 0, out);
     free(text);
-    return status == UP_OK ? up_index_input(w, path) : status;
+    return status == UP_OK ? up_sample_index_input(w, path) : status;
 }
 
 /* The list under a key of the whole file. */
@@ -109,7 +109,7 @@ static size_t first_link(const link *links, size_t count, long long of) {
 
 /* ---- Karpathy: {"images": [{"filepath", "filename", "split", "sentences": [{"raw"}]}]} ---- */
 
-static up_status add_karpathy(const up_dataset *d, const entry *e, up_index_writer *w, up_sample *s) {
+static up_status add_karpathy(const up_dataset *d, const entry *e, up_sample_index_writer *w, up_sample *s) {
     const char *file, *split, *raw, *folder = json_string_value(json_object_get(e->object, "filepath"));
     const json_t *sentences = json_object_get(e->object, "sentences");
     char path[2048];
@@ -128,10 +128,10 @@ static up_status add_karpathy(const up_dataset *d, const entry *e, up_index_writ
         UP_TRY(text_of(&sentence, "raw", &raw));
         UP_TRY(up_datasets_add(s, "text", raw));
     }
-    return up_index_record(w, s);
+    return up_sample_index_record(w, s);
 }
 
-up_status up_read_karpathy(up_dataset *d, up_index_writer *w) {
+up_status up_read_karpathy(up_dataset *d, up_sample_index_writer *w) {
     const char *path = d->options.data;
     const json_t *images;
     json_t *whole;
@@ -151,8 +151,8 @@ done:
 
 /* ---- COCO: {"images": [{"id", "file_name"}], "annotations": [{"image_id", "caption"}]} ---- */
 
-static up_status add_coco(const entry *e, const json_t *annotations, const link *links, up_index_writer *w,
-                          up_sample *s) {
+static up_status add_coco(const entry *e, const json_t *annotations, const link *links,
+                          up_sample_index_writer *w, up_sample *s) {
     const char *file, *caption;
     long long id;
     size_t count = json_array_size(annotations);
@@ -167,10 +167,10 @@ static up_status add_coco(const entry *e, const json_t *annotations, const link 
         UP_TRY(text_of(&a, "caption", &caption));
         UP_TRY(up_datasets_add(s, "text", caption));
     }
-    return i > first ? up_index_record(w, s) : UP_OK;
+    return i > first ? up_sample_index_record(w, s) : UP_OK;
 }
 
-up_status up_read_coco(up_dataset *d, up_index_writer *w) {
+up_status up_read_coco(up_dataset *d, up_sample_index_writer *w) {
     const char *path = d->options.data;
     const json_t *images, *annotations;
     json_t *whole;
@@ -195,7 +195,7 @@ done:
 /* ---- Visual Genome: [{"id", "regions": [{"region_id", "image_id", "phrase", "x", "y", "width",
  * "height"}]}]: each region is a sample; all regions of a picture are of one group ---- */
 
-static up_status add_region(const entry *e, long long image, up_index_writer *w, up_sample *s) {
+static up_status add_region(const entry *e, long long image, up_sample_index_writer *w, up_sample *s) {
     static const char *const box[] = {"x", "y", "width", "height"};
     const char *phrase;
     long long id;
@@ -212,10 +212,10 @@ static up_status add_region(const entry *e, long long image, up_index_writer *w,
         UP_TRY(number_of(e, box[k], &value));
         UP_TRY(add_number(s, box[k], value));
     }
-    return up_index_record(w, s);
+    return up_sample_index_record(w, s);
 }
 
-static up_status add_regions(const entry *e, up_index_writer *w, up_sample *s) {
+static up_status add_regions(const entry *e, up_sample_index_writer *w, up_sample *s) {
     const json_t *regions;
     long long image;
     UP_TRY(number_of(e, "id", &image));
@@ -227,7 +227,7 @@ static up_status add_regions(const entry *e, up_index_writer *w, up_sample *s) {
     return UP_OK;
 }
 
-up_status up_read_regions(up_dataset *d, up_index_writer *w) {
+up_status up_read_regions(up_dataset *d, up_sample_index_writer *w) {
     json_t *whole;
     up_sample s = {0};
     up_status status = UP_OK;
@@ -270,7 +270,7 @@ static up_status link_sentences(const char *path, const json_t *sentences, link 
 }
 
 static up_status add_msrvtt(const up_dataset *d, const entry *e, const json_t *sentences, const link *links,
-                            up_index_writer *w, up_sample *s) {
+                            up_sample_index_writer *w, up_sample *s) {
     const char *name, *split, *caption;
     long long number;
     char file[256];
@@ -288,10 +288,10 @@ static up_status add_msrvtt(const up_dataset *d, const entry *e, const json_t *s
         UP_TRY(text_of(&sentence, "caption", &caption));
         UP_TRY(up_datasets_add(s, "text", caption));
     }
-    return i > first ? up_index_record(w, s) : UP_OK;
+    return i > first ? up_sample_index_record(w, s) : UP_OK;
 }
 
-up_status up_read_msrvtt(up_dataset *d, up_index_writer *w) {
+up_status up_read_msrvtt(up_dataset *d, up_sample_index_writer *w) {
     const char *path = d->options.data;
     const json_t *videos, *sentences;
     json_t *whole;
@@ -350,7 +350,7 @@ static up_status add_question(const up_dataset *d, const entry *e, up_sample *s)
     return add_number(s, "key", id);
 }
 
-up_status up_read_vqa(up_dataset *d, up_index_writer *w) {
+up_status up_read_vqa(up_dataset *d, up_sample_index_writer *w) {
     const char *path = d->options.data, *answers = d->options.annotations;
     const json_t *questions, *annotations = NULL;
     json_t *whole = NULL, *second = NULL;
@@ -370,7 +370,7 @@ up_status up_read_vqa(up_dataset *d, up_index_writer *w) {
         UP_GO(add_question(d, &e, &s));
         UP_GO(number_of(&e, "question_id", &id));
         if (answers) UP_GO(add_answers(answers, annotations, links, id, &s));
-        UP_GO(up_index_record(w, &s));
+        UP_GO(up_sample_index_record(w, &s));
     }
 done:
     json_decref(whole);

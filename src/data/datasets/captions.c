@@ -6,13 +6,13 @@
 
 typedef struct list {
     up_dataset *dataset;
-    up_index_writer *writer;
+    up_sample_index_writer *writer;
     up_sample sample; /* the picture or clip at hand with the captions found so far */
     char key[512];
 } list;
 
 static up_status flush(list *l) {
-    return l->sample.count ? up_index_record(l->writer, &l->sample) : UP_OK;
+    return l->sample.count ? up_sample_index_record(l->writer, &l->sample) : UP_OK;
 }
 
 static up_status add(list *l, const char *kind, const char *key, const char *file, const char *caption) {
@@ -53,19 +53,19 @@ static up_status add_msvd(void *context, char *line, size_t number) {
     return add(l, "video", line, file, space + 1);
 }
 
-static up_status read_list(up_dataset *d, up_index_writer *w, up_each_line each) {
+static up_status read_list(up_dataset *d, up_sample_index_writer *w, up_each_line each) {
     list l = {.dataset = d, .writer = w};
-    UP_TRY(up_index_input(w, d->options.data));
+    UP_TRY(up_sample_index_input(w, d->options.data));
     up_status status = up_datasets_each_line(d->options.data, each, &l);
     if (status == UP_OK) status = flush(&l);
     up_sample_free(&l.sample);
     return status;
 }
 
-up_status up_read_flickr30k(up_dataset *d, up_index_writer *w) {
+up_status up_read_flickr30k(up_dataset *d, up_sample_index_writer *w) {
     return read_list(d, w, add_flickr);
 }
 
-up_status up_read_msvd(up_dataset *d, up_index_writer *w) {
+up_status up_read_msvd(up_dataset *d, up_sample_index_writer *w) {
     return read_list(d, w, add_msvd);
 }

@@ -40,14 +40,14 @@ typedef struct listing {
 } listing;
 
 /* In the order of their bytes, whatever the file system says. */
-static up_status list_folder(up_index_writer *w, const char *path, listing *out) {
+static up_status list_folder(up_sample_index_writer *w, const char *path, listing *out) {
     out->count = scandir(path, &out->names, is_shown, by_code);
     if (out->count < 0) {
         int code = errno;
         *out = (listing){0};
         return up_fail(UP_ERR_IO, path, "cannot list it: %s", strerror(code));
     }
-    return up_index_input(w, path);
+    return up_sample_index_input(w, path);
 }
 
 static void listing_free(listing *l) {
@@ -57,7 +57,7 @@ static void listing_free(listing *l) {
 }
 
 /* A file of a class folder, by its path from the data's folder: also its key. */
-static up_status add_file(up_index_writer *w, up_sample *s, const char *class, const char *name) {
+static up_status add_file(up_sample_index_writer *w, up_sample *s, const char *class, const char *name) {
     char path[4096];
     const char *kind = kind_of(name);
     if (!kind) return UP_OK;
@@ -67,17 +67,17 @@ static up_status add_file(up_index_writer *w, up_sample *s, const char *class, c
     UP_TRY(up_datasets_add(s, kind, path));
     UP_TRY(up_datasets_add(s, "label", class));
     UP_TRY(up_datasets_add(s, "key", path));
-    return up_index_record(w, s);
+    return up_sample_index_record(w, s);
 }
 
-static up_status read_class(const char *root, up_index_writer *w, const char *class) {
+static up_status read_class(const char *root, up_sample_index_writer *w, const char *class) {
     listing files = {0};
     up_sample s = {0};
     char *path = NULL;
     up_status status = UP_OK;
     UP_GO(up_datasets_join(root, class, &path));
     UP_GO(list_folder(w, path, &files));
-    UP_GO(up_index_class(w, class));
+    UP_GO(up_sample_index_class(w, class));
     for (int i = 0; i < files.count; i++) UP_GO(add_file(w, &s, class, files.names[i]->d_name));
 done:
     listing_free(&files);
@@ -86,7 +86,7 @@ done:
     return status;
 }
 
-static up_status read_classes(const char *root, up_index_writer *w) {
+static up_status read_classes(const char *root, up_sample_index_writer *w) {
     listing classes = {0};
     up_status status = UP_OK;
     UP_GO(list_folder(w, root, &classes));
@@ -103,7 +103,7 @@ done:
     return status;
 }
 
-up_status up_read_folder(up_dataset *d, up_index_writer *w) {
+up_status up_read_folder(up_dataset *d, up_sample_index_writer *w) {
     return read_classes(d->options.data, w);
 }
 
@@ -111,7 +111,7 @@ up_status up_read_folder(up_dataset *d, up_index_writer *w) {
 
 typedef struct list {
     const char *path;
-    up_index_writer *writer;
+    up_sample_index_writer *writer;
     up_sample sample;
 } list;
 
@@ -137,14 +137,14 @@ static up_status add_listed(void *context, char *line, size_t number) {
     UP_TRY(up_datasets_add(&l->sample, "image", path));
     UP_TRY(up_datasets_add(&l->sample, "label", class));
     UP_TRY(up_datasets_add(&l->sample, "key", path));
-    return up_index_record(l->writer, &l->sample);
+    return up_sample_index_record(l->writer, &l->sample);
 }
 
-up_status up_read_imagenet(up_dataset *d, up_index_writer *w) {
+up_status up_read_imagenet(up_dataset *d, up_sample_index_writer *w) {
     struct stat about;
     list l = {d->options.data, w, {0}};
     if (!stat(d->options.data, &about) && S_ISDIR(about.st_mode)) return read_classes(d->options.data, w);
-    UP_TRY(up_index_input(w, d->options.data));
+    UP_TRY(up_sample_index_input(w, d->options.data));
     up_status status = up_datasets_each_line(d->options.data, add_listed, &l);
     up_sample_free(&l.sample);
     return status;

@@ -99,22 +99,22 @@ static up_status check_line(const up_dataset *d, const char *line, size_t size, 
 }
 
 /* 1 where a list of keys names the sample. */
-static up_status is_left_out(const up_dataset *d, const up_index_writer *w, const char *line, size_t size,
-                             up_sample *s, int *out) {
+static up_status is_left_out(const up_dataset *d, const up_sample_index_writer *w, const char *line,
+                             size_t size, up_sample *s, int *out) {
     *out = 0;
     if (!w->left_out_count) return UP_OK;
     up_sample_clear(s);
     UP_TRY(d->reader->parse(d, line, size, s));
     const up_value *key = up_sample_value(s, "key", 0);
-    *out = key && up_index_leaves_out(w, up_value_text(s, key));
+    *out = key && up_sample_index_leaves_out(w, up_value_text(s, key));
     return UP_OK;
 }
 
-up_status up_read_tsv(up_dataset *d, up_index_writer *w) {
+up_status up_read_tsv(up_dataset *d, up_sample_index_writer *w) {
     up_sample s = {0};
     up_status status = UP_OK;
     size_t number = 0;
-    UP_TRY(up_index_input(w, d->options.data));
+    UP_TRY(up_sample_index_input(w, d->options.data));
     for (size_t at = start_of(d), end; at < d->text_bytes; at = end + 1) {
         int left_out;
         end = line_end(d->text, at, d->text_bytes);
@@ -124,7 +124,7 @@ up_status up_read_tsv(up_dataset *d, up_index_writer *w) {
         if (!size) continue;
         UP_GO(check_line(d, d->text + at, size, number));
         UP_GO(is_left_out(d, w, d->text + at, size, &s, &left_out));
-        if (!left_out) UP_GO(up_index_line(w, at));
+        if (!left_out) UP_GO(up_sample_index_line(w, at));
     }
 done:
     up_sample_free(&s);
@@ -206,11 +206,11 @@ static up_status skip_row(const up_dataset *d, size_t *at, size_t *cells) {
     return UP_OK;
 }
 
-up_status up_read_csv(up_dataset *d, up_index_writer *w) {
+up_status up_read_csv(up_dataset *d, up_sample_index_writer *w) {
     up_sample s = {0};
     up_status status = UP_OK;
     size_t cells, row = d->headless ? 0 : 1, at = start_of(d);
-    UP_TRY(up_index_input(w, d->options.data));
+    UP_TRY(up_sample_index_input(w, d->options.data));
     if (!d->headless) UP_TRY(skip_row(d, &at, &cells)); /* the names */
     while (at < d->text_bytes) {
         size_t first = at;
@@ -225,7 +225,7 @@ up_status up_read_csv(up_dataset *d, up_index_writer *w) {
                           "row %zu has %zu cells, the first names %zu columns", row, cells, d->column_count));
         UP_GO(is_left_out(d, w, d->text + first, (at < d->text_bytes ? at : d->text_bytes) - first, &s,
                           &left_out));
-        if (!left_out) UP_GO(up_index_line(w, first));
+        if (!left_out) UP_GO(up_sample_index_line(w, first));
     }
 done:
     up_sample_free(&s);

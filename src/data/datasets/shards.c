@@ -10,7 +10,7 @@
 #include <strings.h>
 
 #ifndef UP_WITH_ARCHIVE
-up_status up_read_shards(up_dataset *d, up_index_writer *w) {
+up_status up_read_shards(up_dataset *d, up_sample_index_writer *w) {
     (void)w;
     return up_fail(UP_ERR_UNSUPPORTED, d->options.data,
                    "tar shards, which this build has no library for (libarchive; Debian: libarchive-dev)");
@@ -28,7 +28,7 @@ typedef struct shard {
     uint64_t size;
     int number;
     struct archive *archive;
-    up_index_writer *writer;
+    up_sample_index_writer *writer;
     up_sample sample; /* the members found so far of the key at hand */
     char key[1024];
 } shard;
@@ -104,7 +104,7 @@ done:
 
 /* A sample has its key and one member at least that is something. */
 static up_status flush(shard *s) {
-    return s->sample.count > 1 ? up_index_record(s->writer, &s->sample) : UP_OK;
+    return s->sample.count > 1 ? up_sample_index_record(s->writer, &s->sample) : UP_OK;
 }
 
 static up_status add_member(shard *s, struct archive_entry *entry) {
@@ -140,12 +140,12 @@ static up_status read_members(shard *s) {
     return up_fail(UP_ERR_FORMAT, s->path, "behind \"%s\": %s", s->key, archive_error_string(s->archive));
 }
 
-static up_status read_shard(up_index_writer *w, const char *path) {
+static up_status read_shard(up_sample_index_writer *w, const char *path) {
     shard s = {.path = path, .file = -1, .writer = w};
     struct stat about;
     up_status status = UP_OK;
-    UP_TRY(up_index_input(w, path));
-    UP_TRY(up_index_shard(w, path, &s.number));
+    UP_TRY(up_sample_index_input(w, path));
+    UP_TRY(up_sample_index_shard(w, path, &s.number));
     s.file = open(path, O_RDONLY | O_CLOEXEC);
     if (s.file < 0 || fstat(s.file, &about)) UP_GO(up_fail(UP_ERR_IO, path, "cannot read it"));
     s.size = (uint64_t)about.st_size;
@@ -163,7 +163,7 @@ done:
 }
 
 /* Each path that a name with {0000..0009} stands for: numbers with as many digits as the first. */
-static up_status each_shard(up_index_writer *w, const char *name) {
+static up_status each_shard(up_sample_index_writer *w, const char *name) {
     const char *open_brace = strchr(name, '{');
     if (!open_brace) return read_shard(w, name);
     long from, to;
@@ -183,7 +183,7 @@ static up_status each_shard(up_index_writer *w, const char *name) {
     return UP_OK;
 }
 
-up_status up_read_shards(up_dataset *d, up_index_writer *w) {
+up_status up_read_shards(up_dataset *d, up_sample_index_writer *w) {
     return each_shard(w, d->options.data);
 }
 #endif

@@ -17,7 +17,7 @@ static size_t end_of(const up_dataset *d, size_t at) {
 }
 
 /* What a list of keys leaves out is asked for here; without one no line is parsed. */
-static up_status keeps(const up_dataset *d, up_index_writer *w, size_t at, size_t end, up_sample *s,
+static up_status keeps(const up_dataset *d, up_sample_index_writer *w, size_t at, size_t end, up_sample *s,
                        int *keep) {
     *keep = 1;
     if (!w->left_out_count) return UP_OK;
@@ -25,21 +25,21 @@ static up_status keeps(const up_dataset *d, up_index_writer *w, size_t at, size_
     up_sample_clear(s);
     UP_TRY(d->reader->parse(d, d->text + at, end - at, s));
     const up_value *key = up_sample_value(s, "key", 0);
-    *keep = !key || !up_index_leaves_out(w, up_value_text(s, key));
+    *keep = !key || !up_sample_index_leaves_out(w, up_value_text(s, key));
     return UP_OK;
 }
 
-up_status up_read_lines(up_dataset *d, up_index_writer *w) {
+up_status up_read_lines(up_dataset *d, up_sample_index_writer *w) {
     up_sample s = {0};
     up_status status = UP_OK;
-    UP_TRY(up_index_input(w, d->options.data));
+    UP_TRY(up_sample_index_input(w, d->options.data));
     size_t at = d->text_bytes >= 3 && !memcmp(d->text, "\xef\xbb\xbf", 3) ? 3 : 0;
     for (size_t end; at < d->text_bytes; at = end + 1) {
         int keep;
         end = end_of(d, at);
         if (is_empty(d->text + at, end - at)) continue;
         UP_GO(keeps(d, w, at, end, &s, &keep));
-        if (keep) UP_GO(up_index_line(w, at));
+        if (keep) UP_GO(up_sample_index_line(w, at));
     }
 done:
     up_sample_free(&s);

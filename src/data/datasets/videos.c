@@ -8,7 +8,7 @@
 
 typedef struct list {
     up_dataset *dataset;
-    up_index_writer *writer;
+    up_sample_index_writer *writer;
     up_sample sample;
     int columns[5]; /* of Kinetics: label, youtube_id, time_start, time_end, split; -1: it has none */
 } list;
@@ -81,7 +81,7 @@ static up_status add_kinetics(void *context, char *line, size_t number) {
     UP_TRY(up_datasets_add(&l->sample, "video", path));
     if (*text[0]) UP_TRY(up_datasets_add(&l->sample, "label", text[0]));
     UP_TRY(up_datasets_add(&l->sample, "key", text[1]));
-    return up_index_record(l->writer, &l->sample);
+    return up_sample_index_record(l->writer, &l->sample);
 }
 
 /* "class/file.mp4,label", and numbers of those who agreed, in the older lists. */
@@ -95,21 +95,21 @@ static up_status add_moment(void *context, char *line, size_t number) {
     UP_TRY(up_datasets_add(&l->sample, "video", cells[0]));
     UP_TRY(up_datasets_add(&l->sample, "label", cells[1]));
     UP_TRY(up_datasets_add(&l->sample, "key", cells[0]));
-    return up_index_record(l->writer, &l->sample);
+    return up_sample_index_record(l->writer, &l->sample);
 }
 
-static up_status read_list(up_dataset *d, up_index_writer *w, up_each_line each) {
+static up_status read_list(up_dataset *d, up_sample_index_writer *w, up_each_line each) {
     list l = {d, w, {0}, {0}};
-    UP_TRY(up_index_input(w, d->options.data));
+    UP_TRY(up_sample_index_input(w, d->options.data));
     up_status status = up_datasets_each_line(d->options.data, each, &l);
     up_sample_free(&l.sample);
     return status;
 }
 
-up_status up_read_kinetics(up_dataset *d, up_index_writer *w) {
+up_status up_read_kinetics(up_dataset *d, up_sample_index_writer *w) {
     return read_list(d, w, add_kinetics);
 }
 
-up_status up_read_moments(up_dataset *d, up_index_writer *w) {
+up_status up_read_moments(up_dataset *d, up_sample_index_writer *w) {
     return read_list(d, w, add_moment);
 }

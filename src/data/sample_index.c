@@ -1,5 +1,6 @@
-/* index.c - the index file: a header of fixed size, the records, the offsets, a JSON text about them. */
-#include "data/index.h"
+/* sample_index.c - the index file: a header of fixed size, the records, the offsets, a JSON text about them.
+ */
+#include "data/sample_index.h"
 #include "files/digest.h"
 #include "files/file.h"
 #include "files/json.h"
@@ -62,7 +63,7 @@ static int is_as_it_was(const json_t *input) {
     return same;
 }
 
-up_status up_index_input(up_index_writer *w, const char *path) {
+up_status up_sample_index_input(up_sample_index_writer *w, const char *path) {
     json_t *about;
     UP_TRY(describe(path, &about));
     if (!json_array_append_new(w->inputs, about)) return UP_OK;
@@ -75,7 +76,7 @@ static int by_text(const void *a, const void *b) {
     return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
-static up_status read_left_out(up_index_writer *w, const char *path) {
+static up_status read_left_out(up_sample_index_writer *w, const char *path) {
     void *text;
     size_t size, room = 1;
     UP_TRY(up_file_read(path, &text, &size));
@@ -89,21 +90,21 @@ static up_status read_left_out(up_index_writer *w, const char *path) {
         if (*line) w->left_out[w->left_out_count++] = line;
     }
     qsort(w->left_out, w->left_out_count, sizeof *w->left_out, by_text);
-    return up_index_input(w, path);
+    return up_sample_index_input(w, path);
 }
 
-int up_index_leaves_out(const up_index_writer *w, const char *key) {
+int up_sample_index_leaves_out(const up_sample_index_writer *w, const char *key) {
     return w->left_out_count &&
            bsearch(&key, w->left_out, w->left_out_count, sizeof *w->left_out, by_text) != NULL;
 }
 
-static up_status cannot_write(const up_index_writer *w) {
+static up_status cannot_write(const up_sample_index_writer *w) {
     return up_fail(UP_ERR_IO, w->path ? w->path : w->what,
                    "cannot write the index: %s; `index` can name another place", strerror(errno));
 }
 
 /* A file that is gone when it is closed: in memory, or beside the index to be. */
-static FILE *open_passing(const up_index_writer *w) {
+static FILE *open_passing(const up_sample_index_writer *w) {
     if (!w->path) {
         int file = memfd_create("uniperceiver", MFD_CLOEXEC);
         return file < 0 ? NULL : fdopen(file, "w+b");
@@ -116,14 +117,15 @@ static FILE *open_passing(const up_index_writer *w) {
     return stream;
 }
 
-up_status up_index_begin(const char *what, const char *path, const char *leave_out, up_index_writer *w) {
+up_status up_sample_index_begin(const char *what, const char *path, const char *leave_out,
+                                up_sample_index_writer *w) {
     up_status status = UP_OK;
     const header empty = {0};
-    *w = (up_index_writer){.what = what,
-                           .inputs = json_array(),
-                           .shards = json_array(),
-                           .starts = json_array(),
-                           .classes = json_array()};
+    *w = (up_sample_index_writer){.what = what,
+                                  .inputs = json_array(),
+                                  .shards = json_array(),
+                                  .starts = json_array(),
+                                  .classes = json_array()};
     if (path && !(w->path = strdup(path))) UP_GO(up_fail(UP_ERR_MEMORY, path, "no memory for its name"));
     if (path && asprintf(&w->partial, "%s.%ld.partial", path, (long)getpid()) < 0)
         UP_GO(up_fail(UP_ERR_MEMORY, path, "no memory for its name"));
@@ -135,11 +137,11 @@ up_status up_index_begin(const char *what, const char *path, const char *leave_o
     if (fwrite(&empty, sizeof empty, 1, w->records) != 1) UP_GO(cannot_write(w));
     if (leave_out) UP_GO(read_left_out(w, leave_out));
 done:
-    if (status != UP_OK) up_index_abort(w);
+    if (status != UP_OK) up_sample_index_abort(w);
     return status;
 }
 
-up_status up_index_line(up_index_writer *w, uint64_t offset) {
+up_status up_sample_index_line(up_sample_index_writer *w, uint64_t offset) {
     w->count++;
     return fwrite(&offset, sizeof offset, 1, w->lines) == 1 ? UP_OK : cannot_write(w);
 }
@@ -151,10 +153,10 @@ typedef struct value_head {
     uint64_t offset, size;
 } value_head;
 
-up_status up_index_record(up_index_writer *w, const up_sample *s) {
+up_status up_sample_index_record(up_sample_index_writer *w, const up_sample *s) {
     const up_value *key = up_sample_value(s, "key", 0);
-    if (key && up_index_leaves_out(w, up_value_text(s, key))) return UP_OK;
-    UP_TRY(up_index_line(w, w->bytes));
+    if (key && up_sample_index_leaves_out(w, up_value_text(s, key))) return UP_OK;
+    UP_TRY(up_sample_index_line(w, w->bytes));
     for (size_t i = 0; i < s->count; i++) {
         const up_value *v = &s->values[i];
         const char *name = s->memory + v->name, *text = s->memory + v->text;
@@ -169,7 +171,7 @@ up_status up_index_record(up_index_writer *w, const up_sample *s) {
     return UP_OK;
 }
 
-up_status up_index_shard(up_index_writer *w, const char *path, int *number) {
+up_status up_sample_index_shard(up_sample_index_writer *w, const char *path, int *number) {
     *number = (int)json_array_size(w->shards);
     if (!json_array_append_new(w->shards, json_string(path)) &&
         !json_array_append_new(w->starts, json_integer((json_int_t)w->count)))
@@ -177,13 +179,13 @@ up_status up_index_shard(up_index_writer *w, const char *path, int *number) {
     return up_fail(UP_ERR_FORMAT, path, "its name is no UTF-8, or there is no memory for it");
 }
 
-up_status up_index_class(up_index_writer *w, const char *name) {
+up_status up_sample_index_class(up_sample_index_writer *w, const char *name) {
     if (!json_array_append_new(w->classes, json_string(name))) return UP_OK;
     return up_fail(UP_ERR_FORMAT, w->what, "the class \"%s\" is no UTF-8, or there is no memory for it",
                    name);
 }
 
-static up_status copy_offsets(up_index_writer *w) {
+static up_status copy_offsets(up_sample_index_writer *w) {
     uint64_t block[1024];
     size_t got;
     rewind(w->lines);
@@ -192,7 +194,7 @@ static up_status copy_offsets(up_index_writer *w) {
     return ferror(w->lines) ? cannot_write(w) : UP_OK;
 }
 
-static up_status write_about(up_index_writer *w, uint64_t *bytes) {
+static up_status write_about(up_sample_index_writer *w, uint64_t *bytes) {
     char *text = NULL;
     size_t size = 0;
     json_t *about = json_pack("{s:O, s:O, s:O, s:O}", "inputs", w->inputs, "shards", w->shards, "starts",
@@ -205,12 +207,12 @@ static up_status write_about(up_index_writer *w, uint64_t *bytes) {
     return status;
 }
 
-static up_status write_all(up_index_writer *w, uint64_t kind, uint64_t last) {
+static up_status write_all(up_sample_index_writer *w, uint64_t kind, uint64_t last) {
     static const char zeros[8];
     header h = {.kind = kind, .count = w->count, .bytes = w->bytes};
     size_t gap = (8 - w->bytes % 8) % 8;
     memcpy(h.magic, magic, sizeof magic);
-    UP_TRY(up_index_line(w, last));
+    UP_TRY(up_sample_index_line(w, last));
     if (fwrite(zeros, 1, gap, w->records) != gap) return cannot_write(w);
     h.offsets_at = sizeof h + h.bytes + gap;
     h.about_at = h.offsets_at + 8 * (h.count + 1);
@@ -222,7 +224,7 @@ static up_status write_all(up_index_writer *w, uint64_t kind, uint64_t last) {
 }
 
 /* Several processes may make the same index at once: each has its own file, and the last rename stays. */
-static up_status put_in_place(up_index_writer *w) {
+static up_status put_in_place(up_sample_index_writer *w) {
     if (!w->path) return UP_OK;
     if (fsync(fileno(w->records)) || rename(w->partial, w->path)) return cannot_write(w);
     free(w->partial);
@@ -237,7 +239,7 @@ static up_status damaged(const char *what) {
 }
 
 /* Map what the descriptor has and look at its frame. */
-static up_status map(const char *what, int file, up_index *x, header *h) {
+static up_status map(const char *what, int file, up_sample_index *x, header *h) {
     struct stat about;
     if (fstat(file, &about)) return up_fail(UP_ERR_IO, what, "cannot read its index: %s", strerror(errno));
     x->size = (size_t)about.st_size;
@@ -258,7 +260,7 @@ static up_status map(const char *what, int file, up_index *x, header *h) {
     return up_json_read(what, (const char *)x->map + h->about_at, h->about_bytes, 0, &x->about);
 }
 
-static int fits(const up_index *x, const header *h, uint64_t kind) {
+static int fits(const up_sample_index *x, const header *h, uint64_t kind) {
     const json_t *inputs = json_object_get(x->about, "inputs");
     if (h->kind != kind || !json_array_size(inputs)) return 0;
     for (size_t i = 0; i < json_array_size(inputs); i++)
@@ -267,11 +269,11 @@ static int fits(const up_index *x, const header *h, uint64_t kind) {
 }
 
 /* Another program's file is not replaced; a damaged or an outdated index is. */
-up_status up_index_open(const char *path, uint64_t kind, up_index *x, int *found) {
+up_status up_sample_index_open(const char *path, uint64_t kind, up_sample_index *x, int *found) {
     header h;
     int file;
     int64_t size;
-    *x = (up_index){0};
+    *x = (up_sample_index){0};
     *found = 0;
     if (access(path, F_OK)) return UP_OK;
     UP_TRY(up_file_open(path, &file, &size));
@@ -283,24 +285,24 @@ up_status up_index_open(const char *path, uint64_t kind, up_index *x, int *found
     }
     *found = map(path, file, x, &h) == UP_OK && fits(x, &h, kind);
     close(file);
-    if (!*found) up_index_close(x);
+    if (!*found) up_sample_index_close(x);
     return UP_OK;
 }
 
-up_status up_index_end(up_index_writer *w, uint64_t kind, uint64_t last, up_index *x) {
+up_status up_sample_index_end(up_sample_index_writer *w, uint64_t kind, uint64_t last, up_sample_index *x) {
     header h;
     up_status status = UP_OK;
-    *x = (up_index){0};
+    *x = (up_sample_index){0};
     UP_GO(write_all(w, kind, last));
     UP_GO(put_in_place(w));
     UP_GO(map(w->what, fileno(w->records), x, &h));
 done:
-    up_index_abort(w);
-    if (status != UP_OK) up_index_close(x);
+    up_sample_index_abort(w);
+    if (status != UP_OK) up_sample_index_close(x);
     return status;
 }
 
-void up_index_abort(up_index_writer *w) {
+void up_sample_index_abort(up_sample_index_writer *w) {
     if (w->records) fclose(w->records);
     if (w->lines) fclose(w->lines);
     if (w->partial) unlink(w->partial);
@@ -312,16 +314,16 @@ void up_index_abort(up_index_writer *w) {
     free(w->partial);
     free(w->left_out);
     free(w->left_out_text);
-    *w = (up_index_writer){0};
+    *w = (up_sample_index_writer){0};
 }
 
-void up_index_close(up_index *x) {
+void up_sample_index_close(up_sample_index *x) {
     if (x->map) munmap((void *)(uintptr_t)x->map, x->size);
     json_decref(x->about);
-    *x = (up_index){0};
+    *x = (up_sample_index){0};
 }
 
-up_status up_index_read(const up_index *x, const char *what, uint64_t i, up_sample *s) {
+up_status up_sample_index_read(const up_sample_index *x, const char *what, uint64_t i, up_sample *s) {
     uint64_t at = x->offsets[i], end = x->offsets[i + 1];
     up_sample_clear(s);
     if (at > end || end > x->bytes) return damaged(what);

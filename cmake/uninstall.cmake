@@ -1,0 +1,18 @@
+# Run in the build folder: removes what install_manifest.txt lists, and the folders that this leaves empty.
+if(NOT EXISTS install_manifest.txt)
+  message(FATAL_ERROR "nothing was installed from here: no install_manifest.txt")
+endif()
+file(STRINGS install_manifest.txt files)
+foreach(file ${files})
+  file(REMOVE $ENV{DESTDIR}${file})
+  get_filename_component(folder $ENV{DESTDIR}${file} DIRECTORY)
+  foreach(level RANGE 6) # none of the system's own is ever empty
+    file(GLOB left ${folder}/*)
+    if(left OR NOT folder MATCHES "uniperceiver|man1|completions|include|share|pkgconfig|cmake|doc|zsh|lib|bin")
+      break()
+    endif()
+    file(REMOVE_RECURSE ${folder})
+    get_filename_component(folder ${folder} DIRECTORY)
+  endforeach()
+endforeach()
+file(REMOVE install_manifest.txt)
