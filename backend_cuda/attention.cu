@@ -180,7 +180,7 @@ static __global__ void __launch_bounds__(UP_ATTENTION_THREADS, 4) up_attend(up_a
             most = up_warp_max<UP_ATTENTION_X>(most);
 #pragma unroll
             for (int o = 0; o < UP_OTHERS; o++) {
-                const float p = dots[r][o] > -UP_INFINITY ? expf(dots[r][o] - most) : 0.0f;
+                const float p = dots[r][o] == -UP_INFINITY ? 0.0f : expf(dots[r][o] - most);
                 room.p[y * UP_ROWS + r][x + UP_ATTENTION_X * o] = p;
                 added += p;
             }
@@ -363,6 +363,117 @@ static __global__ void __launch_bounds__(UP_ATTENTION_THREADS, 4)
     if (a.dprompt_v.at) up_store_rows<W>(dv, ones, first, a.prompts, a.width, a.dprompt_v, col, row);
 }
 
+/* ---- few keys: the vocabulary's entries have 3 tokens ---- */
+/* One warp has a sequence and a head. Lanes share the columns, keys stay in registers, nothing is shared but
+ * sums over the warp. */
+enum { UP_FEW = 4 /* keys at most, none of them prompts */, UP_FEW_WARPS = UP_ATTENTION_THREADS / UP_WARP };
+
+/* A lane's columns of a row: lane, lane + 32, ...; 0 beyond. */
+template <int C, class T> UP_DEVICE void up_load_lane(float (&to)[C], const T *row, bool there, int width) {
+    const int lane = threadIdx.x % UP_WARP;
+#pragma unroll
+    for (int c = 0; c < C; c++) {
+        const int d = lane + UP_WARP * c;
+        to[c] = there && d < width ? up_to_float(row[d]) : 0.0f;
+    }
+}
+template <int C, class T>
+UP_DEVICE void up_store_lane(T *row, const float (&from)[C], float factor, int width) {
+    const int lane = threadIdx.x % UP_WARP;
+#pragma unroll
+    for (int c = 0; c < C; c++)
+        if (lane + UP_WARP * c < width) row[lane + UP_WARP * c] = up_from_float<T>(factor * from[c]);
+}
+template <int C> UP_DEVICE float up_dot_lanes(const float (&a)[C], const float (&b)[C]) {
+    float sum = 0;
+#pragma unroll
+    for (int c = 0; c < C; c++) sum += a[c] * b[c];
+    return up_warp_sum(sum);
+}
+
+/* Grid: warps, one for each sequence and head. */
+template <class T, int W>
+static __global__ void __launch_bounds__(UP_ATTENTION_THREADS) up_attend_few(up_attention_call<T> a) {
+    enum { C = W > UP_WARP ? W / UP_WARP : 1 };
+    const int64_t warp = (int64_t)blockIdx.x * UP_FEW_WARPS + threadIdx.x / UP_WARP;
+    if (warp >= (int64_t)a.sequence_count * a.heads) return;
+    const int head = (int)(warp % a.heads);
+    const up_span s = up_span_of(a, (int)(warp / a.heads), head);
+    float k[UP_FEW][C], v[UP_FEW][C];
+#pragma unroll
+    for (int j = 0; j < UP_FEW; j++) {
+        up_load_lane(k[j], a.k.row(s.k_row + j) + s.col, j < s.keys, a.width);
+        up_load_lane(v[j], a.v.row(s.k_row + j) + s.col, j < s.keys, a.width);
+    }
+    for (int i = 0; i < s.queries; i++) {
+        float q[C], p[UP_FEW], sum[C] = {}, largest = -UP_INFINITY, total = 0;
+        up_load_lane(q, a.q.row(s.q_row + i) + s.col, true, a.width);
+#pragma unroll
+        for (int j = 0; j < UP_FEW; j++) {
+            p[j] = a.scale * up_dot_lanes(q, k[j]);
+            if (j >= s.keys || !s.sees(i, j)) p[j] = -UP_INFINITY;
+            largest = fmaxf(largest, p[j]);
+        }
+#pragma unroll
+        for (int j = 0; j < UP_FEW; j++) {
+            p[j] = p[j] == -UP_INFINITY ? 0.0f : expf(p[j] - largest);
+            total += p[j];
+#pragma unroll
+            for (int c = 0; c < C; c++) sum[c] += p[j] * v[j][c];
+        }
+        up_store_lane(a.out.row(s.q_row + i) + s.col, sum, total > 0 ? 1.0f / total : 0.0f, a.width);
+        if (threadIdx.x % UP_WARP == 0) a.lse(s.q_row + i, head) = largest + logf(total);
+    }
+}
+
+/* The formulas of up_attend_bwd_queries; a warp has all that its sequence and head need. Grid as above. */
+template <class T, int W>
+static __global__ void __launch_bounds__(UP_ATTENTION_THREADS) up_attend_bwd_few(up_attention_call<T> a) {
+    enum { C = W > UP_WARP ? W / UP_WARP : 1 };
+    const int64_t warp = (int64_t)blockIdx.x * UP_FEW_WARPS + threadIdx.x / UP_WARP;
+    if (warp >= (int64_t)a.sequence_count * a.heads) return;
+    const int head = (int)(warp % a.heads);
+    const up_span s = up_span_of(a, (int)(warp / a.heads), head);
+    float k[UP_FEW][C], v[UP_FEW][C], dk[UP_FEW][C] = {}, dv[UP_FEW][C] = {};
+#pragma unroll
+    for (int j = 0; j < UP_FEW; j++) {
+        up_load_lane(k[j], a.k.row(s.k_row + j) + s.col, j < s.keys, a.width);
+        up_load_lane(v[j], a.v.row(s.k_row + j) + s.col, j < s.keys, a.width);
+    }
+    for (int i = 0; i < s.queries; i++) {
+        float q[C], dout[C], p[UP_FEW], dp[UP_FEW], dq[C] = {}, average = 0;
+        bool seen[UP_FEW];
+        up_load_lane(q, a.q.row(s.q_row + i) + s.col, true, a.width);
+        up_load_lane(dout, a.dout.row(s.q_row + i) + s.col, true, a.width);
+        const float lse = a.lse(s.q_row + i, head);
+#pragma unroll
+        for (int j = 0; j < UP_FEW; j++) {
+            const float score = a.scale * up_dot_lanes(q, k[j]);
+            dp[j] = up_dot_lanes(dout, v[j]);
+            seen[j] = j < s.keys && s.sees(i, j);
+            p[j] = seen[j] ? expf(score - lse) : 0.0f;
+            average += seen[j] ? p[j] * dp[j] : 0.0f;
+        }
+#pragma unroll
+        for (int j = 0; j < UP_FEW; j++) {
+            const float ds = seen[j] ? p[j] * (dp[j] - average) : 0.0f;
+#pragma unroll
+            for (int c = 0; c < C; c++) {
+                dq[c] += ds * k[j][c];
+                dk[j][c] += ds * q[c];
+                dv[j][c] += p[j] * dout[c];
+            }
+        }
+        if (a.dq.at) up_store_lane(a.dq.row(s.q_row + i) + s.col, dq, a.scale, a.width);
+    }
+#pragma unroll
+    for (int j = 0; j < UP_FEW; j++) {
+        if (j >= s.keys) continue;
+        if (a.dk.at) up_store_lane(a.dk.row(s.k_row + j) + s.col, dk[j], a.scale, a.width);
+        if (a.dv.at) up_store_lane(a.dv.row(s.k_row + j) + s.col, dv[j], 1.0f, a.width);
+    }
+}
+
 #if UP_HOST_PART
 #include "backend_cuda/cuda.h"
 
@@ -401,6 +512,14 @@ template <class T> static up_attention_call<T> call_of(const up_attention_args *
     return c;
 }
 
+/* One warp for each sequence and head, where every sequence has few keys. */
+static bool has_few_keys(const up_attention_args *a) {
+    return a->max_keys <= UP_FEW && !a->prompts;
+}
+template <class T> static unsigned few_blocks(const up_attention_call<T> &call) {
+    return up_blocks((int64_t)call.sequence_count * call.heads, UP_FEW_WARPS);
+}
+
 /* f(up_count<W>): heads are worked on as if they were 16, 32, 64 or 128 wide. */
 template <class F> static void by_head_width(int width, F f) {
     if (width <= 16)
@@ -431,7 +550,10 @@ static up_status attention(up_backend *b, const up_attention_args *a) {
         const dim3 grid((unsigned)(call.sequence_count * call.tiles), (unsigned)call.heads);
         by_head_width(call.width, [&](auto w) {
             enum { W = decltype(w)::value };
-            launch<T>(b, up_attend<T, W>, grid, sizeof(up_forward_room<W>), call);
+            if (has_few_keys(a))
+                launch<T>(b, up_attend_few<T, W>, few_blocks(call), 0, call);
+            else
+                launch<T>(b, up_attend<T, W>, grid, sizeof(up_forward_room<W>), call);
         });
     });
     return up_launched("attention");
@@ -457,6 +579,10 @@ static up_status attention_bwd(up_backend *b, const up_attention_grad *g) {
         const bool prompts = call.prompts && (call.dprompt_k.at || call.dprompt_v.at);
         by_head_width(call.width, [&](auto w) {
             enum { W = decltype(w)::value };
+            if (has_few_keys(a)) {
+                launch<T>(b, up_attend_bwd_few<T, W>, few_blocks(call), 0, call);
+                return;
+            }
             const size_t room = sizeof(up_backward_room<W>);
             launch<T>(b, up_attend_bwd_queries<T, W>, grid, room, call);
             if (call.dk.at || call.dv.at) launch<T>(b, up_attend_bwd_keys<T, W>, grid, room, call);

@@ -20,6 +20,18 @@ foreach(mode ${UP_CUDA_HOST_MODES})
   endforeach()
 endforeach()
 
+# The whole program, built the same way: train, eval and the rest with --backend cuda.
+if(TARGET uniperceiver_cli)
+  add_library(uniperceiver_cuda_host_objects OBJECT ${UP_CLI} ${PROJECT_SOURCE_DIR}/src/backends.c)
+  target_compile_definitions(uniperceiver_cuda_host_objects PRIVATE UP_WITH_CUDA)
+  target_include_directories(uniperceiver_cuda_host_objects PRIVATE ${PROJECT_SOURCE_DIR}/include ${PROJECT_SOURCE_DIR}/src)
+  add_executable(uniperceiver_cuda_host $<TARGET_OBJECTS:uniperceiver_cuda_host_objects>
+                 $<TARGET_OBJECTS:up_cuda_on_host_fast>)
+  target_link_libraries(uniperceiver_cuda_host PRIVATE up_cuda_host uniperceiver_static ${UP_LINK})
+  set_target_properties(uniperceiver_cuda_host PROPERTIES LINKER_LANGUAGE CXX
+                        RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+endif()
+
 # up_cuda_host_test(NAME PROGRAM MODE "VARIABLE=VALUE;..." TEST...): some tests of a program, by their names.
 function(up_cuda_host_test name program mode variables)
   if(NOT mode IN_LIST UP_CUDA_HOST_MODES)
@@ -32,12 +44,18 @@ endfunction()
 
 set(UP_CUDA_OPERATIONS embed patch_embed linear gelu layernorm add_layernorm residual gather scatter l2norm attention logits xent
     sqnorm step adamw cast)
+# A third of the cases of the other backends: scripts/cuda_host.sh has all of them, at several orders of blocks.
 foreach(type f32 bf16 f16)
-  up_cuda_host_test(cuda_parity_${type} test_parity fast "UP_CASE_DTYPE=${type}" ${UP_CUDA_OPERATIONS})
+  up_cuda_host_test(cuda_parity_${type} test_parity fast "UP_CASE_DTYPE=${type};UP_CASES=100" ${UP_CUDA_OPERATIONS})
   up_cuda_host_test(cuda_golden_${type} test_golden fast "" cuda_${type})
 endforeach()
-up_cuda_host_test(cuda_parity_checked test_parity checked "" tables memory ${UP_CUDA_OPERATIONS})
-up_cuda_host_test(cuda_parity_volta test_parity fast "UP_CASE_DTYPE=f16;UP_CUDA_HOST_SM=70" linear attention patch_embed)
+up_cuda_host_test(cuda_parity_checked test_parity checked "UP_CASES=100" tables memory ${UP_CUDA_OPERATIONS})
+up_cuda_host_test(cuda_parity_volta test_parity fast "UP_CASE_DTYPE=f16;UP_CASES=100;UP_CUDA_HOST_SM=70" linear attention patch_embed)
 up_cuda_host_test(cuda_encoder test_encoder fast "")
 up_cuda_host_test(cuda_step test_step fast "" "follows ref" "not finite" "temperature clamp")
 up_cuda_host_test(cuda_step_checked test_step checked "" "temperature clamp")
+if(TARGET uniperceiver_cuda_host)
+  add_test(NAME cuda_train COMMAND bash ${UP_CUDA_HOST}/test_train.sh)
+  set_tests_properties(cuda_train PROPERTIES LABELS "host executor, not a GPU" ENVIRONMENT
+    "UP_SOURCE_DIR=${PROJECT_SOURCE_DIR};UP_BINARY=$<TARGET_FILE:uniperceiver_cuda_host>;OMP_WAIT_POLICY=passive")
+endif()

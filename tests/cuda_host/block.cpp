@@ -8,7 +8,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-up_running up_now;
+up_running up_thread_now;
 thread_local bool up_in_kernel;
 uint3 threadIdx __attribute__((section("up_index"))), blockIdx __attribute__((section("up_index")));
 dim3 blockDim __attribute__((section("up_index"))), gridDim __attribute__((section("up_index")));
@@ -44,7 +44,7 @@ constexpr size_t SHARED = 256 << 10;
 size_t kernels_run;
 
 thread &self() {
-    return threads[up_now.thread];
+    return threads[up_thread_now.thread];
 }
 } // namespace
 
@@ -60,7 +60,7 @@ static void make_ready(unsigned t) {
 }
 
 static void become(unsigned t) {
-    up_now.thread = t;
+    up_thread_now.thread = t;
     threadIdx = threads[t].index;
 }
 
@@ -72,7 +72,7 @@ static std::string name_of_thread(unsigned t) {
 }
 
 static std::string state_of_thread(unsigned t) {
-    if (t >= up_now.threads)
+    if (t >= up_thread_now.threads)
         return "lane " + std::to_string(t % 32) + " does not exist: the block has no such thread";
     const thread &o = threads[t];
     if (o.wait == EXITED) return name_of_thread(t) + " has ended";
@@ -84,18 +84,18 @@ static std::string state_of_thread(unsigned t) {
 
 /* All threads that have not ended wait: says what for. */
 [[noreturn]] static void report_deadlock() {
-    for (unsigned t = 0; t < up_now.threads; t++) {
+    for (unsigned t = 0; t < up_thread_now.threads; t++) {
         const thread &o = threads[t];
         if (o.wait != AT_WARP) continue;
         const unsigned missing = o.mask & ~at_warp[t / 32], lane = (unsigned)__builtin_ctz(missing);
-        up_now.thread = t;
+        up_thread_now.thread = t;
         up_report("%s with mask 0x%x at %s:%d: a lane of the mask is missing: %s", o.what, o.mask, o.file,
                   o.line, state_of_thread(t / 32 * 32 + lane).c_str());
     }
     unsigned waits = 0, other = 0;
     while (threads[waits].wait != AT_BARRIER) waits++;
     while (threads[other].wait == AT_BARRIER) other++;
-    up_now.thread = waits;
+    up_thread_now.thread = waits;
     up_report("%s at %s:%d is not reached by all threads: %s", threads[waits].what, threads[waits].file,
               threads[waits].line, state_of_thread(other).c_str());
 }
@@ -111,34 +111,34 @@ static void leave(up_fibre *from) {
         ready_count--;
         become(t);
         to = threads[t].fibre;
-    } else if (begun < up_now.threads) {
+    } else if (begun < up_thread_now.threads) {
         if (idle.empty()) idle.push_back(up_fibre_create(work));
         to = idle.back();
         idle.pop_back();
-    } else if (exited == up_now.threads) {
+    } else if (exited == up_thread_now.threads) {
         to = main_fibre;
     } else {
         report_deadlock();
     }
-    up_now.fibre = to;
+    up_thread_now.fibre = to;
     up_fibre_switch(from, to);
 }
 
 /* What every fibre runs. */
 static void work() {
-    up_fibre *fibre = up_now.fibre;
+    up_fibre *fibre = up_thread_now.fibre;
     for (;;) {
-        if (begun == up_now.threads || ready_count) {
+        if (begun == up_thread_now.threads || ready_count) {
             idle.push_back(fibre);
             leave(fibre);
             continue;
         }
-        const unsigned t = backwards ? up_now.threads - 1 - begun : begun;
+        const unsigned t = backwards ? up_thread_now.threads - 1 - begun : begun;
         begun++;
         threads[t].fibre = fibre;
         threads[t].wait = RUNS;
         become(t);
-        launched->run(up_now.call);
+        launched->run(up_thread_now.call);
         threads[t].wait = EXITED;
         exited++;
     }
@@ -159,20 +159,20 @@ static unsigned barrier(const char *what, int value, const char *file, int line)
     me.what = what;
     me.file = file;
     me.line = line;
-    if (at_barrier == 0) first = up_now.thread;
+    if (at_barrier == 0) first = up_thread_now.thread;
     if (at_barrier == 0) true_values = 0;
     if (at_barrier > 0) same_barrier(threads[first]);
     true_values += value != 0;
-    if (++at_barrier < up_now.threads) {
+    if (++at_barrier < up_thread_now.threads) {
         me.wait = AT_BARRIER;
         leave(me.fibre);
         return (unsigned)me.result;
     }
     at_barrier = 0;
     up_check_barrier();
-    for (unsigned t = 0; t < up_now.threads; t++) {
+    for (unsigned t = 0; t < up_thread_now.threads; t++) {
         threads[t].result = true_values;
-        if (t != up_now.thread) make_ready(t);
+        if (t != up_thread_now.thread) make_ready(t);
     }
     return true_values;
 }
@@ -184,7 +184,7 @@ int __syncthreads_or(int value, const char *file, int line) {
     return barrier("__syncthreads_or", value, file, line) > 0;
 }
 int __syncthreads_and(int value, const char *file, int line) {
-    return barrier("__syncthreads_and", value, file, line) == up_now.threads;
+    return barrier("__syncthreads_and", value, file, line) == up_thread_now.threads;
 }
 int __syncthreads_count(int value, const char *file, int line) {
     return (int)barrier("__syncthreads_count", value, file, line);
@@ -246,7 +246,7 @@ static void same_operation(thread *lanes, unsigned mask) {
 static uint64_t warp(enum operation operation, const char *what, unsigned mask, const char *file, int line,
                      void (*complete)(void **) = nullptr) {
     thread &me = self();
-    const unsigned number = up_now.thread / 32, lane = up_now.thread % 32;
+    const unsigned number = up_thread_now.thread / 32, lane = up_thread_now.thread % 32;
     thread *lanes = &threads[number * 32];
     me.operation = operation;
     me.what = what;
@@ -304,7 +304,7 @@ int __all_sync(unsigned mask, int value, const char *file, int line) {
     return ballot("__all_sync", mask, value, file, line) == mask;
 }
 unsigned __activemask() {
-    return 1u << up_now.thread % 32;
+    return 1u << up_thread_now.thread % 32;
 }
 
 void up_warp_together(const char *what, void *mine, void (*complete)(void **lanes), const char *file,
@@ -355,7 +355,7 @@ unsigned long long atomicCAS(unsigned long long *address, unsigned long long com
 
 /* ---- shared memory: ends at a page that is not accessible ---- */
 void *up_cuda_host_shared() {
-    return up_now.shared;
+    return up_thread_now.shared;
 }
 
 bool up_is_shared_room(const void *at) {
@@ -371,23 +371,23 @@ static void lay_out_shared(size_t bytes) {
         shared_room = static_cast<char *>(room);
         mprotect(shared_room + SHARED, 64 << 10, PROT_NONE);
     }
-    up_now.shared = shared_room + SHARED - (bytes + 127) / 128 * 128;
-    up_now.shared_end = up_now.shared + bytes;
+    up_thread_now.shared = shared_room + SHARED - (bytes + 127) / 128 * 128;
+    up_thread_now.shared_end = up_thread_now.shared + bytes;
 }
 
 /* ---- blocks and grids ---- */
 static void run_block() {
-    for (unsigned t = 0; t < up_now.threads; t++) threads[t].wait = NOT_BEGUN;
+    for (unsigned t = 0; t < up_thread_now.threads; t++) threads[t].wait = NOT_BEGUN;
     begun = exited = at_barrier = ready_first = ready_count = 0;
     memset(at_warp, 0, sizeof at_warp);
-    up_poison(up_now.shared, (size_t)(up_now.shared_end - up_now.shared));
+    up_poison(up_thread_now.shared, (size_t)(up_thread_now.shared_end - up_thread_now.shared));
     up_check_block();
     leave(main_fibre);
 }
 
 static void number_threads(dim3 block) {
-    up_now.threads = block.x * block.y * block.z;
-    for (unsigned t = 0; t < up_now.threads; t++)
+    up_thread_now.threads = block.x * block.y * block.z;
+    for (unsigned t = 0; t < up_thread_now.threads; t++)
         threads[t].index = make_uint3(t % block.x, t / block.x % block.y, t / block.x / block.y);
 }
 
@@ -407,9 +407,9 @@ void up_run_kernel(const up_launch_record &launch) {
     if (!main_fibre) main_fibre = up_fibre_create(nullptr);
     up_install_fault_handler();
     launched = &launch;
-    up_now.kernel = launch.kernel;
-    up_now.call = launch.call.data();
-    up_now.call_end = up_now.call + launch.call.size();
+    up_thread_now.kernel = launch.kernel;
+    up_thread_now.call = launch.call.data();
+    up_thread_now.call_end = up_thread_now.call + launch.call.size();
     number_threads(launch.block);
     blockDim = launch.block;
     gridDim = launch.grid;

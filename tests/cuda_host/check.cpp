@@ -82,7 +82,7 @@ void up_check_block() {
     if (!checking) return;
     block_first = ++epoch;
     memset(warp_epochs, 0, sizeof warp_epochs);
-    const size_t bytes = (size_t)(up_now.shared_end - up_now.shared);
+    const size_t bytes = (size_t)(up_thread_now.shared_end - up_thread_now.shared);
     memset(shared_states, NEW, bytes);
     memset(shared_shadows, 0, (bytes + 1) / 2 * sizeof *shared_shadows);
 }
@@ -152,7 +152,7 @@ static const char *verb(const touch &t) {
 }
 static std::string named(const touch &t) {
     if (up_is_device(t.at)) return up_describe_address(t.at);
-    return "byte " + std::to_string(t.at - up_now.shared) + " of shared memory";
+    return "byte " + std::to_string(t.at - up_thread_now.shared) + " of shared memory";
 }
 
 [[noreturn]] static void report_race(const touch &t, const mark &m, const char *past_verb) {
@@ -176,7 +176,7 @@ static bool is_before(const mark &m) {
     if (m.epoch >= operation_first) {
         if (m.epoch < block_first) return false;
         if (m.epoch < epoch) return true;
-        const unsigned me = up_in_kernel ? up_now.thread : 0;
+        const unsigned me = up_in_kernel ? up_thread_now.thread : 0;
         return (m.thread == me && !(m.flags & (WARP_READ | BLOCK_READ))) ||
                (m.thread / 32 == me / 32 && m.warp_epoch != warp_epochs[me / 32] && !(m.flags & BLOCK_READ));
     }
@@ -187,7 +187,7 @@ static bool is_before(const mark &m) {
 }
 
 static mark mark_now(unsigned flags) {
-    const unsigned thread = up_in_kernel ? up_now.thread : 0;
+    const unsigned thread = up_in_kernel ? up_thread_now.thread : 0;
     return {epoch, thread, warp_epochs[thread / 32], flags};
 }
 
@@ -204,8 +204,8 @@ static void note_read(mark &read) {
         flags |= OTHER_BLOCKS;
     if (old.epoch == epoch) {
         flags |= old.flags & (WARP_READ | BLOCK_READ);
-        if (old.thread != up_now.thread)
-            flags |= old.thread / 32 == up_now.thread / 32 ? WARP_READ : BLOCK_READ;
+        if (old.thread != up_thread_now.thread)
+            flags |= old.thread / 32 == up_thread_now.thread / 32 ? WARP_READ : BLOCK_READ;
     }
     read = mark_now(flags);
 }
@@ -265,23 +265,23 @@ extern "C" char __start_up_constant[] __attribute__((weak)), __stop_up_constant[
 
 /* What a kernel may read besides its memory. */
 static bool may_read(const char *at) {
-    return (at >= up_now.call && at < up_now.call_end) || (at >= __start_up_index && at < __stop_up_index) ||
+    return (at >= up_thread_now.call && at < up_thread_now.call_end) || (at >= __start_up_index && at < __stop_up_index) ||
            (at >= __start_up_constant && at < __stop_up_constant) || is_read_only(at);
 }
 
 void up_check_thread(const void *at, size_t bytes, up_access access, const void *code) {
     if (!checking || !up_in_kernel) return;
     const char *p = static_cast<const char *>(at);
-    if (p >= up_now.fibre->low && p < up_now.fibre->high) return;
+    if (p >= up_thread_now.fibre->low && p < up_thread_now.fibre->high) return;
     const touch t = {p, access, code, nullptr};
-    if (p >= up_now.shared && p + bytes <= up_now.shared_end) {
-        const size_t i = (size_t)(p - up_now.shared);
+    if (p >= up_thread_now.shared && p + bytes <= up_thread_now.shared_end) {
+        const size_t i = (size_t)(p - up_thread_now.shared);
         judge_all(shared_states + i, shared_shadows + i / 2, t, bytes, true);
     } else if (up_is_device(p) && states) {
         judge_all(state_of(p), shadow_of(p), t, bytes, true);
     } else if (up_is_shared_room(p)) {
         up_report("%s%s byte %td of shared memory, of which the block has %td", place_of(t).c_str(), verb(t),
-                  p - up_now.shared, up_now.shared_end - up_now.shared);
+                  p - up_thread_now.shared, up_thread_now.shared_end - up_thread_now.shared);
     } else if (access != UP_READ || !may_read(p)) {
         up_report("%s%s %s", place_of(t).c_str(), verb(t), up_describe_address(p).c_str());
     }

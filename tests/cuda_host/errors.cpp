@@ -138,9 +138,9 @@ std::string up_name_of_kernel(const void *kernel) {
 }
 
 static void print_place(FILE *to) {
-    const unsigned t = up_now.thread;
+    const unsigned t = up_thread_now.thread;
     const unsigned x = t % blockDim.x, y = t / blockDim.x % blockDim.y, z = t / blockDim.x / blockDim.y;
-    fprintf(to, "kernel %s, block (%u,%u,%u), thread (%u,%u,%u): ", up_name_of_kernel(up_now.kernel).c_str(),
+    fprintf(to, "kernel %s, block (%u,%u,%u), thread (%u,%u,%u): ", up_name_of_kernel(up_thread_now.kernel).c_str(),
             blockIdx.x, blockIdx.y, blockIdx.z, x, y, z);
 }
 

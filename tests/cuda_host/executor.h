@@ -80,7 +80,7 @@ struct up_running { /* what runs now */
     char *shared, *shared_end;
     unsigned thread, threads; /* within the block */
 };
-extern up_running up_now;
+extern up_running up_thread_now;
 extern thread_local bool up_in_kernel; /* this thread of the host runs it */
 void up_run_kernel(const up_launch_record &launch);
 bool up_is_shared_room(const void *at); /* or the guard behind it */

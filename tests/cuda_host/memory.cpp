@@ -265,7 +265,7 @@ static void on_fault(int signal, siginfo_t *info, void *) {
     sigaction(SIGSEGV, &before, nullptr); /* a fault in here is the end */
     if (up_is_fibre_guard(at)) up_report("the stack of a thread is full");
     if (up_in_kernel && up_is_shared_room(at))
-        up_report("touches shared memory behind its %zu bytes", (size_t)(up_now.shared_end - up_now.shared));
+        up_report("touches shared memory behind its %zu bytes", (size_t)(up_thread_now.shared_end - up_thread_now.shared));
     if (up_in_kernel) up_report("touches %s", up_describe_address(at).c_str());
     if (up_is_device(at))
         up_report("code of the host touches device memory: %s", up_describe_address(at).c_str());
