@@ -24,7 +24,7 @@ endforeach()
 if(TARGET uniperceiver_cli)
   add_library(uniperceiver_cuda_host_objects OBJECT ${UP_CLI} ${PROJECT_SOURCE_DIR}/src/backends.c)
   target_compile_definitions(uniperceiver_cuda_host_objects PRIVATE UP_WITH_CUDA)
-  target_include_directories(uniperceiver_cuda_host_objects PRIVATE ${PROJECT_SOURCE_DIR}/include ${PROJECT_SOURCE_DIR}/src)
+  target_include_directories(uniperceiver_cuda_host_objects PRIVATE ${PROJECT_SOURCE_DIR}/include ${PROJECT_SOURCE_DIR}/src ${PROJECT_SOURCE_DIR})
   add_executable(uniperceiver_cuda_host $<TARGET_OBJECTS:uniperceiver_cuda_host_objects>
                  $<TARGET_OBJECTS:up_cuda_on_host_fast>)
   target_link_libraries(uniperceiver_cuda_host PRIVATE up_cuda_host uniperceiver_static ${UP_LINK})
