@@ -1,8 +1,10 @@
 /* test_config.c - YAML configuration: values, defaults, lists, aliases and overrides into a struct, every
- * message of every refusal, and the way back to YAML. */
+ * message of every refusal, and the way back to YAML; and that configs/pretrain-base.yaml is the paper's. */
 #include "files/config.h"
 #include "files/file.h"
+#include "tasks/tasks.h"
 #include "tests/support.h"
+#include "train/settings.h"
 #include "uniperceiver/random.h"
 
 #include <math.h>
@@ -381,6 +383,96 @@ static void description(void) {
     free(text);
 }
 
+/* --- the paper's pre-training --- */
+
+/* Table 10, in the order of the configuration; smoothing and loss weight are appendix E's. */
+static const struct table10_row {
+    const char *kind, *data;
+    int batch;
+    double weight, smoothing, loss_weight;
+} table10[] = {
+    {"image_classification", "imagenet21k", 64, 0.333, 0.1, 1},
+    {"video_classification", "kinetics700", 4, 0.0925, 0.1, 0.05},
+    {"video_classification", "moments", 24, 0.0185, 0.1, 0.05},
+    {"mlm", "bookswiki", 64, 0.07775, 0, 1},
+    {"mlm", "paq", 512, 0.0222, 0, 1},
+    {"image_mlm", "yfcc", 64, 0.02778, 0, 1},
+    {"image_mlm", "cc12m", 64, 0.02778, 0, 1},
+    {"image_mlm", "cc3m", 64, 0.01389, 0, 1},
+    {"image_mlm", "visualgenome", 64, 0.01389, 0, 1},
+    {"image_mlm", "coco", 64, 0.01389, 0, 1},
+    {"image_mlm", "sbu", 64, 0.01389, 0, 1},
+    {"ar", "bookswiki", 64, 0.07775, 0, 1},
+    {"ar", "paq", 400, 0.0222, 0, 1},
+    {"caption", "yfcc", 56, 0.02778, 0, 1},
+    {"caption", "cc12m", 56, 0.02778, 0, 1},
+    {"caption", "cc3m", 56, 0.01389, 0, 1},
+    {"caption", "visualgenome", 56, 0.01389, 0, 1},
+    {"caption", "coco", 56, 0.01389, 0, 1},
+    {"caption", "sbu", 56, 0.01389, 0, 1},
+    {"image_text_retrieval", "yfcc", 128, 0.02778, 0.1, 1},
+    {"image_text_retrieval", "cc12m", 128, 0.02778, 0.1, 1},
+    {"image_text_retrieval", "cc3m", 128, 0.01389, 0.1, 1},
+    {"image_text_retrieval", "visualgenome", 128, 0.01389, 0.1, 1},
+    {"image_text_retrieval", "coco", 128, 0.01389, 0.1, 1},
+    {"image_text_retrieval", "sbu", 128, 0.01389, 0.1, 1},
+    {"text_retrieval", "paq", 512, 0.0222, 0.1, 1},
+};
+enum { TABLE10_ROWS = sizeof table10 / sizeof table10[0] };
+
+/* The dataset is told by its folder: data/NAME/. */
+static int is_row(const up_task_settings *t, const struct table10_row *row) {
+    char folder[64];
+    snprintf(folder, sizeof folder, "/../data/%s/", row->data);
+    return !strcmp(up_tasks_table[t->kind].name, row->kind) && strstr(t->data, folder) &&
+           t->batch == row->batch && t->weight == row->weight && t->smoothing == row->smoothing &&
+           t->loss_weight == row->loss_weight;
+}
+
+/* Appendix E: what is done to pictures and clips. */
+static int is_augmented(const up_task_settings *t) {
+    const up_task *task = &up_tasks_table[t->kind];
+    const up_augment_settings *a = &t->augment;
+    if (task->video) return t->resize == 256 && t->resize_most == 320 && t->stride == 32 && !a->operations;
+    if (!task->image) return t->resize == 0 && !a->operations;
+    if (!strstr(t->data, "imagenet21k")) return t->resize == 256 && !t->resize_most && !a->operations;
+    return t->flip && a->operations == 2 && a->erase == 0.25 && a->mixup == 0.8 && a->cutmix == 1;
+}
+
+static void pretraining_tasks(void) {
+    up_settings s;
+    double weights = 0;
+    UP_ASSERT_OK(up_settings_read(up_test_path("configs/pretrain-base.yaml"), NULL, 0, &s));
+    CU_ASSERT_EQUAL_FATAL(s.task_count, TABLE10_ROWS);
+    CU_ASSERT_EQUAL(s.task_count, 26);
+    for (size_t i = 0; i < s.task_count; i++) {
+        int sound = is_row(&s.tasks[i], &table10[i]) && is_augmented(&s.tasks[i]);
+        if (!sound) fprintf(stderr, "task %zu, %s, is not the paper's\n", i, s.tasks[i].name);
+        CU_ASSERT_TRUE(sound);
+        weights += s.tasks[i].weight;
+    }
+    CU_ASSERT_DOUBLE_EQUAL(weights, 0.99946, 1e-9); /* shares of 1, as rounded in the table */
+    CU_ASSERT_TRUE(s.tasks[1].frames == 8 && s.tasks[2].frames == 3);
+    CU_ASSERT_PTR_NOT_NULL(s.tasks[1].leave_out);
+    CU_ASSERT_PTR_NOT_NULL(s.tasks[0].names);
+    up_settings_free(&s);
+}
+
+/* Section 4.2. */
+static void pretraining_optimizer(void) {
+    up_settings s;
+    up_config c;
+    UP_ASSERT_OK(up_settings_read(up_test_path("configs/pretrain-base.yaml"), NULL, 0, &s));
+    CU_ASSERT_TRUE(s.steps == 500000 && s.optimizer.warmup == 50000 && s.mixed && !s.init_from);
+    CU_ASSERT_TRUE(s.optimizer.lr == 2e-4 && s.optimizer.min_lr == 0 && s.optimizer.layer_decay == 1);
+    CU_ASSERT_TRUE(s.optimizer.decay == 0.05 && s.optimizer.clip == 5);
+    UP_ASSERT_OK(up_settings_model(&s, &c));
+    CU_ASSERT_TRUE(c.layers == 12 && c.width == 768 && c.heads == 12 && c.ffn == 3072);
+    CU_ASSERT_TRUE(c.image_size == 224 && c.patch == 16 && c.frames == 8 && c.text_positions == 256);
+    CU_ASSERT_TRUE(c.drop_path == 0.1 && c.tasks == 8);
+    up_settings_free(&s);
+}
+
 const char *const up_suite_name = "config";
 const up_test up_tests[] = {{"defaults", defaults},
                             {"values", values},
@@ -392,4 +484,6 @@ const up_test up_tests[] = {{"defaults", defaults},
                             {"damaged", damaged},
                             {"dump", dump},
                             {"description", description},
+                            {"pretraining_tasks", pretraining_tasks},
+                            {"pretraining_optimizer", pretraining_optimizer},
                             {NULL, NULL}};
