@@ -171,7 +171,7 @@ python3 "$tests/serve_fuzz.py" "$url" 1000 || failures=$((failures + 1))
 ask 200 /health
 count "the server lives" kill -0 "$server"
 stop TERM 0
-is "files that the server wrote" "$(find . -newer before -type f | sort | xargs)" "./answer ./cat.npy ./errors ./request ./wanted"
+is "files that the server wrote" "$(find . -newer before -type f | sort | xargs)" "./answer ./cat.names ./cat.npy ./errors ./request ./wanted"
 
 # --- limits ---
 start --max-body 1 --max-pixels 1000 --max-seconds 2 --max-waiting 2 --batch 1 --batch-wait 0

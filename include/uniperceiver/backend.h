@@ -484,8 +484,9 @@ UP_API const up_backend_ops *up_ref_ops(void);
 /* The CPU backend: the reference's table with faster slots. `threads` 0 = all cores. */
 UP_API up_status up_backend_cpu(int threads, up_backend **out);
 
-/* The CUDA backend: the first device that the process sees; only in builds with it. */
-UP_API up_status up_backend_cuda(up_backend **out);
+/* The CUDA backend: the first device that the process sees. Only in builds with it, so it is not exported:
+ * programs ask by name. */
+up_status up_backend_cuda(up_backend **out);
 
 /* By name: "ref", "cpu" or "cuda"; a backend that is not built is UP_ERR_UNSUPPORTED and says so. */
 UP_API up_status up_backend_create(const char *name, int threads, up_backend **out);

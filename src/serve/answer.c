@@ -223,6 +223,7 @@ static up_status caption(up_answers *a, up_job **jobs, int n) {
     up_caption captions[UP_ANSWER_LISTS];
     up_caption_options options = jobs[0]->caption;
     (void)a;
+    options.size = sizeof options;
     options.said = said;
     options.listener = jobs;
     for (int i = 0; i < n; i++) inputs[i] = *jobs[i]->inputs;
