@@ -29,3 +29,10 @@ if(TARGET uniperceiver_cli AND NOT UP_SANITIZE)
   add_test(NAME install COMMAND bash ${CMAKE_CURRENT_SOURCE_DIR}/check_install.sh
            ${PROJECT_BINARY_DIR} ${PROJECT_SOURCE_DIR} ${CMAKE_C_COMPILER})
 endif()
+
+# The page for newcomers: its configurations and commands, as written.
+if(TARGET uniperceiver_cli)
+  add_test(NAME test_own_data COMMAND bash ${CMAKE_CURRENT_SOURCE_DIR}/test_own_data.sh)
+  set_tests_properties(test_own_data PROPERTIES ENVIRONMENT
+    "UP_SOURCE_DIR=${PROJECT_SOURCE_DIR};UP_BINARY=$<TARGET_FILE:uniperceiver_cli>")
+endif()
