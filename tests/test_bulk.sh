@@ -6,14 +6,8 @@ export LC_ALL=C
 up=${UP_BINARY:?} image=${UP_SOURCE_DIR:?}/golden/image
 work=$(mktemp -d) && cd "$work" || exit 1
 trap 'rm -rf "$work"' EXIT
-checks=0 failures=0
+. "$UP_SOURCE_DIR/tests/checks.sh"
 
-is() { # is WHAT GOT WANTED
-    checks=$((checks + 1))
-    [ "$2" = "$3" ] && return
-    failures=$((failures + 1))
-    echo "FAILED: $1: got '$2', wanted '$3'"
-}
 run() { # run CODE ARGS...: stdout goes to $out, stderr to the file errors
     local wanted=$1 got
     shift
@@ -124,5 +118,4 @@ run 1 search list "${m[@]}" hi && said 'is not an index'
 run 2 search "${m[@]}" && said 'no INDEX'
 run 1 index "${m[@]}" pictures pictures/a.PNG --out twice && said 'pictures/a.PNG: is given twice'
 
-echo "$checks checks, $failures failed"
-test $checks -gt 0 -a $failures -eq 0
+finish

@@ -6,22 +6,8 @@ export LC_ALL=C
 up=${UP_BINARY:?} golden=${UP_SOURCE_DIR:?}/golden
 work=$(mktemp -d) && cd "$work" || exit 1
 trap 'rm -rf "$work"' EXIT
-checks=0 failures=0 out=
+. "$UP_SOURCE_DIR/tests/checks.sh"
 
-count() { # count WHAT CONDITION...: one check
-    local what=$1
-    shift
-    checks=$((checks + 1))
-    "$@" && return
-    failures=$((failures + 1))
-    echo "FAILED: $what"
-}
-is() { # is WHAT GOT WANTED
-    count "$1: got '$2', wanted '$3'" test "$2" = "$3"
-}
-has() { # has PATTERN: the last output has a line that matches
-    count "no '$1' in: $out" grep -q -- "$1" <<<"$out"
-}
 ok() { # ok ARGS...: exit 0 and nothing on stderr; stdout is kept in $out
     out=$("$up" "$@" 2>errors)
     is "$*: exit" $? 0
@@ -307,5 +293,4 @@ is 'example: probabilities' "$(awk '{s += $NF} END {printf "%.2f", s}' <<<"$out"
 "$example" tiny.safetensors text.jpg cat 2>errors
 is 'example: bad picture' "$?: $(grep -c text.jpg errors)" '1: 1'
 
-echo "$checks checks, $failures failed"
-test $checks -gt 0 -a $failures -eq 0
+finish

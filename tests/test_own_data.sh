@@ -8,16 +8,8 @@ up=${UP_BINARY:?} source=${UP_SOURCE_DIR:?}
 page=$source/docs/your-own-data.md
 work=$(mktemp -d) && cd "$work" || exit 1
 trap 'rm -rf "$work"' EXIT
-checks=0 failures=0
+. "$UP_SOURCE_DIR/tests/checks.sh"
 
-count() { # count WHAT CONDITION...: one check
-    local what=$1
-    shift
-    checks=$((checks + 1))
-    "$@" && return
-    failures=$((failures + 1))
-    echo "FAILED: $what"
-}
 fill() { # fill FILE ENDING FOLDER...: each folder gets a few copies of the file, under names that the page's commands have
     local file=$1 ending=$2 folder i
     shift 2
@@ -71,5 +63,4 @@ while IFS=$'\t' read -r command error; do
     fi
 done <commands
 
-echo "$checks checks, $failures failed"
-test $checks -gt 0 -a $failures -eq 0
+finish

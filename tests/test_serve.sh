@@ -9,22 +9,8 @@ type -P curl python3 >/dev/null || { echo "test_serve: skipped: curl and python3
 work=$(mktemp -d) && cd "$work" || exit 1
 server=
 trap '[ -n "$server" ] && kill "$server" 2>/dev/null; rm -rf "$work"' EXIT
-checks=0 failures=0 out=
+. "$UP_SOURCE_DIR/tests/checks.sh"
 
-count() { # count WHAT CONDITION...: one check
-    local what=$1
-    shift
-    checks=$((checks + 1))
-    "$@" && return
-    failures=$((failures + 1))
-    echo "FAILED: $what"
-}
-is() { # is WHAT GOT WANTED
-    count "$1: got '$2', wanted '$3'" test "$2" = "$3"
-}
-has() { # has PATTERN: the last answer has a line that matches
-    count "no '$1' in: ${out:0:400}" grep -q -- "$1" <<<"$out"
-}
 start() { # start FLAGS...: a server of the model
     "$up" serve tiny.safetensors --port 0 "$@" >listening 2>errors &
     server=$!
@@ -212,5 +198,4 @@ wait "$server"
 is "exit while it was asked" $? 0
 server=
 
-echo "test_serve: $checks checks, $failures failed"
-[ "$failures" = 0 ]
+finish
