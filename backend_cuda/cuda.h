@@ -115,6 +115,16 @@ up_status up_blas_create(up_blas **out);
 void up_blas_free(up_blas *blas);
 up_status up_multiply(up_backend *b, const up_product &p);
 
+/* ---- linear.cu ---- */
+/* The weight in the activations' type: as it lies, as it was prepared, or cast into scratch. */
+up_view up_weight_for(up_backend *b, up_view weight, up_view prepared, up_dtype dtype, up_pieces *pieces,
+                      up_buffer *buffer);
+/* x W' (+ bias), from some rows of x to f32 or to x's type */
+up_product up_product_forward(up_view x, up_view weight, void *c, int64_t stride, up_dtype out,
+                              const float *bias);
+/* dweight += dy' x */
+up_status up_add_weight_gradient(up_backend *b, up_view dweight, up_view dy, up_view x);
+
 /* ---- memory.cu ---- */
 up_status up_staging_create(up_staging **out);
 void up_staging_free(up_staging *staging);

@@ -90,9 +90,8 @@ static up_status prepare(up_backend *b, const up_prepare_args *a) {
     return up_launched("prepare");
 }
 
-/* The weight in the activations' type: as it lies, as it was prepared, or cast into scratch. */
-static up_view weight_for(up_backend *b, up_view weight, up_view prepared, up_dtype dtype, up_pieces *pieces,
-                          up_buffer *buffer) {
+up_view up_weight_for(up_backend *b, up_view weight, up_view prepared, up_dtype dtype, up_pieces *pieces,
+                      up_buffer *buffer) {
     if (dtype == UP_F32) return weight;
     if (up_view_present(prepared)) return in_type(weight, dtype, up_bytes_of(prepared), buffer);
     const up_view cast =
@@ -101,9 +100,8 @@ static up_view weight_for(up_backend *b, up_view weight, up_view prepared, up_dt
     return cast;
 }
 
-/* x W' (+ bias), from some rows of x to f32 or to x's type */
-static up_product forward_of(up_view x, up_view weight, void *c, int64_t stride, up_dtype out,
-                             const float *bias) {
+up_product up_product_forward(up_view x, up_view weight, void *c, int64_t stride, up_dtype out,
+                              const float *bias) {
     up_product p = {};
     p.in = x.dtype;
     p.out = out;
@@ -141,7 +139,8 @@ static up_status linear_f32(up_backend *b, const up_linear_args *a) {
         first = bias;
         then = NULL;
     }
-    UP_TRY(up_multiply(b, forward_of(a->x, a->weight, up_bytes_of(a->y), a->y.stride, UP_F32, first)));
+    UP_TRY(
+        up_multiply(b, up_product_forward(a->x, a->weight, up_bytes_of(a->y), a->y.stride, UP_F32, first)));
     if (a->activation == UP_ACT_GELU || up_view_present(a->pre) || then)
         finish(b, a, 0, a->y.rows, up_as<const float>(a->y), then, up_fits(a->y, 4));
     return up_launched("linear");
@@ -152,15 +151,16 @@ static up_status linear(up_backend *b, const up_linear_args *a) {
     if (a->y.dtype == UP_F32) return linear_f32(b, a);
     up_pieces pieces(a->scratch);
     up_buffer buffer;
-    const up_view weight = weight_for(b, a->weight, a->prepared, a->y.dtype, &pieces, &buffer);
+    const up_view weight = up_weight_for(b, a->weight, a->prepared, a->y.dtype, &pieces, &buffer);
     if (a->activation == UP_ACT_NONE && !up_view_present(a->bias) && !up_view_present(a->pre))
-        return up_multiply(b, forward_of(a->x, weight, up_bytes_of(a->y), a->y.stride, a->y.dtype, NULL));
+        return up_multiply(
+            b, up_product_forward(a->x, weight, up_bytes_of(a->y), a->y.stride, a->y.dtype, NULL));
     const int64_t each = rows_at_once(a->y.rows, a->y.cols);
     float *sum = pieces.take<float>((size_t)(each * a->y.cols));
     for (int64_t first = 0; first < a->y.rows; first += each) {
         const int64_t rows = a->y.rows - first < each ? a->y.rows - first : each;
         UP_TRY(up_multiply(
-            b, forward_of(up_view_rows(a->x, first, rows), weight, sum, a->y.cols, UP_F32, NULL)));
+            b, up_product_forward(up_view_rows(a->x, first, rows), weight, sum, a->y.cols, UP_F32, NULL)));
         finish(b, a, first, rows, up_matrix<const float>{sum, a->y.cols}, up_pointer<const float>(a->bias),
                a->y.cols % 4 == 0);
     }
@@ -186,27 +186,26 @@ static up_status gelu(up_backend *b, const up_gelu_args *a) {
 
 /* dx = dy W */
 static up_status input_gradient(up_backend *b, const up_linear_grad *a, up_view weight) {
-    up_product p = forward_of(a->dy, weight, up_bytes_of(a->dx), a->dx.stride, a->dx.dtype, NULL);
+    up_product p = up_product_forward(a->dy, weight, up_bytes_of(a->dx), a->dx.stride, a->dx.dtype, NULL);
     p.n = weight.cols;
     p.b_turned = false;
     return up_multiply(b, p);
 }
 
-/* dweight += dy' x */
-static up_status weight_gradient(up_backend *b, const up_linear_grad *a) {
+up_status up_add_weight_gradient(up_backend *b, up_view dweight, up_view dy, up_view x) {
     up_product p = {};
-    p.in = a->dy.dtype;
+    p.in = dy.dtype;
     p.out = UP_F32;
-    p.m = a->dweight.rows;
-    p.n = a->dweight.cols;
-    p.k = a->dy.rows;
-    p.a = up_bytes_of(a->dy);
-    p.a_stride = a->dy.stride;
+    p.m = dweight.rows;
+    p.n = dweight.cols;
+    p.k = dy.rows;
+    p.a = up_bytes_of(dy);
+    p.a_stride = dy.stride;
     p.a_turned = true;
-    p.b = up_bytes_of(a->x);
-    p.b_stride = a->x.stride;
-    p.c = up_bytes_of(a->dweight);
-    p.c_stride = a->dweight.stride;
+    p.b = up_bytes_of(x);
+    p.b_stride = x.stride;
+    p.c = up_bytes_of(dweight);
+    p.c_stride = dweight.stride;
     p.beta = 1;
     return up_multiply(b, p);
 }
@@ -218,8 +217,8 @@ static up_status linear_bwd(up_backend *b, const up_linear_grad *a) {
     const up_view all = {};
     if (a->activation == UP_ACT_GELU) gelu_of(b, a->dy, a->pre, a->dy);
     if (up_view_present(a->dx))
-        UP_TRY(input_gradient(b, a, weight_for(b, a->weight, a->prepared, a->dy.dtype, &pieces, &buffer)));
-    if (up_view_present(a->dweight)) UP_TRY(weight_gradient(b, a));
+        UP_TRY(input_gradient(b, a, up_weight_for(b, a->weight, a->prepared, a->dy.dtype, &pieces, &buffer)));
+    if (up_view_present(a->dweight)) UP_TRY(up_add_weight_gradient(b, a->dweight, a->dy, a->x));
     up_add_rows(b, a->dbias, a->dy, all, 0, 0, pieces.take<float>(0));
     return up_launched("linear_bwd");
 }

@@ -90,40 +90,12 @@ static up_view values_of(up_backend *b, up_view patches, up_view levels, up_dtyp
     return to;
 }
 
-static up_view weight_in_type(up_backend *b, up_view weight, up_dtype dtype, up_pieces *pieces,
-                              up_buffer *buffer) {
-    if (dtype == UP_F32) return weight;
-    const size_t count = (size_t)(weight.rows * weight.cols);
-    buffer->bytes = reinterpret_cast<unsigned char *>(pieces->take<up_half>(count));
-    buffer->size = 2 * count;
-    const up_view cast = up_view_at(buffer, dtype, 0, weight.rows, weight.cols);
-    up_cuda_cast(b, cast, weight);
-    return cast;
-}
-
-static up_status project(up_backend *b, up_view x, up_view weight, float *sum) {
-    up_product p = {};
-    p.in = x.dtype;
-    p.out = UP_F32;
-    p.m = x.rows;
-    p.n = weight.rows;
-    p.k = x.cols;
-    p.a = up_bytes_of(x);
-    p.a_stride = x.stride;
-    p.b = up_bytes_of(weight);
-    p.b_stride = weight.stride;
-    p.b_turned = true;
-    p.c = sum;
-    p.c_stride = weight.rows;
-    return up_multiply(b, p);
-}
-
 static up_status patch_embed(up_backend *b, const up_patch_embed_args *a) {
     if (up_is_empty(a->y)) return UP_OK;
     up_pieces pieces(a->scratch);
     up_buffer weight_buffer, pixel_buffer;
     const up_dtype dtype = type_of_product(a->patches, a->y.dtype);
-    const up_view weight = weight_in_type(b, a->weight, dtype, &pieces, &weight_buffer);
+    const up_view weight = up_weight_for(b, a->weight, {}, dtype, &pieces, &weight_buffer);
     const int64_t each = rows_at_once(a->y.rows, a->patches.cols, a->y.cols);
     float *pixels = pieces.take<float>((size_t)(each * pixel_stride(a->patches.cols)));
     float *sum = pieces.take<float>((size_t)(each * a->y.cols));
@@ -133,7 +105,7 @@ static up_status patch_embed(up_backend *b, const up_patch_embed_args *a) {
     for (int64_t first = 0; first < a->y.rows; first += each) {
         const int64_t rows = a->y.rows - first < each ? a->y.rows - first : each;
         const up_view x = values_of(b, a->patches, a->levels, dtype, first, rows, pixels, &pixel_buffer);
-        UP_TRY(project(b, x, weight, sum));
+        UP_TRY(up_multiply(b, up_product_forward(x, weight, sum, weight.rows, UP_F32, NULL)));
         up_by_type(a->y.dtype, [&](auto t) {
             typedef typename decltype(t)::type T;
             up_launch(up_finish_patches<T>, (unsigned)rows, UP_PATCH_THREADS, 0, up_stream(b), up_as<T>(a->y),
@@ -153,25 +125,6 @@ static up_view gradient_in_type(up_backend *b, up_view dy, up_dtype dtype, void 
     return to;
 }
 
-/* dweight += dy' x, of some rows */
-static up_status add_weight_gradient(up_backend *b, up_view dweight, up_view dy, up_view x) {
-    up_product p = {};
-    p.in = dy.dtype;
-    p.out = UP_F32;
-    p.m = dy.cols;
-    p.n = x.cols;
-    p.k = dy.rows;
-    p.a = up_bytes_of(dy);
-    p.a_stride = dy.stride;
-    p.a_turned = true;
-    p.b = up_bytes_of(x);
-    p.b_stride = x.stride;
-    p.c = up_bytes_of(dweight);
-    p.c_stride = dweight.stride;
-    p.beta = 1;
-    return up_multiply(b, p);
-}
-
 static up_status weight_gradient(up_backend *b, const up_patch_embed_grad *a, up_pieces pieces) {
     up_buffer pixel_buffer, gradient_buffer;
     const up_dtype dtype = type_of_product(a->patches, a->dy.dtype);
@@ -183,7 +136,7 @@ static up_status weight_gradient(up_backend *b, const up_patch_embed_grad *a, up
         const up_view dy =
             gradient_in_type(b, up_view_rows(a->dy, first, rows), dtype, gradient, &gradient_buffer);
         const up_view x = values_of(b, a->patches, a->levels, dtype, first, rows, pixels, &pixel_buffer);
-        UP_TRY(add_weight_gradient(b, a->dweight, dy, x));
+        UP_TRY(up_add_weight_gradient(b, a->dweight, dy, x));
     }
     return UP_OK;
 }
