@@ -1,5 +1,6 @@
 /* eval.h - what the files of src/eval share: one evaluation's context and its scores. evaluate.c opens and
- * dispatches, measure.c encodes rows and their target set, metrics.c computes scores from features,
+ * dispatches, measure.c encodes rows and their target set (head.c where a
+ * linear head takes part), metrics.c computes scores from features,
  * captions.c generates and scores texts, predictions.c keeps single rows, report.c prints and writes,
  * validate.c measures while a run trains.
  */

@@ -1,7 +1,7 @@
 /* measure.c - every task is the nearest target by cosine (paper equation 1): encode the rows of a source some
  * at a time and its target set once, and count. Of a row that is looked at in several ways the unit features
  * are averaged: its nearest target is then the one with the highest mean of logits. */
-#include "eval/eval.h"
+#include "eval/head.h"
 #include "infer/session.h"
 #include "tasks/cut.h"
 
@@ -13,7 +13,6 @@ enum { ROWS_AT_ONCE = 64 };
 
 /* Read-outs of a source's rows. A row may have several (words; several cuts of one picture), which is why
  * each says whose it is. */
-typedef struct head head;
 typedef struct readouts {
     up_features x; /* retrieval: of all rows; otherwise of the rows at hand */
     int64_t count;
@@ -26,7 +25,7 @@ typedef struct readouts {
     int here_count;
     up_features view; /* several views: of the one at hand */
     float *sum;       /* [2, view.rows, D] the mean of the unit features of the views, and those of one */
-    const head *head; /* classes: what takes part beside the cosines; NULL: nothing */
+    up_head *head;    /* classes: what takes part beside the cosines; NULL: nothing */
 } readouts;
 
 static up_status reserve(readouts *r, int64_t more) {
@@ -154,90 +153,27 @@ static up_status count_targets(readouts *r, int64_t targets) {
     return UP_OK;
 }
 
-/* Equation 4: alpha cos / tau + w'f + b of every class. */
-struct head {
-    int *row_of_class;  /* [classes] of the head; NULL: it takes no part */
-    double scale;       /* alpha / tau */
-    float *bias;        /* [rows] */
-    float *cosines, *z; /* [ROWS_AT_ONCE, classes], [ROWS_AT_ONCE, rows] of the rows at hand */
-};
-
-static void head_free(head *h) {
-    free(h->row_of_class);
-    free(h->bias);
-    free(h->cosines);
-    free(h->z);
-}
-
-/* The head's row of each class by its name; 0: the head knows not all of them. */
-static int find_classes(const up_source *s, const char *const *names, int rows, int *row_of_class) {
-    for (size_t c = 0; c < s->class_count; c++) {
-        int row = 0;
-        while (row < rows && strcmp(names[row], s->classes[c])) row++;
-        if (row == rows) return 0;
-        row_of_class[c] = row;
-    }
-    return 1;
-}
-
-/* The model's linear head, where the source's classes are among its own and the settings leave it in. */
-static up_status head_open(up_evaluation *e, const up_source *s, head *h) {
-    up_model *model = up_session_model(e->session);
-    up_backend *b = up_model_backend(model);
-    const up_params *p = up_model_params(model);
-    int rows;
-    float alpha;
-    const char *const *names = up_model_classes(model, &rows);
-    if (!names || s->task->targets != UP_TARGETS_CLASSES || s->settings->head == UP_HEAD_NONE) return UP_OK;
-    size_t room = (size_t)rows > s->class_count ? (size_t)rows : s->class_count;
-    h->row_of_class = malloc(s->class_count * sizeof *h->row_of_class);
-    h->bias = malloc((size_t)rows * sizeof *h->bias);
-    h->cosines = malloc(ROWS_AT_ONCE * room * sizeof *h->cosines);
-    h->z = malloc(ROWS_AT_ONCE * room * sizeof *h->z);
-    if (!h->row_of_class || !h->bias || !h->cosines || !h->z)
-        return up_fail(UP_ERR_MEMORY, s->settings->name, "a head of %d classes wanted", rows);
-    if (!find_classes(s, names, rows, h->row_of_class)) {
-        free(h->row_of_class);
-        h->row_of_class = NULL;
-        return UP_OK;
-    }
-    UP_TRY(up_task_scale(e->session, e->world.config->task_names[s->temperature], &h->scale));
-    UP_TRY(b->ops->download(b, &alpha, up_model_weight(model, p->head_alpha)));
-    h->scale *= (double)alpha;
-    return b->ops->download(b, h->bias, up_model_weight(model, p->head_bias));
-}
-
-static double logit_of(const head *h, size_t classes, size_t rows, size_t i, size_t c) {
-    size_t row = (size_t)h->row_of_class[c];
-    return h->scale * (double)h->cosines[i * classes + c] + (double)h->z[i * rows + row] +
-           (double)h->bias[row];
-}
-
-static int is_among_five(const head *h, size_t classes, size_t rows, size_t i, size_t label) {
-    double own = logit_of(h, classes, rows, i, label);
+static int is_among_five(const up_head *h, size_t input, size_t label) {
+    double own = up_head_logit(h, input, label);
     int nearer = 0;
-    for (size_t c = 0; c < classes; c++) nearer += c != label && logit_of(h, classes, rows, i, c) >= own;
+    for (size_t c = 0; c < h->classes; c++) nearer += c != label && up_head_logit(h, input, c) >= own;
     return nearer < 5;
 }
 
-static up_status nearest_by_head(up_evaluation *e, const up_source *s, readouts *r, const head *h) {
-    up_model *model = up_session_model(e->session);
-    up_view weight = up_model_weight(model, up_model_params(model)->head_weight);
-    size_t rows = (size_t)weight.rows, n = (size_t)r->x.unit.rows;
-    UP_TRY(up_cosines_read(e->cosines, r->x.unit, up_target_set_features(s->set)->unit, h->cosines));
-    UP_TRY(up_cosines_read(e->cosines, r->x.raw, weight, h->z));
-    for (size_t i = 0; i < n; i++) {
+static up_status nearest_by_head(up_evaluation *e, const up_source *s, readouts *r) {
+    UP_TRY(up_head_read(e, s, &r->x, r->head));
+    for (size_t i = 0; i < (size_t)r->x.unit.rows; i++) {
         double largest = -INFINITY;
         int32_t label = r->labels[r->count + (int64_t)i];
-        for (size_t c = 0; c < s->class_count; c++) {
-            double z = logit_of(h, s->class_count, rows, i, c);
+        for (size_t c = 0; c < r->head->classes; c++) {
+            double z = up_head_logit(r->head, i, c);
             if (!isfinite(z)) return up_fail(UP_ERR_NUMERIC, s->settings->name, "a logit is not finite");
             if (z > largest) r->best[r->count + (int64_t)i] = (int32_t)c;
             largest = fmax(largest, z);
         }
         if (!r->targets || label < 0) continue;
         r->ranked++;
-        r->among_five += is_among_five(h, s->class_count, rows, i, (size_t)label);
+        r->among_five += is_among_five(r->head, i, (size_t)label);
     }
     return UP_OK;
 }
@@ -246,25 +182,20 @@ static up_status take_nearest(up_evaluation *e, const up_source *s, readouts *r)
     UP_TRY(up_features_resize(&r->x, up_encoder_readouts(e->encoder)));
     UP_TRY(encode_inputs(e, s, r, r->x.raw));
     UP_TRY(up_features_normalize(&r->x));
-    if (r->head->row_of_class) return nearest_by_head(e, s, r, r->head);
+    if (r->head->row_of_class) return nearest_by_head(e, s, r);
     if (r->targets) UP_TRY(count_among_five(e, s, r));
     return up_nearest(e->cosines, r->x.unit, up_target_set_features(s->set)->unit, r->best + r->count);
 }
 
 /* Logits z [V] of the read-outs' first one, of the row that is in e->work and staged. */
 static up_status read_logits(up_evaluation *e, const up_source *s, readouts *r, up_view targets, float *z) {
-    const head *h = r->head;
     double scale;
     UP_TRY(up_features_resize(&r->x, up_encoder_readouts(e->encoder)));
     UP_TRY(encode_inputs(e, s, r, r->x.raw));
     UP_TRY(up_features_normalize(&r->x));
-    if (h && h->row_of_class) {
-        r->count = 0;
-        UP_TRY(nearest_by_head(e, s, r, h));
-        size_t rows = (size_t)up_model_weight(up_session_model(e->session),
-                                              up_model_params(up_session_model(e->session))->head_weight)
-                          .rows;
-        for (size_t c = 0; c < s->class_count; c++) z[c] = (float)logit_of(h, s->class_count, rows, 0, c);
+    if (r->head && r->head->row_of_class) {
+        UP_TRY(up_head_read(e, s, &r->x, r->head));
+        for (size_t c = 0; c < s->class_count; c++) z[c] = (float)up_head_logit(r->head, 0, c);
         return UP_OK;
     }
     UP_TRY(up_task_scale(e->session, e->world.config->task_names[s->temperature], &scale));
@@ -344,14 +275,14 @@ done:
 up_status up_measure_accuracy(up_evaluation *e, const up_source *s) {
     int64_t targets = up_target_set_count(s->set);
     int words = s->task->metric == UP_METRIC_WORDS;
-    head h = {0};
+    up_head h = {0};
     readouts r = {.head = &h};
     up_metric number = {0};
     up_status status = UP_OK;
     UP_GO(up_features_create(up_session_model(e->session), 0, &r.x));
     UP_GO(up_target_set_encode(s->set, &(up_set_encoders){.scout = e->scout}));
     if (!words && targets > 5) UP_GO(count_targets(&r, targets)); /* of five all are among the best five */
-    UP_GO(head_open(e, s, &h));
+    UP_GO(up_head_open(e, s, ROWS_AT_ONCE, &h));
     UP_GO(each_batch(e, s, &r, take_nearest));
     if (words)
         UP_GO(up_word_accuracy(r.best, r.labels, r.count, targets, &number));
@@ -363,7 +294,7 @@ up_status up_measure_accuracy(up_evaluation *e, const up_source *s) {
     if (e->predictions) UP_GO(up_predictions_confusion(e->predictions, s, r.labels, r.best, r.count));
     UP_GO(keep_rows(e, s, &r, NULL));
 done:
-    head_free(&h);
+    up_head_close(&h);
     readouts_free(&r);
     return status;
 }
