@@ -61,9 +61,6 @@ up_status up_cli_split(const char *text, up_cli_lines *out);
 /* Each of them once: labels, answers, candidates. */
 up_status up_cli_lines_distinct(const char *name, const up_cli_lines *lines);
 
-/* order [n]: places of the probabilities, largest first, equal ones in their own order. */
-up_status up_cli_rank(const float *probabilities, int n, int *order);
-
 typedef enum up_cli_kind { UP_FILE_MODEL, UP_FILE_IMAGE, UP_FILE_VIDEO, UP_FILE_OTHER } up_cli_kind;
 /* What a file seems to be: by its first bytes, pictures also by the ending of their name. */
 up_cli_kind up_cli_kind_of(const char *path, const unsigned char *bytes, size_t size);

@@ -1,6 +1,7 @@
 /* ranking.c - candidates by probability. */
 #include "cli/ranking.h"
 #include "cli/inputs.h"
+#include "infer/session.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,7 +31,7 @@ up_status up_ranking_tell(const up_ranking *r, json_t *list) {
     int shown = r->top && r->top < r->n ? r->top : r->n;
     int *order = malloc(((size_t)r->n + 1) * sizeof *order);
     if (!order) return up_fail(UP_ERR_MEMORY, "ranking", "no memory for %d candidates", r->n);
-    up_status status = up_cli_rank(r->probabilities, r->n, order);
+    up_status status = up_order_by_probability(r->probabilities, r->n, order);
     if (status == UP_OK && list) status = tell_json(r, order, shown, list);
     if (status == UP_OK && !list) tell_lines(r, order, shown);
     free(order);

@@ -345,22 +345,28 @@ done:
     return status;
 }
 
+up_status up_tensors_take(const char *path, const size_t *bytes, size_t count, size_t *next, size_t given) {
+    size_t i = *next;
+    if (i == count) return up_fail(UP_ERR_ARGUMENT, path, "more data than its %zu tensors", i);
+    if (given != bytes[i])
+        return up_fail(UP_ERR_ARGUMENT, path, "%zu bytes for tensor %zu; wanted %zu", given, i, bytes[i]);
+    (*next)++;
+    return UP_OK;
+}
+
+up_status up_tensors_end(const char *path, size_t count, size_t next) {
+    if (next == count) return UP_OK;
+    return up_fail(UP_ERR_ARGUMENT, path, "%zu tensors written; wanted %zu", next, count);
+}
+
 up_status up_safetensors_put(up_safetensors_writer *writer, const void *data, size_t bytes) {
-    size_t i = writer->next;
-    if (i == writer->count)
-        return up_fail(UP_ERR_ARGUMENT, writer->file.path, "more data than its %zu tensors", i);
-    if (bytes != writer->bytes[i])
-        return up_fail(UP_ERR_ARGUMENT, writer->file.path, "%zu bytes for tensor %zu; wanted %zu", bytes, i,
-                       writer->bytes[i]);
-    writer->next++;
+    UP_TRY(up_tensors_take(writer->file.path, writer->bytes, writer->count, &writer->next, bytes));
     return up_file_put(&writer->file, data, bytes);
 }
 
 up_status up_safetensors_commit(up_safetensors_writer *writer) {
     up_status status = UP_OK;
-    if (writer->next != writer->count)
-        UP_GO(up_fail(UP_ERR_ARGUMENT, writer->file.path, "%zu tensors written; wanted %zu", writer->next,
-                      writer->count));
+    UP_GO(up_tensors_end(writer->file.path, writer->count, writer->next));
     UP_GO(up_file_commit(&writer->file));
 done:
     up_safetensors_abort(writer);

@@ -71,4 +71,9 @@ up_status up_safetensors_put(up_safetensors_writer *writer, const void *data, si
 up_status up_safetensors_commit(up_safetensors_writer *writer);
 void up_safetensors_abort(up_safetensors_writer *writer); /* NULL is fine */
 
+/* What every writer of tensors sees to: `given` bytes are those of the next of `count` tensors, and at the
+ * end all are there. */
+up_status up_tensors_take(const char *path, const size_t *bytes, size_t count, size_t *next, size_t given);
+up_status up_tensors_end(const char *path, size_t count, size_t next);
+
 #endif

@@ -117,21 +117,14 @@ done:
 up_status up_torch_put(up_torch_writer *writer, const void *data, size_t bytes) {
     char name[40];
     size_t i = writer->next;
-    if (i == writer->count)
-        return up_fail(UP_ERR_ARGUMENT, writer->file.path, "more data than its %zu tensors", i);
-    if (bytes != writer->bytes[i])
-        return up_fail(UP_ERR_ARGUMENT, writer->file.path, "%zu bytes for tensor %zu; wanted %zu", bytes, i,
-                       writer->bytes[i]);
-    writer->next++;
+    UP_TRY(up_tensors_take(writer->file.path, writer->bytes, writer->count, &writer->next, bytes));
     snprintf(name, sizeof name, "archive/data/%zu", i);
     return put_member(writer->zip, name, data, bytes);
 }
 
 up_status up_torch_commit(up_torch_writer *writer) {
     up_status status = UP_OK;
-    if (writer->next != writer->count)
-        UP_GO(up_fail(UP_ERR_ARGUMENT, writer->file.path, "%zu tensors written; wanted %zu", writer->next,
-                      writer->count));
+    UP_GO(up_tensors_end(writer->file.path, writer->count, writer->next));
     UP_GO(put_member(writer->zip, "archive/version", "3\n", 2));
     UP_GO(up_zip_finish(writer->zip));
     UP_GO(up_file_commit(&writer->file));

@@ -279,3 +279,26 @@ up_status up_classify(up_session *s, const up_input *input, const char *const *l
     up_candidates_free(c);
     return status;
 }
+
+/* ---- the best first ---- */
+
+typedef struct ranked {
+    float probability;
+    int place;
+} ranked;
+
+static int by_probability(const void *a, const void *b) {
+    const ranked *x = a, *y = b;
+    if (x->probability != y->probability) return x->probability < y->probability ? 1 : -1;
+    return (x->place > y->place) - (x->place < y->place);
+}
+
+up_status up_order_by_probability(const float *probabilities, int n, int *order) {
+    ranked *list = malloc(((size_t)n + 1) * sizeof *list);
+    if (!list) return up_fail(UP_ERR_MEMORY, "ranking", "no memory for %d candidates", n);
+    for (int i = 0; i < n; i++) list[i] = (ranked){probabilities[i], i};
+    qsort(list, (size_t)n, sizeof *list, by_probability);
+    for (int i = 0; i < n; i++) order[i] = list[i].place;
+    free(list);
+    return UP_OK;
+}

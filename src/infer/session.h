@@ -99,5 +99,7 @@ const char *up_input_kind(const up_input *input);
 
 /* z [n] becomes z - log sum exp z; not finite: UP_ERR_NUMERIC. */
 up_status up_log_softmax(double *z, int n);
+/* order [n]: places of the probabilities, largest first, equal ones in their own order. */
+up_status up_order_by_probability(const float *probabilities, int n, int *order);
 
 #endif

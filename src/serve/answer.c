@@ -1,6 +1,7 @@
 /* answer.c - requests of a batch that go together are encoded together. Where that fails, each is tried
  * alone, so that a broken picture fails its own request and no other. */
 #include "serve/answer.h"
+#include "infer/session.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -93,21 +94,9 @@ static up_status kept_candidates(up_answers *a, const up_job *job, up_candidates
 
 /* --- classify, retrieve, vqa --- */
 
-typedef struct ranked {
-    float probability;
-    int place;
-} ranked;
-
-static int by_probability(const void *a, const void *b) {
-    const ranked *x = a, *y = b;
-    if (x->probability != y->probability) return x->probability < y->probability ? 1 : -1;
-    return (x->place > y->place) - (x->place < y->place);
-}
-
-static json_t *tell_one(const up_job *job, const ranked *r) {
-    double p = (double)r->probability;
-    if (job->kind == UP_JOB_RETRIEVE) return json_pack("{s:i,s:f}", "index", r->place, "probability", p);
-    return json_pack("{s:s,s:f}", job->kind == UP_JOB_VQA ? "answer" : "label", job->names[r->place],
+static json_t *tell_one(const up_job *job, int place, double p) {
+    if (job->kind == UP_JOB_RETRIEVE) return json_pack("{s:i,s:f}", "index", place, "probability", p);
+    return json_pack("{s:s,s:f}", job->kind == UP_JOB_VQA ? "answer" : "label", job->names[place],
                      "probability", p);
 }
 
@@ -116,17 +105,17 @@ static void tell_ranking(up_job *job, const float *probabilities) {
     static const char *const names[] = {
         [UP_JOB_CLASSIFY] = "labels", [UP_JOB_RETRIEVE] = "candidates", [UP_JOB_VQA] = "answers"};
     int n = job->candidate_count, top = job->top && job->top < n ? job->top : n;
-    ranked *list = malloc((size_t)n * sizeof *list);
+    int *order = malloc((size_t)n * sizeof *order);
     json_t *told = json_array();
-    for (int i = 0; list && i < n; i++) list[i] = (ranked){probabilities[i], i};
-    if (list) qsort(list, (size_t)n, sizeof *list, by_probability);
-    for (int i = 0; list && i < top; i++) json_array_append_new(told, tell_one(job, &list[i]));
+    int ordered = order && up_order_by_probability(probabilities, n, order) == UP_OK;
+    for (int i = 0; ordered && i < top; i++)
+        json_array_append_new(told, tell_one(job, order[i], (double)probabilities[order[i]]));
     json_t *answer =
-        list && (int)json_array_size(told) == top ? json_pack("{s:O}", names[job->kind], told) : NULL;
+        ordered && (int)json_array_size(told) == top ? json_pack("{s:O}", names[job->kind], told) : NULL;
     up_job_finish(job, 200, answer);
     json_decref(answer);
     json_decref(told);
-    free(list);
+    free(order);
 }
 
 /* The candidates of each job; those that are not kept are in made [n], to be freed. */

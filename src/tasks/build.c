@@ -75,13 +75,12 @@ static uint64_t key_of(const up_builder *b, uint64_t purpose) {
     return high << 32 | up_rng_u32(&rng);
 }
 
-/* Room for `wanted` values of 4 bytes; `array` points to the pointer. */
-static up_status reserve(void *array, int *capacity, int wanted) {
+up_status up_work_reserve(void *array, size_t size, int *capacity, int wanted) {
     void **memory = array;
     if (wanted <= *capacity) return UP_OK;
     int room = *capacity ? *capacity : 256;
     while (room < wanted) room *= 2;
-    void *grown = realloc(*memory, (size_t)room * 4);
+    void *grown = realloc(*memory, (size_t)room * size);
     if (!grown) return up_fail(UP_ERR_MEMORY, "labels", "%d wanted", room);
     *memory = grown;
     *capacity = room;
@@ -89,7 +88,7 @@ static up_status reserve(void *array, int *capacity, int wanted) {
 }
 
 static up_status put_label(up_work *w, int place, int32_t label) {
-    UP_TRY(reserve(&w->labels, &w->label_capacity, place + 1));
+    UP_TRY(up_work_reserve(&w->labels, sizeof *w->labels, &w->label_capacity, place + 1));
     w->labels[place] = label;
     return UP_OK;
 }
@@ -311,18 +310,9 @@ static up_status put_target_text(up_builder *b, size_t row) {
     return up_batch_close_as(targets, key_of(b, PURPOSE_TARGET_KEY));
 }
 
-static up_status reserve_pictures(up_work *w, int count) {
-    if (count <= w->picture_capacity) return UP_OK;
-    uint64_t *grown = realloc(w->pictures, (size_t)count * sizeof *grown);
-    if (!grown) return up_fail(UP_ERR_MEMORY, "pictures", "%d wanted", count);
-    w->pictures = grown;
-    w->picture_capacity = count;
-    return UP_OK;
-}
-
 /* Equal texts, and texts of one picture, are no negatives of each other. */
 static up_status group_texts(up_work *w) {
-    UP_TRY(reserve(&w->groups, &w->group_capacity, w->targets.sequences));
+    UP_TRY(up_work_reserve(&w->groups, sizeof *w->groups, &w->group_capacity, w->targets.sequences));
     UP_TRY(up_group_targets(&w->targets, w->groups));
     UP_TRY(up_group_pictures(w->pictures, w->targets.sequences, w->groups));
     w->loss.group_x = w->loss.group_y = w->groups;
@@ -331,13 +321,14 @@ static up_status group_texts(up_work *w) {
 
 static up_status put_texts(up_builder *b, const size_t *rows, int count) {
     const up_source *s = b->source;
-    UP_TRY(reserve_pictures(b->work, count));
+    up_work *work = b->work;
+    UP_TRY(up_work_reserve(&work->pictures, sizeof *work->pictures, &work->picture_capacity, count));
     for (int i = 0; i < count; i++) {
         UP_TRY(take_sample(b, rows, i));
         UP_TRY(put_target_text(b, rows[i]));
-        b->work->pictures[i] = up_source_picture(s, &b->values);
+        work->pictures[i] = up_source_picture(s, &b->values);
     }
-    return group_texts(b->work);
+    return group_texts(work);
 }
 
 /* Beside the batch's own words, `drawn` of the `others`, each set of so many equally likely: selection
@@ -357,7 +348,7 @@ static void draw_words(up_builder *b, int drawn, int others, int32_t *chosen) {
 
 static up_status put_word(up_work *w, int32_t id, float bias) {
     int place = w->targets.sequences;
-    UP_TRY(reserve(&w->bias, &w->bias_capacity, place + 1));
+    UP_TRY(up_work_reserve(&w->bias, sizeof *w->bias, &w->bias_capacity, place + 1));
     w->bias[place] = bias;
     UP_TRY(up_batch_open(&w->targets, UP_SIDE_TARGET, 1));
     UP_TRY(up_batch_text(&w->targets, (int32_t[]){id, UP_TOKEN_END}, 2, 0, NULL));

@@ -52,23 +52,6 @@ up_cut up_choose_cut(const up_source *s, const up_build_options *options, up_rng
 
 /* ---- mixing ---- */
 
-/* Room for two labels and two shares of each of n pictures. */
-static up_status reserve(up_work *w, int n) {
-    if (w->share_capacity < 2 * n) {
-        float *shares = realloc(w->shares, 2 * (size_t)n * sizeof *shares);
-        if (!shares) return up_fail(UP_ERR_MEMORY, "shares", "%d wanted", 2 * n);
-        w->shares = shares;
-        w->share_capacity = 2 * n;
-    }
-    if (w->label_capacity < 2 * n) {
-        int32_t *labels = realloc(w->labels, 2 * (size_t)n * sizeof *labels);
-        if (!labels) return up_fail(UP_ERR_MEMORY, "labels", "%d wanted", 2 * n);
-        w->labels = labels;
-        w->label_capacity = 2 * n;
-    }
-    return UP_OK;
-}
-
 /* labels [n] -> [n, 2]: from the end, so that none is overwritten before it has moved. */
 static void pair_labels(up_work *w, int n, double kept) {
     for (int i = n - 1; i >= 0; i--) {
@@ -87,7 +70,8 @@ up_status up_mix_work(const up_source *s, up_rng *rng, up_work *w) {
     const up_mixing how = {.mixup = a->mixup, .cutmix = a->cutmix, .choice = a->choice};
     int n = w->batch.readouts; /* one of each picture */
     if (how.mixup <= 0 && how.cutmix <= 0) return UP_OK;
-    UP_TRY(reserve(w, n));
+    UP_TRY(up_work_reserve(&w->shares, sizeof *w->shares, &w->share_capacity, 2 * n));
+    UP_TRY(up_work_reserve(&w->labels, sizeof *w->labels, &w->label_capacity, 2 * n));
     up_mix mix = up_draw_mix(&how, rng, c->image_size);
     up_mix_patches(&mix, w->batch.image.bytes, n, c->image_size, c->patch);
     pair_labels(w, n, mix.kept);

@@ -115,5 +115,7 @@ up_status up_group_pictures(const uint64_t *pictures, int count, int32_t *groups
 up_status up_source_build(const up_source *source, const up_build_options *options, const size_t *rows,
                           int count, up_work *work);
 void up_work_free(up_work *work);
+/* Room for `wanted` values of `size` bytes in an array of a work; `array` points to the pointer. */
+up_status up_work_reserve(void *array, size_t size, int *capacity, int wanted);
 
 #endif

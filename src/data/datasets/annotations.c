@@ -107,6 +107,19 @@ static size_t first_link(const link *links, size_t count, long long of) {
     return low;
 }
 
+/* The captions of one picture or clip, whose other values are in the sample; without any it is left out. */
+static up_status add_captioned(const char *path, const char *key, const json_t *list, const link *links,
+                               long long of, up_sample_index_writer *w, up_sample *s) {
+    const char *caption;
+    size_t count = json_array_size(list), first = first_link(links, count, of), i = first;
+    for (; i < count && links[i].of == of; i++) {
+        entry e = entry_of(path, key, list, links[i].entry);
+        UP_TRY(text_of(&e, "caption", &caption));
+        UP_TRY(up_datasets_add(s, "text", caption));
+    }
+    return i > first ? up_sample_index_record(w, s) : UP_OK;
+}
+
 /* ---- Karpathy: {"images": [{"filepath", "filename", "split", "sentences": [{"raw"}]}]} ---- */
 
 static up_status add_karpathy(const up_dataset *d, const entry *e, up_sample_index_writer *w, up_sample *s) {
@@ -153,21 +166,14 @@ done:
 
 static up_status add_coco(const entry *e, const json_t *annotations, const link *links,
                           up_sample_index_writer *w, up_sample *s) {
-    const char *file, *caption;
+    const char *file;
     long long id;
-    size_t count = json_array_size(annotations);
     UP_TRY(text_of(e, "file_name", &file));
     UP_TRY(number_of(e, "id", &id));
     up_sample_clear(s);
     UP_TRY(up_datasets_add(s, "image", file));
     UP_TRY(add_number(s, "key", id));
-    size_t i = first_link(links, count, id), first = i;
-    for (; i < count && links[i].of == id; i++) {
-        entry a = entry_of(e->path, "annotations", annotations, links[i].entry);
-        UP_TRY(text_of(&a, "caption", &caption));
-        UP_TRY(up_datasets_add(s, "text", caption));
-    }
-    return i > first ? up_sample_index_record(w, s) : UP_OK;
+    return add_captioned(e->path, "annotations", annotations, links, id, w, s);
 }
 
 up_status up_read_coco(up_dataset *d, up_sample_index_writer *w) {
@@ -271,10 +277,9 @@ static up_status link_sentences(const char *path, const json_t *sentences, link 
 
 static up_status add_msrvtt(const up_dataset *d, const entry *e, const json_t *sentences, const link *links,
                             up_sample_index_writer *w, up_sample *s) {
-    const char *name, *split, *caption;
+    const char *name, *split;
     long long number;
     char file[256];
-    size_t count = json_array_size(sentences);
     UP_TRY(msrvtt_number(e, &name, &number));
     UP_TRY(text_of(e, "split", &split));
     if (!is_of_split(d, split)) return UP_OK;
@@ -282,13 +287,7 @@ static up_status add_msrvtt(const up_dataset *d, const entry *e, const json_t *s
     up_sample_clear(s);
     UP_TRY(up_datasets_add(s, "video", file));
     UP_TRY(up_datasets_add(s, "key", name));
-    size_t i = first_link(links, count, number), first = i;
-    for (; i < count && links[i].of == number; i++) {
-        entry sentence = entry_of(e->path, "sentences", sentences, links[i].entry);
-        UP_TRY(text_of(&sentence, "caption", &caption));
-        UP_TRY(up_datasets_add(s, "text", caption));
-    }
-    return i > first ? up_sample_index_record(w, s) : UP_OK;
+    return add_captioned(e->path, "sentences", sentences, links, number, w, s);
 }
 
 up_status up_read_msrvtt(up_dataset *d, up_sample_index_writer *w) {
