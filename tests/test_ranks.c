@@ -370,6 +370,36 @@ static void test_stopped(void) {
     strike(2, 0, SIGSTOP, "rank 0 (process");
 }
 
+/* The run is over and its model written; then a rank is lost in MPI_Finalize. */
+static void lose_at_the_end(int ranks, int rank, int signal, const char *words) {
+    enum { DEADLINE = 3, SLACK = 8 };
+    char wish[40], preload[600], model[600];
+    const char *const more[] = {wish, preload, "steps=1", "comm_deadline=3", NULL};
+    snprintf(wish, sizeof wish, "UP_AT_THE_END=%d %d", rank, signal);
+    snprintf(preload, sizeof preload, "LD_PRELOAD=%s", getenv("UP_LOST_AT_THE_END"));
+    job j = start("end", ranks, more);
+    snprintf(model, sizeof model, "%s/model.safetensors", j.folder);
+    for (double begun = up_now(); access(model, R_OK) && up_now() - begun < 60;) usleep(10000);
+    double begun = up_now();
+    CU_ASSERT(finish(&j, 2 * DEADLINE + 2 * SLACK) > 0);
+    double seconds = up_now() - begun;
+    CU_ASSERT(seconds < DEADLINE + SLACK);
+    CU_ASSERT(said(&j, words));
+    CU_ASSERT_EQUAL(access(model, R_OK), 0);
+    printf("[ended after %.1f s] ", seconds);
+    up_lab_remove(j.folder);
+}
+
+static void test_lost_at_the_end(void) {
+    if (!getenv("UP_LOST_AT_THE_END")) {
+        printf("(nothing is preloaded under a sanitizer) ");
+        return;
+    }
+    lose_at_the_end(2, 1, SIGSTOP, "MPI_Finalize has not come back");
+    lose_at_the_end(4, 0, SIGSTOP, "MPI_Finalize has not come back");
+    lose_at_the_end(2, 1, SIGKILL, "signal 9");
+}
+
 /* SIGTERM at one, or SIGUSR1 at mpirun: all end after the same step, with its checkpoint. */
 static void test_asked_to_stop(void) {
     for (int launcher = 0; launcher < 2; launcher++) {
@@ -492,5 +522,6 @@ const up_test up_tests[] = {
     {"asked to stop", test_asked_to_stop},
     {"killed", test_killed},
     {"stopped", test_stopped},
+    {"lost at the end", test_lost_at_the_end},
     {NULL, NULL},
 };

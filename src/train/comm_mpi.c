@@ -57,7 +57,7 @@ typedef struct mpi {
     pthread_cond_t changed;
     exchange **list; /* of this wait: count asked for, of which `done` are over */
     int room, count, done, begun;
-    int opened, closing;
+    int opened, closing, closed;
     const char *abandoned; /* why */
     up_status status;
     char why[WHY_SIZE];
@@ -335,6 +335,10 @@ static void *serve(void *argument) {
             wait_for_work(m);
     }
     close_ranks(m);
+    pthread_mutex_lock(&m->lock);
+    m->closed = 1;
+    pthread_cond_broadcast(&m->changed);
+    pthread_mutex_unlock(&m->lock);
     return NULL;
 }
 
@@ -455,6 +459,19 @@ static up_status broadcast(up_comm *c, up_backend *b, up_view inout, int root) {
     return UP_OK;
 }
 
+static struct timespec time_in(double seconds) {
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += (time_t)seconds + 1;
+    return until;
+}
+
+/* Nothing of MPI can be asked any more. */
+static void give_up(const mpi *m, const char *what, double seconds) {
+    fprintf(stderr, "uniperceiver: rank %d: %s for %.0f s\n", m->comm.rank, what, seconds);
+    _exit(1);
+}
+
 /* The thread watches the ranks; should MPI itself not come back to it, this process is the one that hangs. */
 static void wait_done(mpi *m) {
     double limit = 1.5 * m->request.deadline + 10;
@@ -463,13 +480,11 @@ static void wait_done(mpi *m) {
     pthread_mutex_lock(&m->lock);
     while (m->done < m->count) {
         if (m->done > done) {
-            clock_gettime(CLOCK_MONOTONIC, &until);
-            until.tv_sec += (time_t)limit + 1;
+            until = time_in(limit);
             done = m->done;
         }
-        if (pthread_cond_timedwait(&m->changed, &m->lock, &until) != ETIMEDOUT) continue;
-        fprintf(stderr, "uniperceiver: rank %d: MPI has not come back for %.0f s\n", m->comm.rank, limit);
-        _exit(1);
+        if (pthread_cond_timedwait(&m->changed, &m->lock, &until) == ETIMEDOUT)
+            give_up(m, "MPI has not come back", limit);
     }
     pthread_mutex_unlock(&m->lock);
 }
@@ -537,12 +552,30 @@ static void release(mpi *m) {
     free(m);
 }
 
-static void destroy(up_comm *c) {
-    mpi *m = c->state;
+/* In MPI_Finalize ranks wait for each other, and say nothing of who is missing. So they meet before it, where
+ * that is known; who hangs or dies behind this point costs the others the deadline once more. */
+static void meet(mpi *m) {
+    char here = 0, *all = malloc((size_t)m->comm.ranks + 1);
+    if (all && m->status == UP_OK) share(&m->comm, &here, all, sizeof here);
+    free(all);
+}
+
+static void wait_closed(mpi *m) {
+    struct timespec until = time_in(m->request.deadline);
     pthread_mutex_lock(&m->lock);
     m->closing = 1;
     pthread_cond_broadcast(&m->changed);
+    while (!m->closed)
+        if (pthread_cond_timedwait(&m->changed, &m->lock, &until) == ETIMEDOUT)
+            give_up(m, "another rank has died or hangs at its end: MPI_Finalize has not come back (comm_deadline)",
+                    m->request.deadline);
     pthread_mutex_unlock(&m->lock);
+}
+
+static void destroy(up_comm *c) {
+    mpi *m = c->state;
+    meet(m);
+    wait_closed(m);
     pthread_join(m->thread, NULL);
     release(m);
 }
