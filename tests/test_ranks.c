@@ -262,19 +262,39 @@ static void test_same_as_one(void) {
     same_as_one(STEPS, more);
 }
 
-/* Masked language modelling alone: every gradient but the inputs' goes through the vocabulary. */
-static void test_divided_vocabulary(void) {
-    char off[8][32];
-    const char *more[MOST_ARGUMENTS] = {NULL};
+/* Weights of 0 for all tasks of the laboratory but those of some kinds. */
+static int tasks_alone(const char *const *kinds, char off[8][32], const char **more) {
     up_settings settings;
     int count = 0;
     UP_ASSERT_OK(up_settings_read(up_lab_config(), NULL, 0, &settings));
     for (size_t i = 0; i < settings.task_count && i < 8; i++) {
-        if (!strcmp(up_tasks_table[settings.tasks[i].kind].name, "mlm")) continue;
+        const char *name = up_tasks_table[settings.tasks[i].kind].name;
+        int wanted = 0;
+        for (int k = 0; kinds[k]; k++) wanted |= !strcmp(name, kinds[k]);
+        if (wanted) continue;
         snprintf(off[i], sizeof off[i], "tasks.%zu.weight=0", i);
         put(more, &count, off[i]);
     }
     up_settings_free(&settings);
+    return count;
+}
+
+/* One task for all ranks of a step, retrieval both ways: negatives are those of a rank's own batch. */
+static void test_unmixed_retrieval(void) {
+    static const char *const kinds[] = {"image_text_retrieval", "text_retrieval", NULL};
+    char off[8][32];
+    const char *more[MOST_ARGUMENTS] = {NULL};
+    int count = tasks_alone(kinds, off, more);
+    put(more, &count, "mixed=false");
+    same_as_one(STEPS, more);
+}
+
+/* Masked language modelling alone: every gradient but the inputs' goes through the vocabulary. */
+static void test_divided_vocabulary(void) {
+    static const char *const kinds[] = {"mlm", NULL};
+    char off[8][32];
+    const char *more[MOST_ARGUMENTS] = {NULL};
+    int count = tasks_alone(kinds, off, more);
     same_as_one(1, more);
     /* each entry is encoded by one rank, and once */
     put(more, &count, "steps=1");
@@ -515,6 +535,7 @@ const up_test up_tests[] = {
     {"other weights", test_other_weights},
     {"unmixed order", test_unmixed_order},
     {"same as one", test_same_as_one},
+    {"unmixed retrieval", test_unmixed_retrieval},
     {"divided vocabulary", test_divided_vocabulary},
     {"repeats", test_repeats},
     {"other numbers of ranks", test_other_numbers_of_ranks},
