@@ -1,5 +1,5 @@
-/* finalize.c - preloaded by test_ranks.c: a rank that is stopped or dies in MPI_Finalize. UP_AT_THE_END is "RANK
- * SIGNAL". */
+/* finalize.c - preloaded by test_ranks.c: a rank that is stopped or dies in MPI_Finalize. UP_AT_THE_END is
+ * "RANK SIGNAL". */
 #include <dlfcn.h>
 #include <signal.h>
 #include <stdio.h>

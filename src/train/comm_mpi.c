@@ -567,8 +567,10 @@ static void wait_closed(mpi *m) {
     pthread_cond_broadcast(&m->changed);
     while (!m->closed)
         if (pthread_cond_timedwait(&m->changed, &m->lock, &until) == ETIMEDOUT)
-            give_up(m, "another rank has died or hangs at its end: MPI_Finalize has not come back (comm_deadline)",
-                    m->request.deadline);
+            give_up(
+                m,
+                "another rank has died or hangs at its end: MPI_Finalize has not come back (comm_deadline)",
+                m->request.deadline);
     pthread_mutex_unlock(&m->lock);
 }
 
