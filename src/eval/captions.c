@@ -125,24 +125,6 @@ static up_status score_words(up_evaluation *e, const up_source *s, const caption
     return up_score_add(e, s, "word F1", number);
 }
 
-/* Rows of one picture or clip have one candidate, that of the first, and all their texts as references.
- * picture [n]: whose a row is. */
-static up_status place_rows(const up_source *s, size_t n, int32_t *picture) {
-    up_lexicon pictures = {0};
-    up_sample sample = {0};
-    char key[24];
-    up_status status = UP_OK;
-    for (size_t i = 0; i < n; i++) {
-        UP_GO(up_dataset_sample(&s->data, i, &sample));
-        up_digest_text(up_source_picture(s, &sample), key);
-        UP_GO(up_lexicon_add(&pictures, key, strlen(key), &picture[i]));
-    }
-done:
-    up_lexicon_free(&pictures);
-    up_sample_free(&sample);
-    return status;
-}
-
 /* All texts of a row are references. */
 static up_status add_references(const up_source *s, size_t row, up_sample *sample, size_t picture,
                                 up_corpus *out) {
@@ -155,7 +137,9 @@ static up_status add_references(const up_source *s, size_t row, up_sample *sampl
     return UP_OK;
 }
 
-/* With `shift` the caption of each picture stands before the references of the next: what chance reaches. */
+/* Rows of one picture or clip have one candidate, that of the first, and all their texts as references.
+ * picture [n]: whose a row is.
+ * With `shift` the caption of each picture stands before the references of the next: what chance reaches. */
 static up_status fill_corpus(const up_source *s, const captions *c, const int32_t *picture, int shift,
                              up_corpus *out) {
     size_t known, place;
@@ -193,12 +177,12 @@ done:
 }
 
 static up_status score_metrics(up_evaluation *e, const up_source *s, const captions *c) {
-    int32_t *picture = malloc((c->n + 1) * sizeof *picture);
+    int32_t *picture = malloc((c->n + 1) * sizeof *picture), count;
     up_corpus own = {0}, shifted = {0};
     up_wordnet wordnet = {0};
     up_status status = UP_OK;
     if (!picture) UP_GO(up_fail(UP_ERR_MEMORY, s->settings->name, "%zu rows", c->n));
-    UP_GO(place_rows(s, c->n, picture));
+    UP_GO(up_evaluation_pictures(s, picture, &count));
     UP_GO(fill_corpus(s, c, picture, 0, &own));
     UP_GO(fill_corpus(s, c, picture, 1, &shifted));
     int has_wordnet = up_wordnet_open(UP_WORDNET_FOLDER, &wordnet) == UP_OK;

@@ -1,8 +1,8 @@
 /* eval.h - what the files of src/eval share: one evaluation's context and its scores. evaluate.c opens and
- * dispatches, measure.c encodes rows and their target set (head.c where a
- * linear head takes part), metrics.c computes scores from features,
- * captions.c generates and scores texts, predictions.c keeps single rows, report.c prints and writes,
- * validate.c measures while a run trains.
+ * dispatches, measure.c encodes rows and their target set (head.c where a linear head takes part, answers.c
+ * where people answered questions), recall.c retrieval, metrics.c computes scores from features, captions.c
+ * generates and scores texts, parts.c keeps what an interrupted evaluation has done, predictions.c single
+ * rows, report.c prints and writes, validate.c measures while a run trains.
  */
 #ifndef UP_EVAL_EVAL_H
 #define UP_EVAL_EVAL_H
@@ -34,6 +34,8 @@ typedef struct up_scores {
     size_t count, capacity;
 } up_scores;
 
+typedef struct up_parts up_parts;
+
 typedef struct up_evaluation {
     up_settings settings;
     up_train_options options;
@@ -51,6 +53,8 @@ typedef struct up_evaluation {
     size_t examples_size;
     int captions_shown, retrievals_shown;
     up_predictions *predictions; /* NULL: single rows are not kept */
+    char *parts_folder;          /* of what is kept until all is done (parts.h); NULL: nothing is */
+    int64_t restored;            /* tokens of inputs that were encoded before an interruption */
 } up_evaluation;
 
 /* Add a metric of a source. */
@@ -64,6 +68,9 @@ up_status up_measure_captions(up_evaluation *e, const up_source *source);
 
 /* Rows of a source that are evaluated. */
 size_t up_evaluation_rows(const up_source *source);
+/* picture [rows]: which picture or clip a row has, numbered in the order of their first rows; of a task
+ * without one each row is its own. *count: how many there are. */
+up_status up_evaluation_pictures(const up_source *source, int32_t *picture, int32_t *count);
 /* UP_ERR_INTERRUPTED where the user wants no more. */
 up_status up_evaluation_goes_on(const up_evaluation *e, const up_source *source);
 /* The i-th of UP_SHOWN rows that are spread over n. */

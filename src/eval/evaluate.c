@@ -1,5 +1,8 @@
 /* evaluate.c - all evaluations of a configuration on one model, without any tuning. */
 #include "eval/eval.h"
+#include "eval/lexicon.h"
+#include "eval/parts.h"
+#include "files/digest.h"
 #include "ref/given.h"
 #include "tasks/classes.h"
 
@@ -55,6 +58,7 @@ void up_evaluation_close(up_evaluation *e) {
     up_settings_free(&e->settings);
     if (e->examples) fclose(e->examples);
     free(e->examples_text);
+    free(e->parts_folder);
     free(e->scores.list);
     *e = (up_evaluation){0};
 }
@@ -62,6 +66,27 @@ void up_evaluation_close(up_evaluation *e) {
 size_t up_evaluation_rows(const up_source *s) {
     size_t limit = (size_t)s->settings->limit;
     return limit && limit < s->data.count ? limit : s->data.count;
+}
+
+up_status up_evaluation_pictures(const up_source *s, int32_t *picture, int32_t *count) {
+    size_t n = up_evaluation_rows(s);
+    up_lexicon pictures = {0};
+    up_sample sample = {0};
+    char key[24];
+    up_status status = UP_OK;
+    int has = s->task->image || s->task->video;
+    for (size_t i = 0; i < n; i++) {
+        uint64_t own = i;
+        if (has) UP_GO(up_dataset_sample(&s->data, i, &sample));
+        if (has) own = up_source_picture(s, &sample);
+        up_digest_text(own, key);
+        UP_GO(up_lexicon_add(&pictures, key, strlen(key), &picture[i]));
+    }
+    *count = (int32_t)pictures.count;
+done:
+    up_lexicon_free(&pictures);
+    up_sample_free(&sample);
+    return status;
 }
 
 up_status up_evaluation_goes_on(const up_evaluation *e, const up_source *s) {
@@ -97,7 +122,7 @@ up_status up_score_add(up_evaluation *e, const up_source *source, const char *me
 static up_tokens count_tokens(const up_evaluation *e) {
     up_tokens t;
     up_session_tokens(e->session, &t.inputs, &t.targets);
-    t.inputs += up_encoder_tokens(e->encoder);
+    t.inputs += up_encoder_tokens(e->encoder) + e->restored;
     t.targets += up_encoder_tokens(e->scout);
     return t;
 }
@@ -195,6 +220,15 @@ static up_status report(up_evaluation *e, const char *json_path) {
     return up_predictions_write(e->predictions, path);
 }
 
+/* Beside the numbers: PATH.parts. */
+static up_status choose_parts(up_evaluation *e, const char *json_path) {
+    int length = json_path ? asprintf(&e->parts_folder, "%s.parts", json_path)
+                           : asprintf(&e->parts_folder, "%s/metrics.json.parts", e->settings.run);
+    if (length >= 0) return UP_OK;
+    e->parts_folder = NULL;
+    return up_fail(UP_ERR_MEMORY, "evaluation", "no memory for a path");
+}
+
 up_status up_evaluate(const char *config_path, const char *const *overrides, size_t count,
                       const up_train_options *options, const char *model_path, const char *json_path) {
     up_evaluation e = {0};
@@ -208,8 +242,10 @@ up_status up_evaluate(const char *config_path, const char *const *overrides, siz
     UP_GO(up_evaluation_open(&e, model_path));
     if (!json_path)
         UP_GO(up_predictions_create(up_session_model(e.session), e.world.tokenizer, &e.predictions));
+    UP_GO(choose_parts(&e, json_path));
     UP_GO(up_evaluate_all(&e));
     UP_GO(report(&e, json_path));
+    up_parts_remove(e.parts_folder);
 done:
     up_evaluation_close(&e);
     return status;

@@ -114,6 +114,8 @@ up_status up_group_pictures(const uint64_t *pictures, int count, int32_t *groups
 /* Build the work for `count` rows. The memory of `work` is used again from call to call. */
 up_status up_source_build(const up_source *source, const up_build_options *options, const size_t *rows,
                           int count, up_work *work);
+/* Append all texts that a row of retrieval has as targets. */
+up_status up_source_texts(const up_source *source, size_t row, up_batch *targets);
 void up_work_free(up_work *work);
 /* Room for `wanted` values of `size` bytes in an array of a work; `array` points to the pointer. */
 up_status up_work_reserve(void *array, size_t size, int *capacity, int wanted);
