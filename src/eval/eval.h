@@ -68,6 +68,8 @@ up_status up_measure_captions(up_evaluation *e, const up_source *source);
 
 /* Rows of a source that are evaluated. */
 size_t up_evaluation_rows(const up_source *source);
+/* Of everything so far: of the evaluation's own encoders, and of the session's. */
+up_tokens up_evaluation_tokens(const up_evaluation *e);
 /* picture [rows]: which picture or clip a row has, numbered in the order of their first rows; of a task
  * without one each row is its own. *count: how many there are. */
 up_status up_evaluation_pictures(const up_source *source, int32_t *picture, int32_t *count);

@@ -118,8 +118,7 @@ up_status up_score_add(up_evaluation *e, const up_source *source, const char *me
     return UP_OK;
 }
 
-/* Of everything so far: of the evaluation's own encoders, and of the session's. */
-static up_tokens count_tokens(const up_evaluation *e) {
+up_tokens up_evaluation_tokens(const up_evaluation *e) {
     up_tokens t;
     up_session_tokens(e->session, &t.inputs, &t.targets);
     t.inputs += up_encoder_tokens(e->encoder) + e->restored;
@@ -181,10 +180,10 @@ static up_status choose_set(up_evaluation *e, up_source *source) {
 
 static up_status evaluate_source(up_evaluation *e, up_source *source) {
     size_t first = e->scores.count;
-    up_tokens before = count_tokens(e);
+    up_tokens before = up_evaluation_tokens(e);
     UP_TRY(choose_set(e, source));
     UP_TRY(measures[source->task->metric](e, source));
-    up_tokens after = count_tokens(e);
+    up_tokens after = up_evaluation_tokens(e);
     up_tokens used = {after.inputs - before.inputs, after.targets - before.targets};
     for (size_t i = first; i < e->scores.count; i++) e->scores.list[i].tokens = used;
     if (!e->options.quiet)
