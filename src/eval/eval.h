@@ -32,6 +32,8 @@ typedef struct up_score {
 typedef struct up_scores {
     up_score *list;
     size_t count, capacity;
+    const char *tune; /* what the model is: none, prompts, head, all; constant */
+    double fraction;  /* of the data that it was tuned with */
 } up_scores;
 
 typedef struct up_parts up_parts;

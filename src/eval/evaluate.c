@@ -9,10 +9,25 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* What was tuned of the model, and with how much: the run's own one, or an overlay, as the settings say; a
+ * model that is given is taken as it is. */
+static void tell_tuning(up_evaluation *e, int given) {
+    static const char *const names[] = {
+        [UP_TUNE_ALL] = "all", [UP_TUNE_PROMPTS] = "prompts", [UP_TUNE_HEAD] = "head"};
+    const up_settings *s = &e->settings;
+    int overlay = e->options.tuned || (!given && s->tune != UP_TUNE_ALL), whole = !given && s->init_from;
+    e->scores.tune = "none";
+    e->scores.fraction = 1;
+    if (!overlay && !whole) return;
+    e->scores.tune = overlay && s->tune == UP_TUNE_ALL ? "prompts" : names[s->tune];
+    e->scores.fraction = s->tasks[0].fraction;
+}
+
 up_status up_evaluation_open(up_evaluation *e, const char *model_path) {
     char path[4096], result[4096];
     const up_settings *s = &e->settings;
     const char *tuned = e->options.tuned;
+    tell_tuning(e, model_path != NULL);
     UP_TRY(up_settings_result_path(s, result, sizeof result));
     if (!model_path && s->tune != UP_TUNE_ALL) { /* what the run tuned, over what it began with */
         UP_TRY(up_settings_init_path(s, path, sizeof path));

@@ -21,6 +21,7 @@ struct up_parts {
     long end;    /* of the records that are good; -1: nothing can be written */
     void *bytes;
     size_t room;
+    int quiet;
 };
 
 typedef struct record {
@@ -92,7 +93,7 @@ up_status up_parts_open(const up_evaluation *e, const up_source *s, up_parts **o
         fclose(file);
         return up_fail(UP_ERR_MEMORY, s->settings->name, "no memory for its parts");
     }
-    **out = (up_parts){.file = file, .reading = 1};
+    **out = (up_parts){.file = file, .reading = 1, .quiet = e->options.quiet};
     return UP_OK;
 }
 
@@ -129,6 +130,7 @@ const void *up_parts_take(up_parts *p, size_t first, size_t *size) {
         return p->bytes;
     }
     p->reading = 0;
+    if (p->end && !p->quiet) fprintf(stderr, "  goes on behind row %zu, where it was interrupted\n", first);
     fseek(p->file, p->end, SEEK_SET);
     if (ftruncate(fileno(p->file), p->end)) p->end = -1;
     return NULL;
