@@ -1,6 +1,6 @@
 /* evaluate.c - all evaluations of a configuration on one model, without any tuning. */
 #include "eval/eval.h"
-#include "eval/lexicon.h"
+#include "data/lexicon.h"
 #include "eval/parts.h"
 #include "files/digest.h"
 #include "ref/given.h"

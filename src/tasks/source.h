@@ -5,6 +5,7 @@
 #define UP_TASKS_SOURCE_H
 
 #include "data/dataset.h"
+#include "data/lexicon.h"
 #include "tasks/settings.h"
 #include "tasks/tasks.h"
 #include "uniperceiver/batch.h"
@@ -34,11 +35,10 @@ typedef struct up_source {
     int head; /* 1: its classes are those of the model's linear head, which takes part in its loss */
 
     /* UP_TARGETS_CLASSES */
-    char **classes;     /* [class_count] names */
-    char **class_texts; /* [class_count] what stands for them as a target */
-    size_t class_count, class_room;
-    int *class_slots; /* to find one by its name */
-    size_t class_slot_count;
+    up_lexicon names;     /* of the classes, by number */
+    char *const *classes; /* [class_count] the names' words, when all are there */
+    char **class_texts;   /* [class_count] what stands for them as a target */
+    size_t class_count, text_room;
     int32_t *class_ids;    /* their texts as tokens, one after the other */
     int64_t *class_starts; /* [class_count + 1] */
     size_t *name_starts;   /* [class_count + 1] first of its names; NULL: no class has several */
