@@ -134,6 +134,30 @@ missing = {c["evaluation"] + " " + c["metric"] for t in json.load(sys.stdin) for
 print(sorted(missing))')
 if test -d /usr/share/wordnet; then is 'every place of the tables is filled' "$places" '[]'; fi
 
+# --- features of many texts are kept in the folder of --cache, for this model alone ---
+awk 'BEGIN { print "text\tword"; for (i = 0; i < 1200; i++) printf "film %d\tanswer %d\n", i, i * 7 }' >many.tsv
+cat >many.yaml <<'END'
+run: runs/many
+steps: 1
+tasks:
+  - {kind: text_retrieval, data: many.tsv, target: word}
+evaluations:
+  - {name: many, kind: text_retrieval, data: many.tsv, target: word}
+END
+keeping() { # keeping NAME MODEL
+    "$up" eval many.yaml --model "$2" --cache features --quiet --json "$1.json" >/dev/null 2>&1
+}
+targets() { # tokens of targets that were encoded
+    python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))[0]["tokens"]["targets"])' "$1.json"
+}
+keeping first runs/base/model.safetensors && keeping second runs/base/model.safetensors
+count 'a file of features' test "$(find features -name '*.features' | wc -l)" -eq 1
+count 'they were encoded once' test "$(targets first)" -gt 3000 -a "$(targets second)" -eq 0
+is 'the same numbers' "$(sed 's/"targets": .*//' second.json | cksum)" "$(sed 's/"targets": .*//' first.json | cksum)"
+"$up" train model.yaml run=runs/other seed=9 --quiet >/dev/null 2>&1
+keeping third runs/other/model.safetensors
+count 'another model has its own' test "$(targets third)" -eq "$(targets first)"
+
 # --- an evaluation that is killed ---
 awk 'BEGIN {
     print "sentence\tlabel"

@@ -75,6 +75,9 @@ up_tokens up_evaluation_tokens(const up_evaluation *e);
 /* picture [rows]: which picture or clip a row has, numbered in the order of their first rows; of a task
  * without one each row is its own. *count: how many there are. */
 up_status up_evaluation_pictures(const up_source *source, int32_t *picture, int32_t *count);
+/* Make the features of a source's set fresh, out of the folder of kept features where it has them: `content`
+ * is a digest of its texts. */
+up_status up_evaluation_encode_set(up_evaluation *e, const up_source *source, uint64_t content);
 /* UP_ERR_INTERRUPTED where the user wants no more. */
 up_status up_evaluation_goes_on(const up_evaluation *e, const up_source *source);
 /* The i-th of UP_SHOWN rows that are spread over n. */

@@ -3,6 +3,7 @@
 #include "data/lexicon.h"
 #include "eval/parts.h"
 #include "files/digest.h"
+#include "infer/session.h"
 #include "ref/given.h"
 #include "tasks/classes.h"
 
@@ -102,6 +103,13 @@ done:
     up_lexicon_free(&pictures);
     up_sample_free(&sample);
     return status;
+}
+
+up_status up_evaluation_encode_set(up_evaluation *e, const up_source *s, uint64_t content) {
+    if (up_set_file_read(e->session, s->set, content)) return UP_OK;
+    UP_TRY(up_target_set_encode(s->set, &(up_set_encoders){.scout = e->scout}));
+    up_set_file_write(e->session, s->set, content);
+    return UP_OK;
 }
 
 up_status up_evaluation_goes_on(const up_evaluation *e, const up_source *s) {

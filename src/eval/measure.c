@@ -4,6 +4,7 @@
 #include "eval/measure.h"
 #include "eval/answers.h"
 #include "eval/label_scores.h"
+#include "files/digest.h"
 #include "files/progress.h"
 #include "infer/session.h"
 #include "tasks/classes.h"
@@ -372,6 +373,16 @@ static up_status add_label_scores(up_evaluation *e, const up_source *s, const up
     return status;
 }
 
+/* Lists of classes are kept as texts are; words are the session's, and the mean over templates is made anew.
+ */
+static up_status encode_set(up_evaluation *e, const up_source *s) {
+    if (s->task->targets != UP_TARGETS_CLASSES || s->settings->template_count)
+        return up_target_set_encode(s->set, &(up_set_encoders){.scout = e->scout});
+    size_t texts = s->class_count + 1, ids = (size_t)s->class_starts[s->class_count];
+    uint64_t content = up_digest(0, s->class_starts, texts * sizeof *s->class_starts);
+    return up_evaluation_encode_set(e, s, up_digest(content, s->class_ids, ids * sizeof *s->class_ids));
+}
+
 up_status up_measure_accuracy(up_evaluation *e, const up_source *s) {
     int64_t targets = up_target_set_count(s->set);
     int words = s->task->metric == UP_METRIC_WORDS;
@@ -385,7 +396,7 @@ up_status up_measure_accuracy(up_evaluation *e, const up_source *s) {
         if (!all) UP_GO(up_fail(UP_ERR_MEMORY, s->settings->name, "%zu rows", up_evaluation_rows(s)));
         r.left_out = all;
     }
-    UP_GO(up_target_set_encode(s->set, &(up_set_encoders){.scout = e->scout}));
+    UP_GO(encode_set(e, s));
     if (!words && targets > 5) UP_GO(count_targets(&r, targets)); /* of five all are among the best five */
     UP_GO(up_head_open(e, s, UP_ROWS_AT_ONCE, &h));
     UP_GO(up_each_batch(e, s, &r, take_nearest));

@@ -2,6 +2,7 @@
  * MSVD): each picture or clip is one query, however many rows it has, all texts of all rows are candidates; a
  * picture is found at k where one of its own texts is among the first k, a text where its picture is. */
 #include "eval/measure.h"
+#include "files/digest.h"
 #include "infer/session.h"
 
 #include <math.h>
@@ -112,6 +113,13 @@ static up_status take_texts(const up_source *s, retrieval *t) {
     return UP_OK;
 }
 
+/* Of their tokens with the places where they end. */
+static uint64_t digest_of_texts(const up_batch *texts) {
+    size_t fields = (size_t)texts->sequences * UP_SEQ_FIELDS;
+    uint64_t digest = up_digest(0, texts->text_id, (size_t)texts->text_count * sizeof *texts->text_id);
+    return up_digest(digest, texts->sequence, fields * sizeof *texts->sequence);
+}
+
 /* A picture and its own texts; where equal texts are one, also those that have a text in common. */
 static up_status group_texts(const up_source *s, retrieval *t) {
     size_t n = (size_t)t->pictures, v = (size_t)t->texts.sequences;
@@ -219,8 +227,9 @@ up_status up_measure_recall(up_evaluation *e, const up_source *s) {
     UP_GO(up_batch_begin(&t.texts, e->world.config));
     UP_GO(take_texts(s, &t));
     UP_GO(group_texts(s, &t)); /* the set takes the texts */
+    uint64_t content = digest_of_texts(&t.texts);
     UP_GO(up_target_set_fill(s->set, &t.texts));
-    UP_GO(up_target_set_encode(s->set, &(up_set_encoders){.scout = e->scout}));
+    UP_GO(up_evaluation_encode_set(e, s, content));
     up_view texts = up_target_set_features(s->set)->unit;
     UP_GO(up_ranks(e->cosines, t.x.unit, texts, t.group_x, t.group_y, t.there));
     UP_GO(up_ranks(e->cosines, texts, t.x.unit, t.group_y, t.group_x, t.back));
