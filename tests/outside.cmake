@@ -36,3 +36,10 @@ if(TARGET uniperceiver_cli)
   set_tests_properties(test_own_data PROPERTIES ENVIRONMENT
     "UP_SOURCE_DIR=${PROJECT_SOURCE_DIR};UP_BINARY=$<TARGET_FILE:uniperceiver_cli>")
 endif()
+
+# The configurations of the paper's tasks over sample folders, and an evaluation that is killed.
+if(TARGET uniperceiver_cli)
+  add_test(NAME test_tasks COMMAND bash ${CMAKE_CURRENT_SOURCE_DIR}/test_tasks.sh)
+  set_tests_properties(test_tasks PROPERTIES TIMEOUT 600 ENVIRONMENT
+    "UP_SOURCE_DIR=${PROJECT_SOURCE_DIR};UP_BINARY=$<TARGET_FILE:uniperceiver_cli>")
+endif()

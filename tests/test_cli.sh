@@ -28,7 +28,7 @@ row() { # row FILE N: features of row N (from 0) of a [n, 128] array, as a check
 # --- the program itself ---
 ok --version && has '^uniperceiver [0-9]*\.[0-9]*\.[0-9]*$'
 ok --help && has 'tokenize' && has 'caption'
-for command in tokenize detokenize mask params init import export info encode classify retrieve index search caption vqa serve train eval report score; do
+for command in tokenize detokenize mask params init import export info encode classify retrieve index search caption vqa serve train eval report score tables; do
     ok $command --help
     has "^uniperceiver $command"
 done
@@ -59,6 +59,31 @@ ok score --metric bleu said true && has '^BLEU-2  *1.000000$'
 fails 2 '1 files; wanted CANDIDATES and REFERENCES' score said
 fails 1 'fly: no metric' score --metric fly said true
 fails 1 'wordnet-base' score --metric meteor --wordnet /nowhere said true
+
+# --- tables: made-up results stand in their places, in percent, the last of several; what is missing is "-" ---
+number() { # number TASK METRIC TUNE FRACTION VALUE
+    printf '{"task": "%s", "trained": true, "tune": "%s", "fraction": %s, "metric": "%s", "value": %s}' "$1" "$3" "$4" "$2" "$5"
+}
+mkdir results && echo "[$(number imagenet-1k accuracy none 1 0.5), $(number imagenet-1k accuracy prompts 0.01 0.6123),
+    $(number mnli accuracy all 1 0.25), $(number 'coco retrieval' 'R@5 text to input' prompts 0.1 0.999)]" >results/metrics.json
+echo "[$(number imagenet-1k accuracy none 1 0.511), $(number kinetics-400 accuracy head 0.01 0.7)]" >more.json
+ok tables results more.json
+count 'seven tables' test "$(grep -c '^Table [2-8]\. ' <<<"$out")" -eq 7
+count 'a row of ours for each setting' test "$(grep -c ' here ' <<<"$out")" -eq 42
+has '^without tuning  *paper  *78.0  *73.5$' && has '^without tuning  *released  *79.2  *74.5$'
+has '^without tuning  *here  *51.1  *-$' && has '^prompts, 1%  *here  *61.2  *-$'
+has '^fine-tuned, 100%  *here  *25.0  *-  *-  *-  *-  *-$'
+has '^prompts, 10%  *here  *-  *-  *-  *-  *-  *-  *-  *-  *-  *-  *99.9  *-$'
+ok tables --markdown results && has '^| without tuning | here | 50.0 | - |$' && has '^|---|---|---|---|$'
+ok tables --json results
+is 'a table as JSON' "$(python3 -c 'import json, sys
+t = json.load(sys.stdin)
+print(len(t), [r["values"] for r in t[0]["rows"] if r["source"] == "here"][:2], t[1]["columns"][10]["metric"])' <<<"$out")" \
+    '7 [[50.0, None], [None, None]] R@5 text to input'
+ok tables && has '^without tuning  *here  *-  *-$'
+fails 1 'no such file\|cannot open\|No such file' tables /nowhere.json
+echo '{}' >odd.json && fails 1 'is no list of numbers' tables odd.json
+fails 2 'exclude each other' tables --json --markdown
 
 # --- tokenize, detokenize ---
 ok tokenize 'hello world' 'a photo of a cat' && is tokenize "$out" $'3306 1002\n320 1125 539 320 2368'

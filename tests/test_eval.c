@@ -3,6 +3,7 @@
  * the features of single inputs. Target sets are encoded once, and counted. */
 #include "eval/caption_metrics.h"
 #include "eval/eval.h"
+#include "eval/vqa_accuracy.h"
 #include "files/file.h"
 #include "tasks/cut.h"
 #include "tests/lab.h"
@@ -666,35 +667,153 @@ static void test_clips(void) {
     evaluated_free(&v);
 }
 
-/* Recall among n rows, by putting all in order. */
-static up_metric recall_of(const float *x, const float *y, const char *const *own, int n, int k) {
+/* Two classes called 0 and 1: F1 of the 1 and Matthews' correlation, by the formulas of their four counts; a
+ * row without a label is left out. */
+static void test_label_scores(void) {
+    enum { ROWS = 12 };
+    static const char *const rows[ROWS][2] = {{"dog", "1"}, {"cat", "0"}, {"house", "1"}, {"red", "1"},
+                                              {"ten", "0"}, {"two", ""},  {"a dog", "0"}, {"six", "1"},
+                                              {"one", "0"}, {"big", "1"}, {"small", "1"}, {"a cat", "0"}};
+    evaluated v;
+    char list[512], lines[1024];
+    float x[16], y[2][16];
+    double counts[2][2] = {{0}};
+    size_t n = (size_t)sprintf(list, "text\tlabel\n");
+    for (int i = 0; i < ROWS; i++) n += (size_t)sprintf(list + n, "%s\t%s\n", rows[i][0], rows[i][1]);
+    snprintf(lines, sizeof lines,
+             "  - {name: pairs, kind: text_classification, data: %s, text_limit: 12, classes: %s}\n",
+             up_lab_text("labels.tsv", list), up_lab_text("labels.txt", "0\tsmall\n1\tbread\n"));
+    evaluate(&v, lines);
+    encode_text(&v, "small", UP_SIDE_TARGET, y[0]);
+    encode_text(&v, "bread", UP_SIDE_TARGET, y[1]);
+    for (int i = 0; i < ROWS; i++) {
+        encode_text(&v, rows[i][0], UP_SIDE_INPUT, x);
+        if (*rows[i][1]) counts[*rows[i][1] - '0'][nearest_of(x, y[0], 2, 16)]++;
+    }
+    double tn = counts[0][0], fp = counts[0][1], fn = counts[1][0], tp = counts[1][1];
+    double below = sqrt((tp + fp) * (tp + fn) * (tn + fp) * (tn + fn));
+    const up_metric *f1 = &score_of(&v, "pairs", "F1")->number;
+    const up_metric *matthews = &score_of(&v, "pairs", "Matthews correlation")->number;
+    CU_ASSERT(near_to(f1->value, 2 * tp / (2 * tp + fp + fn)));
+    CU_ASSERT(near_to(f1->chance, 2 * 6.0 / (11 + 6))); /* always 1: all of six, and five too many */
+    CU_ASSERT(near_to(matthews->value, below > 0 ? (tp * tn - fp * fn) / below : 0));
+    CU_ASSERT(f1->n == ROWS - 1 && matthews->n == ROWS - 1);
+    evaluated_free(&v);
+}
+
+/* The error of F1 is the spread of F1 over lists that are drawn again and again. */
+static void test_f1_error(void) {
+    enum { N = 400, DRAWS = 2000 };
+    int32_t said[N], labels[N], error_said[N], error_labels[N];
+    double sum = 0, squares = 0;
+    up_rng rng = up_rng_make(up_test_seed(), 8, 1, 1);
+    for (int i = 0; i < N; i++) {
+        labels[i] = i % 3 == 0;
+        said[i] = up_rng_below(&rng, 4) ? labels[i] : !labels[i];
+    }
+    for (int d = 0; d < DRAWS; d++) {
+        for (int i = 0; i < N; i++) {
+            uint32_t k = up_rng_below(&rng, N);
+            error_said[i] = said[k];
+            error_labels[i] = labels[k];
+        }
+        double value = up_f1_metric(error_said, error_labels, N).value;
+        sum += value;
+        squares += value * value;
+    }
+    double spread = sqrt(squares / DRAWS - sum / DRAWS * (sum / DRAWS));
+    up_metric got = up_f1_metric(said, labels, N);
+    CU_ASSERT(fabs(got.error - spread) <
+              0.1 * spread); /* of a deviation over 2,000 draws 1.6% is one sigma */
+    CU_ASSERT(up_f1_metric(said, labels, 0).n == 0);
+}
+
+/* Answers of several people: the official accuracy of the nearest candidate, of all questions and of each
+ * type; one whose answers are no candidates counts, too. */
+static void test_answers(void) {
+    enum { ROWS = 4 };
+    static const struct {
+        const char *question, *type, *answers[5];
+    } rows[ROWS] = {{"what is it", "other", {"dog", "a dog", "dog", "cat"}},
+                    {"how many?", "number", {"two", "2", "2", "ten"}},
+                    {"is it red?", "yes/no", {"no", "no", "yes", "no"}},
+                    {"who?", "other", {"nobody", "someone", "nobody", "nobody"}}};
+    static const char *const names[] = {"dog", "cat", "2", "yes", "no", "ten"};
+    evaluated v;
+    char list[4096], lines[1024];
+    float x[16], y[6][16];
+    double all = 0, other = 0, number = 0;
+    size_t n = 0;
+    for (int i = 0; i < ROWS; i++) {
+        n += (size_t)sprintf(
+            list + n, "{\"image\": \"%s\", \"question\": \"%s\", \"answer_type\": \"%s\", \"answer\": [",
+            up_lab_golden("image", pictures[i][0]), rows[i].question, rows[i].type);
+        for (int k = 0; k < 4; k++)
+            n += (size_t)sprintf(list + n, "%s\"%s\"", k ? ", " : "", rows[i].answers[k]);
+        n += (size_t)sprintf(list + n, "]}\n");
+    }
+    snprintf(lines, sizeof lines,
+             "  - {name: asked, kind: vqa, data: %s, target: answer, text_limit: 12, classes: %s}\n",
+             up_lab_text("asked.jsonl", list), up_lab_text("answers.txt", "dog\ncat\n2\nyes\nno\nten\n"));
+    evaluate(&v, lines);
+    for (int i = 0; i < 6; i++) encode_text(&v, names[i], UP_SIDE_TARGET, y[i]);
+    for (int i = 0; i < ROWS; i++) {
+        double score;
+        encode_file(&v, UP_PART_IMAGE, up_lab_golden("image", pictures[i][0]), rows[i].question, x);
+        UP_ASSERT_OK(up_vqa_accuracy(names[nearest_of(x, y[0], 6, 16)], rows[i].answers, 4, &score));
+        all += score / ROWS;
+        if (!strcmp(rows[i].type, "other")) other += score / 2;
+        if (!strcmp(rows[i].type, "number")) number += score;
+    }
+    CU_ASSERT(near_to(score_of(&v, "asked", "VQA accuracy")->number.value, all));
+    CU_ASSERT(near_to(score_of(&v, "asked", "VQA accuracy, other")->number.value, other));
+    CU_ASSERT(near_to(score_of(&v, "asked", "VQA accuracy, number")->number.value, number));
+    CU_ASSERT_EQUAL(score_of(&v, "asked", "VQA accuracy")->number.n, ROWS);
+    CU_ASSERT_EQUAL(score_of(&v, "asked", "accuracy")->number.n, ROWS - 1); /* the last has no candidate */
+    evaluated_free(&v);
+}
+
+/* Recall of n queries among v targets, by putting all in order; what is right for each other has equal names.
+ */
+static up_metric recall_of(const float *x, const char *const *of_x, int n, const float *y,
+                           const char *const *of_y, int v, int k) {
     int hits = 0;
     double chance = 0;
     for (int i = 0; i < n; i++) {
         placed order[MANY];
         int found = 0, same = 0;
-        for (int j = 0; j < n; j++) {
-            int equal = !strcmp(own[i], own[j]);
+        for (int j = 0; j < v; j++) {
+            int equal = !strcmp(of_x[i], of_y[j]);
             order[j] = (placed){dot(x + i * 16, y + j * 16, 16), equal, j};
             same += equal;
         }
-        qsort(order, (size_t)n, sizeof *order, by_rank);
-        for (int j = 0; j < k && j < n; j++) found |= order[j].own;
+        qsort(order, (size_t)v, sizeof *order, by_rank);
+        for (int j = 0; j < k && j < v; j++) found |= order[j].own;
         hits += found;
-        chance += chance_by_counting(same, n, k) / n;
+        chance += chance_by_counting(same, v, k) / n;
     }
     return share_of(hits, n, chance);
 }
 
+/* x [n] inputs, y [v] texts. */
+static void check_recalls_of(const evaluated *e, const char *task, const float *x, const char *const *of_x,
+                             int n, const float *y, const char *const *of_y, int v) {
+    static const int at[] = {1, 5, 10};
+    char metric[64];
+    for (int i = 0; i < 3; i++) {
+        snprintf(metric, sizeof metric, "R@%d input to text", at[i]);
+        check_number(e, task, metric, recall_of(x, of_x, n, y, of_y, v, at[i]));
+        snprintf(metric, sizeof metric, "R@%d text to input", at[i]);
+        check_number(e, task, metric, recall_of(y, of_y, v, x, of_x, n, at[i]));
+    }
+}
+
 static void check_recalls(const evaluated *v, const char *task, const float *x, const float *y,
                           const char *const *own, int n) {
-    check_number(v, task, "R@1 input to text", recall_of(x, y, own, n, 1));
-    check_number(v, task, "R@5 input to text", recall_of(x, y, own, n, 5));
-    check_number(v, task, "R@1 text to input", recall_of(y, x, own, n, 1));
-    check_number(v, task, "R@5 text to input", recall_of(y, x, own, n, 5));
-    check_number(v, task, "R@10 input to text", recall_of(x, y, own, n, 10));
-    check_number(v, task, "R@10 text to input", recall_of(y, x, own, n, 10));
+    check_recalls_of(v, task, x, own, n, y, own, n);
 }
+
+static const char *const numbers[] = {"0", "1", "2", "3", "4", "5", "6"};
 
 static void test_retrieval(void) {
     evaluated v;
@@ -711,20 +830,20 @@ static void test_retrieval(void) {
     for (int i = 0; i < PICTURES; i++) {
         encode_file(&v, UP_PART_IMAGE, up_lab_golden("image", pictures[i][0]), NULL, x[i]);
         encode_text(&v, pictures[i][2], UP_SIDE_TARGET, y[i]);
-        own[i] = pictures[i][2];
+        own[i] = numbers[i]; /* of two equal names one is its own */
     }
     check_recalls(&v, "pictures", x[0], y[0], own, PICTURES);
     for (int i = 0; i < TEXTS; i++) {
         snprintf(text, sizeof text, "the word %s", texts[i][1]);
         encode_text(&v, texts[i][0], UP_SIDE_INPUT, x[i]);
         encode_text(&v, text, UP_SIDE_TARGET, y[i]);
-        own[i] = texts[i][1];
+        own[i] = numbers[i];
     }
     check_recalls(&v, "words", x[0], y[0], own, TEXTS);
     evaluated_free(&v);
 }
 
-/* Texts are equal where their tokens are: the model cannot tell them apart. */
+/* equal_texts: texts are equal where their tokens are: the model cannot tell them apart. */
 static void test_retrieval_of_equal_texts(void) {
     enum { ROWS = 6 };
     static const char *const rows[ROWS][3] = {{"one", "Dog", "dog"},     {"two", "cat", "cat"},
@@ -737,7 +856,8 @@ static void test_retrieval_of_equal_texts(void) {
     size_t n = (size_t)sprintf(list, "text\tword\n");
     for (int i = 0; i < ROWS; i++) n += (size_t)sprintf(list + n, "%s\t%s\n", rows[i][0], rows[i][1]);
     snprintf(lines, sizeof lines,
-             "  - {name: equal, kind: text_retrieval, data: %s, target: word, text_limit: 12}\n",
+             "  - {name: equal, kind: text_retrieval, data: %s, target: word, text_limit: 12,\n"
+             "     equal_texts: true}\n",
              up_lab_text("alike.tsv", list));
     evaluate(&v, lines);
     for (int i = 0; i < ROWS; i++) {
@@ -749,28 +869,44 @@ static void test_retrieval_of_equal_texts(void) {
     evaluated_free(&v);
 }
 
-/* Each text of a picture is right for it, and the picture for each of them, however many rows it has. */
-static void test_retrieval_of_one_picture(void) {
-    enum { ROWS = 6 };
-    static const char *const texts_of[ROWS] = {"dog", "cat", "house", "a dog", "red", "ten"};
+/* Pictures with several texts, which stand in one row or in several: each picture is one query, every text a
+ * candidate. A text that two pictures have is right for its own one alone. */
+static void test_retrieval_of_several_texts(void) {
+    enum { ROWS = 6, WORDS = 11 };
+    static const struct {
+        int picture;
+        const char *texts[4];
+    } rows[ROWS] = {{0, {"dog", "a dog"}},      {1, {"cat"}},        {0, {"house"}},
+                    {2, {"red", "dog", "ten"}}, {1, {"one", "two"}}, {4, {"six", "a big house"}}};
+    static const int order[] = {0, 1, 2, 4}; /* pictures, as they first stand */
     evaluated v;
     char list[2048], lines[1024];
-    float x[ROWS][16], y[ROWS][16];
-    const char *own[ROWS];
-    size_t n = (size_t)sprintf(list, "image\tname\n");
+    float x[4][16], y[WORDS][16];
+    const char *of_x[4], *of_y[WORDS];
+    size_t n = 0;
+    int words = 0;
     for (int i = 0; i < ROWS; i++) {
-        own[i] = pictures[i % 3][0];
-        n += (size_t)sprintf(list + n, "%s\t%s\n", up_lab_golden("image", own[i]), texts_of[i]);
+        n += (size_t)sprintf(list + n, "{\"image\": \"%s\", \"name\": [",
+                             up_lab_golden("image", pictures[rows[i].picture][0]));
+        for (int k = 0; rows[i].texts[k]; k++)
+            n += (size_t)sprintf(list + n, "%s\"%s\"", k ? ", " : "", rows[i].texts[k]);
+        n += (size_t)sprintf(list + n, "]}\n");
     }
     snprintf(lines, sizeof lines,
              "  - {name: many, kind: image_text_retrieval, data: %s, target: name, text_limit: 12}\n",
-             up_lab_text("many.tsv", list));
+             up_lab_text("many.jsonl", list));
     evaluate(&v, lines);
-    for (int i = 0; i < ROWS; i++) {
-        encode_file(&v, UP_PART_IMAGE, up_lab_golden("image", own[i]), NULL, x[i]);
-        encode_text(&v, texts_of[i], UP_SIDE_TARGET, y[i]);
+    for (int i = 0; i < 4; i++) {
+        of_x[i] = numbers[order[i]];
+        encode_file(&v, UP_PART_IMAGE, up_lab_golden("image", pictures[order[i]][0]), NULL, x[i]);
     }
-    check_recalls(&v, "many", x[0], y[0], own, ROWS);
+    for (int i = 0; i < ROWS; i++)
+        for (int k = 0; rows[i].texts[k]; k++, words++) {
+            of_y[words] = numbers[rows[i].picture];
+            encode_text(&v, rows[i].texts[k], UP_SIDE_TARGET, y[words]);
+        }
+    CU_ASSERT_EQUAL(words, WORDS);
+    check_recalls_of(&v, "many", x[0], of_x, 4, y[0], of_y, WORDS);
     evaluated_free(&v);
 }
 
@@ -954,7 +1090,7 @@ static void test_views(void) {
              "  - {name: once, kind: image_classification, data: %1$s, text_limit: 12}\n"
              "  - {name: thrice, kind: image_classification, data: %1$s, text_limit: 12, views: 3}\n"
              "  - {name: found, kind: image_text_retrieval, data: %1$s, target: name, text_limit: 12,\n"
-             "     views: 3, limit: %2$d}\n",
+             "     views: 3, limit: %2$d, equal_texts: true}\n",
              up_lab_path("pictures.tsv"), PICTURES);
     evaluate(&v, lines);
     UP_ASSERT_OK(up_source_open(&v.e.settings.evaluations[1], &v.e.world, &s));
@@ -1039,7 +1175,7 @@ static void test_tokens(void) {
     CU_ASSERT(score_of(&v, "say", "word F1")->tokens.inputs > 2 * (1 + 4));
     t = &score_of(&v, "names", "R@5 text to input")->tokens; /* once for four numbers and the examples */
     CU_ASSERT_EQUAL(t->targets, names);
-    CU_ASSERT_EQUAL(t->inputs, MANY * (1 + 4));
+    CU_ASSERT_EQUAL(t->inputs, PICTURES * (1 + 4)); /* each picture once, however many rows it has */
     evaluated_free(&v);
 }
 
@@ -1150,9 +1286,12 @@ const up_test up_tests[] = {{"choices", test_choices},
                             {"several templates", test_templates},
                             {"head", test_head},
                             {"clips", test_clips},
+                            {"label_scores", test_label_scores},
+                            {"f1_error", test_f1_error},
+                            {"answers", test_answers},
                             {"retrieval", test_retrieval},
                             {"retrieval_of_equal_texts", test_retrieval_of_equal_texts},
-                            {"retrieval_of_one_picture", test_retrieval_of_one_picture},
+                            {"retrieval_of_several_texts", test_retrieval_of_several_texts},
                             {"words", test_words},
                             {"captions", test_captions},
                             {"views", test_views},

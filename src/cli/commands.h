@@ -22,6 +22,7 @@ int up_cmd_train(int argc, char **argv);
 int up_cmd_eval(int argc, char **argv);
 int up_cmd_report(int argc, char **argv);
 int up_cmd_score(int argc, char **argv);
+int up_cmd_tables(int argc, char **argv);
 int up_cmd_serve(int argc, char **argv);
 int up_cmd_index(int argc, char **argv);
 int up_cmd_search(int argc, char **argv);

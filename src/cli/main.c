@@ -33,6 +33,7 @@ static const struct {
     {"eval", "evaluate a model as a configuration says", up_cmd_eval},
     {"report", "a run as one page of HTML", up_cmd_report},
     {"score", "score predictions in a file by the field's metrics", up_cmd_score},
+    {"tables", "results beside the paper's tables", up_cmd_tables},
 };
 enum { COMMANDS = sizeof commands / sizeof commands[0] };
 

@@ -2,8 +2,7 @@
  * scored by the words shared with the true text (chance: against the texts of all other rows) and by the
  * field's metrics (chance: against those of the next picture). */
 #include "eval/caption_metrics.h"
-#include "eval/eval.h"
-#include "files/digest.h"
+#include "eval/parts.h"
 #include "files/progress.h"
 
 #include <stdlib.h>
@@ -80,19 +79,95 @@ done:
     return status;
 }
 
+/* --- what is kept of captions until all is done: their words, ids and texts, one behind the other --- */
+
+typedef struct kept {
+    int64_t tokens; /* of inputs, that all of a record's captions took: in its first one */
+    double log_probability;
+    int64_t words, text_bytes;
+} kept;
+
+/* `next` is moved behind a caption; 0: these bytes are none. */
+static int read_caption(const char **next, const char *end, up_caption *out, int64_t *tokens) {
+    kept k;
+    if (end - *next < (long)sizeof k) return 0;
+    memcpy(&k, *next, sizeof k);
+    *next += sizeof k;
+    if (k.words < 0 || k.text_bytes < 0 || k.words > INT32_MAX / 4 || k.text_bytes > INT32_MAX) return 0;
+    if (end - *next < 4 * k.words + k.text_bytes) return 0;
+    *out = (up_caption){.text = strndup(*next + 4 * k.words, (size_t)k.text_bytes),
+                        .ids = malloc(4 * (size_t)k.words + 1),
+                        .words = (int)k.words,
+                        .log_probability = k.log_probability};
+    *tokens += k.tokens;
+    if (!out->text || !out->ids) return 0;
+    memcpy(out->ids, *next, 4 * (size_t)k.words);
+    *next += 4 * k.words + k.text_bytes;
+    return 1;
+}
+
+/* 1: the captions of `count` rows were in the file. */
+static int take_part(up_evaluation *e, up_parts *parts, size_t first, size_t count, up_caption *out) {
+    size_t size, i = 0;
+    int64_t tokens = 0;
+    const char *next = up_parts_take(parts, first, &size), *end = next + (next ? size : 0);
+    while (next && i < count && read_caption(&next, end, &out[i], &tokens)) i++;
+    if (next && i == count && next == end) {
+        e->restored += tokens;
+        return 1;
+    }
+    for (size_t k = 0; k < count; k++) {
+        up_caption_free(&out[k]);
+        out[k] = (up_caption){0};
+    }
+    return 0;
+}
+
+static up_status keep_part(up_parts *parts, size_t first, size_t count, const up_caption *made,
+                           int64_t tokens) {
+    char *bytes = NULL;
+    size_t size;
+    FILE *f = parts ? open_memstream(&bytes, &size) : NULL;
+    if (!parts) return UP_OK;
+    if (!f) return up_fail(UP_ERR_MEMORY, "captions", "no memory for %zu of them", count);
+    for (size_t i = 0; i < count; i++) {
+        kept k = {i ? 0 : tokens, made[i].log_probability, made[i].words, (int64_t)strlen(made[i].text)};
+        fwrite(&k, sizeof k, 1, f);
+        fwrite(made[i].ids, 4, (size_t)k.words, f);
+        fwrite(made[i].text, 1, (size_t)k.text_bytes, f);
+    }
+    int failed = fclose(f);
+    if (!failed) up_parts_put(parts, first, bytes, size);
+    free(bytes);
+    return failed ? up_fail(UP_ERR_MEMORY, "captions", "no memory for %zu of them", count) : UP_OK;
+}
+
+static up_status make_all(up_evaluation *e, const up_source *s, up_parts *parts, captions *c) {
+    up_counter counter = up_counter_start("  captions", (int64_t)c->n, e->options.quiet);
+    for (size_t first = 0, count; first < c->n; first += count) {
+        count = c->n - first < AT_ONCE ? c->n - first : AT_ONCE;
+        if (!take_part(e, parts, first, count, c->made + first)) {
+            int64_t before = up_evaluation_tokens(e).inputs;
+            UP_TRY(caption_rows(e, s, first, count, c->made + first));
+            UP_TRY(keep_part(parts, first, count, c->made + first, up_evaluation_tokens(e).inputs - before));
+        }
+        up_counter_show(&counter, (int64_t)(first + count));
+        UP_TRY(up_evaluation_goes_on(e, s));
+    }
+    return UP_OK;
+}
+
 static up_status make_captions(up_evaluation *e, const up_source *s, captions *c) {
+    up_parts *parts;
     c->n = up_evaluation_rows(s);
     c->made = calloc(c->n + 1, sizeof *c->made);
     c->true_texts = calloc(c->n + 1, sizeof *c->true_texts);
     if (!c->made || !c->true_texts)
         return up_fail(UP_ERR_MEMORY, s->settings->name, "%zu captions wanted", c->n);
-    up_counter counter = up_counter_start("  captions", (int64_t)c->n, e->options.quiet);
-    for (size_t first = 0, count; first < c->n; first += count) {
-        count = c->n - first < AT_ONCE ? c->n - first : AT_ONCE;
-        UP_TRY(caption_rows(e, s, first, count, c->made + first));
-        up_counter_show(&counter, (int64_t)(first + count));
-        UP_TRY(up_evaluation_goes_on(e, s));
-    }
+    UP_TRY(up_parts_open(e, s, &parts));
+    up_status status = make_all(e, s, parts, c);
+    up_parts_close(parts);
+    UP_TRY(status);
     return take_texts(e, s, c);
 }
 
@@ -125,24 +200,6 @@ static up_status score_words(up_evaluation *e, const up_source *s, const caption
     return up_score_add(e, s, "word F1", number);
 }
 
-/* Rows of one picture or clip have one candidate, that of the first, and all their texts as references.
- * picture [n]: whose a row is. */
-static up_status place_rows(const up_source *s, size_t n, int32_t *picture) {
-    up_lexicon pictures = {0};
-    up_sample sample = {0};
-    char key[24];
-    up_status status = UP_OK;
-    for (size_t i = 0; i < n; i++) {
-        UP_GO(up_dataset_sample(&s->data, i, &sample));
-        up_digest_text(up_source_picture(s, &sample), key);
-        UP_GO(up_lexicon_add(&pictures, key, strlen(key), &picture[i]));
-    }
-done:
-    up_lexicon_free(&pictures);
-    up_sample_free(&sample);
-    return status;
-}
-
 /* All texts of a row are references. */
 static up_status add_references(const up_source *s, size_t row, up_sample *sample, size_t picture,
                                 up_corpus *out) {
@@ -155,7 +212,9 @@ static up_status add_references(const up_source *s, size_t row, up_sample *sampl
     return UP_OK;
 }
 
-/* With `shift` the caption of each picture stands before the references of the next: what chance reaches. */
+/* Rows of one picture or clip have one candidate, that of the first, and all their texts as references.
+ * picture [n]: whose a row is.
+ * With `shift` the caption of each picture stands before the references of the next: what chance reaches. */
 static up_status fill_corpus(const up_source *s, const captions *c, const int32_t *picture, int shift,
                              up_corpus *out) {
     size_t known, place;
@@ -193,12 +252,12 @@ done:
 }
 
 static up_status score_metrics(up_evaluation *e, const up_source *s, const captions *c) {
-    int32_t *picture = malloc((c->n + 1) * sizeof *picture);
+    int32_t *picture = malloc((c->n + 1) * sizeof *picture), count;
     up_corpus own = {0}, shifted = {0};
     up_wordnet wordnet = {0};
     up_status status = UP_OK;
     if (!picture) UP_GO(up_fail(UP_ERR_MEMORY, s->settings->name, "%zu rows", c->n));
-    UP_GO(place_rows(s, c->n, picture));
+    UP_GO(up_evaluation_pictures(s, picture, &count));
     UP_GO(fill_corpus(s, c, picture, 0, &own));
     UP_GO(fill_corpus(s, c, picture, 1, &shifted));
     int has_wordnet = up_wordnet_open(UP_WORDNET_FOLDER, &wordnet) == UP_OK;

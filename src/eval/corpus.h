@@ -3,7 +3,7 @@
 #ifndef UP_EVAL_CORPUS_H
 #define UP_EVAL_CORPUS_H
 
-#include "eval/lexicon.h"
+#include "data/lexicon.h"
 
 enum {
     UP_CAPTION_WORDS = 1024, /* the most of one caption: alignments take the product of two lengths */

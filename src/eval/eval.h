@@ -1,8 +1,8 @@
 /* eval.h - what the files of src/eval share: one evaluation's context and its scores. evaluate.c opens and
- * dispatches, measure.c encodes rows and their target set (head.c where a
- * linear head takes part), metrics.c computes scores from features,
- * captions.c generates and scores texts, predictions.c keeps single rows, report.c prints and writes,
- * validate.c measures while a run trains.
+ * dispatches, measure.c encodes rows and their target set (head.c where a linear head takes part, answers.c
+ * where people answered questions), recall.c retrieval, metrics.c computes scores from features, captions.c
+ * generates and scores texts, parts.c keeps what an interrupted evaluation has done, predictions.c single
+ * rows, report.c prints and writes, validate.c measures while a run trains.
  */
 #ifndef UP_EVAL_EVAL_H
 #define UP_EVAL_EVAL_H
@@ -32,7 +32,11 @@ typedef struct up_score {
 typedef struct up_scores {
     up_score *list;
     size_t count, capacity;
+    const char *tune; /* what the model is: none, prompts, head, all; constant */
+    double fraction;  /* of the data that it was tuned with */
 } up_scores;
+
+typedef struct up_parts up_parts;
 
 typedef struct up_evaluation {
     up_settings settings;
@@ -51,6 +55,8 @@ typedef struct up_evaluation {
     size_t examples_size;
     int captions_shown, retrievals_shown;
     up_predictions *predictions; /* NULL: single rows are not kept */
+    char *parts_folder;          /* of what is kept until all is done (parts.h); NULL: nothing is */
+    int64_t restored;            /* tokens of inputs that were encoded before an interruption */
 } up_evaluation;
 
 /* Add a metric of a source. */
@@ -64,6 +70,14 @@ up_status up_measure_captions(up_evaluation *e, const up_source *source);
 
 /* Rows of a source that are evaluated. */
 size_t up_evaluation_rows(const up_source *source);
+/* Of everything so far: of the evaluation's own encoders, and of the session's. */
+up_tokens up_evaluation_tokens(const up_evaluation *e);
+/* picture [rows]: which picture or clip a row has, numbered in the order of their first rows; of a task
+ * without one each row is its own. *count: how many there are. */
+up_status up_evaluation_pictures(const up_source *source, int32_t *picture, int32_t *count);
+/* Make the features of a source's set fresh, out of the folder of kept features where it has them: `content`
+ * is a digest of its texts. */
+up_status up_evaluation_encode_set(up_evaluation *e, const up_source *source, uint64_t content);
 /* UP_ERR_INTERRUPTED where the user wants no more. */
 up_status up_evaluation_goes_on(const up_evaluation *e, const up_source *source);
 /* The i-th of UP_SHOWN rows that are spread over n. */

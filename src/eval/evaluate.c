@@ -1,15 +1,34 @@
 /* evaluate.c - all evaluations of a configuration on one model, without any tuning. */
 #include "eval/eval.h"
+#include "data/lexicon.h"
+#include "eval/parts.h"
+#include "files/digest.h"
+#include "infer/session.h"
 #include "ref/given.h"
 #include "tasks/classes.h"
 
 #include <stdlib.h>
 #include <string.h>
 
+/* What was tuned of the model, and with how much: the run's own one, or an overlay, as the settings say; a
+ * model that is given is taken as it is. */
+static void tell_tuning(up_evaluation *e, int given) {
+    static const char *const names[] = {
+        [UP_TUNE_ALL] = "all", [UP_TUNE_PROMPTS] = "prompts", [UP_TUNE_HEAD] = "head"};
+    const up_settings *s = &e->settings;
+    int overlay = e->options.tuned || (!given && s->tune != UP_TUNE_ALL), whole = !given && s->init_from;
+    e->scores.tune = "none";
+    e->scores.fraction = 1;
+    if (!overlay && !whole) return;
+    e->scores.tune = overlay && s->tune == UP_TUNE_ALL ? "prompts" : names[s->tune];
+    e->scores.fraction = s->tasks[0].fraction;
+}
+
 up_status up_evaluation_open(up_evaluation *e, const char *model_path) {
     char path[4096], result[4096];
     const up_settings *s = &e->settings;
     const char *tuned = e->options.tuned;
+    tell_tuning(e, model_path != NULL);
     UP_TRY(up_settings_result_path(s, result, sizeof result));
     if (!model_path && s->tune != UP_TUNE_ALL) { /* what the run tuned, over what it began with */
         UP_TRY(up_settings_init_path(s, path, sizeof path));
@@ -55,6 +74,7 @@ void up_evaluation_close(up_evaluation *e) {
     up_settings_free(&e->settings);
     if (e->examples) fclose(e->examples);
     free(e->examples_text);
+    free(e->parts_folder);
     free(e->scores.list);
     *e = (up_evaluation){0};
 }
@@ -62,6 +82,34 @@ void up_evaluation_close(up_evaluation *e) {
 size_t up_evaluation_rows(const up_source *s) {
     size_t limit = (size_t)s->settings->limit;
     return limit && limit < s->data.count ? limit : s->data.count;
+}
+
+up_status up_evaluation_pictures(const up_source *s, int32_t *picture, int32_t *count) {
+    size_t n = up_evaluation_rows(s);
+    up_lexicon pictures = {0};
+    up_sample sample = {0};
+    char key[24];
+    up_status status = UP_OK;
+    int has = s->task->image || s->task->video;
+    for (size_t i = 0; i < n; i++) {
+        uint64_t own = i;
+        if (has) UP_GO(up_dataset_sample(&s->data, i, &sample));
+        if (has) own = up_source_picture(s, &sample);
+        up_digest_text(own, key);
+        UP_GO(up_lexicon_add(&pictures, key, strlen(key), &picture[i]));
+    }
+    *count = (int32_t)pictures.count;
+done:
+    up_lexicon_free(&pictures);
+    up_sample_free(&sample);
+    return status;
+}
+
+up_status up_evaluation_encode_set(up_evaluation *e, const up_source *s, uint64_t content) {
+    if (up_set_file_read(e->session, s->set, content)) return UP_OK;
+    UP_TRY(up_target_set_encode(s->set, &(up_set_encoders){.scout = e->scout}));
+    up_set_file_write(e->session, s->set, content);
+    return UP_OK;
 }
 
 up_status up_evaluation_goes_on(const up_evaluation *e, const up_source *s) {
@@ -93,11 +141,10 @@ up_status up_score_add(up_evaluation *e, const up_source *source, const char *me
     return UP_OK;
 }
 
-/* Of everything so far: of the evaluation's own encoders, and of the session's. */
-static up_tokens count_tokens(const up_evaluation *e) {
+up_tokens up_evaluation_tokens(const up_evaluation *e) {
     up_tokens t;
     up_session_tokens(e->session, &t.inputs, &t.targets);
-    t.inputs += up_encoder_tokens(e->encoder);
+    t.inputs += up_encoder_tokens(e->encoder) + e->restored;
     t.targets += up_encoder_tokens(e->scout);
     return t;
 }
@@ -156,10 +203,10 @@ static up_status choose_set(up_evaluation *e, up_source *source) {
 
 static up_status evaluate_source(up_evaluation *e, up_source *source) {
     size_t first = e->scores.count;
-    up_tokens before = count_tokens(e);
+    up_tokens before = up_evaluation_tokens(e);
     UP_TRY(choose_set(e, source));
     UP_TRY(measures[source->task->metric](e, source));
-    up_tokens after = count_tokens(e);
+    up_tokens after = up_evaluation_tokens(e);
     up_tokens used = {after.inputs - before.inputs, after.targets - before.targets};
     for (size_t i = first; i < e->scores.count; i++) e->scores.list[i].tokens = used;
     if (!e->options.quiet)
@@ -195,6 +242,15 @@ static up_status report(up_evaluation *e, const char *json_path) {
     return up_predictions_write(e->predictions, path);
 }
 
+/* Beside the numbers: PATH.parts. */
+static up_status choose_parts(up_evaluation *e, const char *json_path) {
+    int length = json_path ? asprintf(&e->parts_folder, "%s.parts", json_path)
+                           : asprintf(&e->parts_folder, "%s/metrics.json.parts", e->settings.run);
+    if (length >= 0) return UP_OK;
+    e->parts_folder = NULL;
+    return up_fail(UP_ERR_MEMORY, "evaluation", "no memory for a path");
+}
+
 up_status up_evaluate(const char *config_path, const char *const *overrides, size_t count,
                       const up_train_options *options, const char *model_path, const char *json_path) {
     up_evaluation e = {0};
@@ -208,8 +264,10 @@ up_status up_evaluate(const char *config_path, const char *const *overrides, siz
     UP_GO(up_evaluation_open(&e, model_path));
     if (!json_path)
         UP_GO(up_predictions_create(up_session_model(e.session), e.world.tokenizer, &e.predictions));
+    UP_GO(choose_parts(&e, json_path));
     UP_GO(up_evaluate_all(&e));
     UP_GO(report(&e, json_path));
+    up_parts_remove(e.parts_folder);
 done:
     up_evaluation_close(&e);
     return status;

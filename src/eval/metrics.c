@@ -1,5 +1,6 @@
 /* metrics.c - the numbers of an evaluation, from features and what is true of them. */
 #include "eval/metrics.h"
+#include "eval/label_scores.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -116,6 +117,20 @@ up_status up_word_accuracy(const int32_t *best, const int32_t *labels, int64_t n
     *out = up_accuracy(best, labels, n, targets);
     out->chance = out->n ? (double)most / (double)out->n : 0;
     return UP_OK;
+}
+
+up_metric up_f1_metric(const int32_t *said, const int32_t *labels, int64_t n) {
+    int64_t right = 0, wrong = 0, ones = 0;
+    for (int64_t i = 0; i < n; i++) {
+        right += said[i] && labels[i];
+        wrong += said[i] != labels[i];
+        ones += labels[i];
+    }
+    double a = n ? (double)right / (double)n : 0, b = n ? (double)wrong / (double)n : 0, all = 2 * a + b;
+    return (up_metric){.value = up_f1(said, labels, (size_t)n),
+                       .chance = ones ? 2 * (double)ones / (double)(n + ones) : 0,
+                       .error = all > 0 ? sqrt(4 * a * b * (a + b) / (double)n) / (all * all) : 0,
+                       .n = n};
 }
 
 /* One of `own` among the first k of n in a random order. */

@@ -27,6 +27,9 @@ up_metric up_accuracy(const int32_t *best, const int32_t *labels, int64_t n, int
 /* The same, where chance is the share of the most frequent label: what a constant answer would reach. */
 up_status up_word_accuracy(const int32_t *best, const int32_t *labels, int64_t n, int64_t targets,
                            up_metric *out);
+/* F1 of label 1 among labels 0 and 1. Chance is that of always saying 1; the error is that of the counts (the
+ * delta method on the shares of right 1s and of mistakes). */
+up_metric up_f1_metric(const int32_t *said, const int32_t *labels, int64_t n);
 /* Recall at k of ranks; chance is that of a random order of the targets: one of the query's own group among
  * the first k. */
 up_status up_recall(const int64_t *rank, const int32_t *group_x, int64_t n, const int32_t *group_y, int64_t v,

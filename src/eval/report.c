@@ -44,12 +44,13 @@ void up_report_table(const up_scores *s) {
     printf("a target set that an evaluation before has used is not encoded again\n");
 }
 
-static json_t *score_json(const up_score *x) {
+static json_t *score_json(const up_scores *s, const up_score *x) {
     const up_metric *m = &x->number;
-    return json_pack("{s:s, s:b, s:s, s:f, s:f, s:f, s:I, s:{s:I, s:I}}", "task", x->task, "trained",
-                     x->trained, "metric", x->metric, "value", m->value, "chance", m->chance,
-                     "standard_error", m->error, "n", (json_int_t)m->n, "tokens", "inputs",
-                     (json_int_t)x->tokens.inputs, "targets", (json_int_t)x->tokens.targets);
+    return json_pack("{s:s, s:b, s:s, s:f, s:s, s:f, s:f, s:f, s:I, s:{s:I, s:I}}", "task", x->task,
+                     "trained", x->trained, "tune", s->tune ? s->tune : "none", "fraction", s->fraction,
+                     "metric", x->metric, "value", m->value, "chance", m->chance, "standard_error", m->error,
+                     "n", (json_int_t)m->n, "tokens", "inputs", (json_int_t)x->tokens.inputs, "targets",
+                     (json_int_t)x->tokens.targets);
 }
 
 up_status up_report_json(const up_scores *s, const char *path) {
@@ -57,7 +58,7 @@ up_status up_report_json(const up_scores *s, const char *path) {
     char *text = NULL;
     up_status status = UP_OK;
     for (size_t i = 0; i < s->count; i++)
-        if (json_array_append_new(list, score_json(&s->list[i])))
+        if (json_array_append_new(list, score_json(s, &s->list[i])))
             UP_GO(up_fail(UP_ERR_MEMORY, path, "no memory for the scores"));
     size_t length = json_dumpb(list, NULL, 0, JSON_INDENT(1) | JSON_REAL_PRECISION(6));
     text = malloc(length + 1);

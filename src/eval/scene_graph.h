@@ -4,7 +4,7 @@
 #ifndef UP_EVAL_SCENE_GRAPH_H
 #define UP_EVAL_SCENE_GRAPH_H
 
-#include "eval/lexicon.h"
+#include "data/lexicon.h"
 #include "eval/wordnet.h"
 
 typedef struct up_tuple {

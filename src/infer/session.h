@@ -88,6 +88,10 @@ enum { UP_ENCODE_TOKENS = 2048 };
  */
 int up_words_file_read(up_session *session);
 void up_words_file_write(up_session *session);
+/* The same of another target set, where the session has a folder for them (up_load_options.cache): `content`
+ * is a digest of its sequences. */
+int up_set_file_read(up_session *session, up_target_set *set, uint64_t content);
+void up_set_file_write(up_session *session, up_target_set *set, uint64_t content);
 
 /* Make the features of a target set fresh. */
 up_status up_session_encode_set(up_session *session, up_target_set *set);

@@ -294,14 +294,10 @@ static up_status put_input(up_builder *b, size_t row) {
 
 /* ---- targets of this batch alone ---- */
 
-static up_status put_target_text(up_builder *b, size_t row) {
-    const up_source *s = b->source;
-    up_batch *targets = &b->work->targets;
-    const char *cell;
+static up_status put_target_text(up_builder *b, const char *cell, up_batch *targets) {
     char *text = NULL;
     int count;
-    UP_TRY(choose(b, row, s->settings->target, PURPOSE_TARGET_TEXT, &cell));
-    UP_TRY(up_task_target_text(s->settings->template_text, cell, &text));
+    UP_TRY(up_task_target_text(b->source->settings->template_text, cell, &text));
     up_status status = tokenize(b, text, &count);
     free(text);
     if (status != UP_OK) return status;
@@ -321,11 +317,13 @@ static up_status group_texts(up_work *w) {
 
 static up_status put_texts(up_builder *b, const size_t *rows, int count) {
     const up_source *s = b->source;
+    const char *cell;
     up_work *work = b->work;
     UP_TRY(up_work_reserve(&work->pictures, sizeof *work->pictures, &work->picture_capacity, count));
     for (int i = 0; i < count; i++) {
         UP_TRY(take_sample(b, rows, i));
-        UP_TRY(put_target_text(b, rows[i]));
+        UP_TRY(choose(b, rows[i], s->settings->target, PURPOSE_TARGET_TEXT, &cell));
+        UP_TRY(put_target_text(b, cell, &work->targets));
         work->pictures[i] = up_source_picture(s, &b->values);
     }
     return group_texts(work);
@@ -441,6 +439,22 @@ up_status up_source_build(const up_source *s, const up_build_options *options, c
     UP_GO(put_targets(&b, rows, count));
     UP_GO(mix_inputs(&b));
     work->loss.labels = work->labels;
+done:
+    builder_end(&b);
+    return status;
+}
+
+up_status up_source_texts(const up_source *s, size_t row, up_batch *targets) {
+    const up_build_options options = {.seed = 0};
+    up_builder b = {.source = s, .options = &options};
+    const up_value *v;
+    up_status status = UP_OK;
+    UP_GO(builder_begin(&b));
+    UP_GO(take_sample(&b, &row, 0));
+    if (!up_sample_count(&b.values, s->settings->target))
+        UP_GO(up_source_lacks(s, row, &b.values, s->settings->target));
+    for (size_t k = 0; (v = up_sample_value(&b.values, s->settings->target, k)); k++)
+        UP_GO(put_target_text(&b, up_value_text(&b.values, v), targets));
 done:
     builder_end(&b);
     return status;

@@ -9,51 +9,32 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- finding one by its name: open addressing, slots hold the class's number + 1 ---- */
-
-static size_t slot_of(const up_source *s, const char *name) {
-    size_t h = 5381;
-    for (const char *c = name; *c; c++) h = h * 33 + (unsigned char)*c;
-    size_t slot = h & (s->class_slot_count - 1);
-    while (s->class_slots[slot] && strcmp(s->classes[s->class_slots[slot] - 1], name))
-        slot = (slot + 1) & (s->class_slot_count - 1);
-    return slot;
-}
+/* ---- the list of them ---- */
 
 int up_classes_find(const up_source *s, const char *name) {
-    return s->class_slot_count ? s->class_slots[slot_of(s, name)] - 1 : -1;
+    return up_lexicon_find(&s->names, name, strlen(name));
 }
 
-static up_status grow(up_source *s) {
-    size_t room = s->class_room ? 2 * s->class_room : 64;
-    char **classes = realloc(s->classes, room * sizeof *classes);
-    if (classes) s->classes = classes;
-    char **texts = realloc(s->class_texts, room * sizeof *texts);
-    if (texts) s->class_texts = texts;
-    int *slots = calloc(2 * room, sizeof *slots);
-    if (!classes || !texts || !slots) {
-        free(slots);
-        return up_fail(UP_ERR_MEMORY, s->settings->name, "%zu classes wanted", room);
-    }
-    free(s->class_slots);
-    s->class_slots = slots;
-    s->class_slot_count = 2 * room;
-    s->class_room = room;
-    for (size_t i = 0; i < s->class_count; i++) s->class_slots[slot_of(s, s->classes[i])] = (int)i + 1;
+static up_status reserve_texts(up_source *s) {
+    if (s->names.room <= s->text_room) return UP_OK;
+    char **texts = realloc(s->class_texts, s->names.room * sizeof *texts);
+    if (!texts) return up_fail(UP_ERR_MEMORY, s->settings->name, "%zu classes wanted", s->names.room);
+    s->class_texts = texts;
+    s->text_room = s->names.room;
     return UP_OK;
 }
 
 /* A class, and what it is called. Nothing where there is one of that name. */
 static up_status add(up_source *s, const char *name, const char *text) {
-    if (up_classes_find(s, name) >= 0) return UP_OK;
-    if (s->class_count == s->class_room) UP_TRY(grow(s));
-    size_t slot = slot_of(s, name);
-    s->classes[s->class_count] = strdup(name);
+    int32_t number;
+    UP_TRY(up_lexicon_add(&s->names, name, strlen(name), &number));
+    s->classes = s->names.words;
+    if ((size_t)number < s->class_count) return UP_OK;
+    UP_TRY(reserve_texts(s));
     s->class_texts[s->class_count] = strdup(text);
-    s->class_count++;
-    if (!s->classes[s->class_count - 1] || !s->class_texts[s->class_count - 1])
+    if (!s->class_texts[s->class_count])
         return up_fail(UP_ERR_MEMORY, s->settings->name, "no memory for a class");
-    s->class_slots[slot] = (int)s->class_count;
+    s->class_count++;
     return UP_OK;
 }
 
@@ -240,13 +221,9 @@ up_status up_classes_open(up_source *s) {
 }
 
 void up_classes_close(up_source *s) {
-    for (size_t i = 0; i < s->class_count; i++) {
-        free(s->classes[i]);
-        free(s->class_texts[i]);
-    }
-    free(s->classes);
+    for (size_t i = 0; i < s->class_count; i++) free(s->class_texts[i]);
+    up_lexicon_free(&s->names);
     free(s->class_texts);
-    free(s->class_slots);
     free(s->class_ids);
     free(s->class_starts);
     free(s->name_starts);

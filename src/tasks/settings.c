@@ -104,6 +104,9 @@ static const up_config_row task_rows[] = {
      .help = "evaluation: clips of a video, averaged"},
     {"limit", UP_CONFIG_INT, TASK(limit), .fallback = "0", .min = 0, .max = 1e9,
      .help = "evaluation: rows at most"},
+    {"equal_texts", UP_CONFIG_BOOL, TASK(equal_texts), .fallback = "false",
+     .help = "evaluation of retrieval: a text that equals one of a row's own is right, too; false: its own "
+             "alone"},
     {"fraction", UP_CONFIG_REAL, TASK(fraction), .fallback = "1", .min = 1e-9, .max = 1,
      .help = "share of the rows that is taken, drawn for each class alike, at least one"},
     {"fraction_seed", UP_CONFIG_INT, TASK(fraction_seed), .fallback = "1", .min = 0, .max = 9e15,

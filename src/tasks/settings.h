@@ -51,6 +51,7 @@ typedef struct up_task_settings {
     double fraction;         /* of the rows that are taken, of each class alike */
     int64_t fraction_seed;   /* chooses them */
     int head;                /* up_task_head */
+    bool equal_texts;        /* evaluation of retrieval: equal texts are right for each other's inputs */
     bool flip;               /* training: mirror pictures at random */
     bool scaled_decoding;    /* training: decode large JPEG pictures at 1/2, 1/4 or 1/8 */
     up_augment_settings augment;

@@ -5,6 +5,7 @@
 #define UP_TASKS_SOURCE_H
 
 #include "data/dataset.h"
+#include "data/lexicon.h"
 #include "tasks/settings.h"
 #include "tasks/tasks.h"
 #include "uniperceiver/batch.h"
@@ -34,11 +35,10 @@ typedef struct up_source {
     int head; /* 1: its classes are those of the model's linear head, which takes part in its loss */
 
     /* UP_TARGETS_CLASSES */
-    char **classes;     /* [class_count] names */
-    char **class_texts; /* [class_count] what stands for them as a target */
-    size_t class_count, class_room;
-    int *class_slots; /* to find one by its name */
-    size_t class_slot_count;
+    up_lexicon names;     /* of the classes, by number */
+    char *const *classes; /* [class_count] the names' words, when all are there */
+    char **class_texts;   /* [class_count] what stands for them as a target */
+    size_t class_count, text_room;
     int32_t *class_ids;    /* their texts as tokens, one after the other */
     int64_t *class_starts; /* [class_count + 1] */
     size_t *name_starts;   /* [class_count + 1] first of its names; NULL: no class has several */
@@ -114,6 +114,8 @@ up_status up_group_pictures(const uint64_t *pictures, int count, int32_t *groups
 /* Build the work for `count` rows. The memory of `work` is used again from call to call. */
 up_status up_source_build(const up_source *source, const up_build_options *options, const size_t *rows,
                           int count, up_work *work);
+/* Append all texts that a row of retrieval has as targets. */
+up_status up_source_texts(const up_source *source, size_t row, up_batch *targets);
 void up_work_free(up_work *work);
 /* Room for `wanted` values of `size` bytes in an array of a work; `array` points to the pointer. */
 up_status up_work_reserve(void *array, size_t size, int *capacity, int wanted);

@@ -324,6 +324,8 @@ static up_status add_answers(const char *path, const json_t *annotations, const 
     entry a = entry_of(path, "annotations", annotations, links[at].entry);
     UP_TRY(text_of(&a, "multiple_choice_answer", &text));
     UP_TRY(up_datasets_add(s, "label", text));
+    const char *type = json_string_value(json_object_get(a.object, "answer_type"));
+    if (type) UP_TRY(up_datasets_add(s, "answer_type", type));
     const json_t *answers = json_object_get(a.object, "answers");
     for (size_t i = 0; i < json_array_size(answers); i++) {
         entry answer = entry_of(path, "answers", answers, i);

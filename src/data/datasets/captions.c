@@ -1,7 +1,9 @@
 /* captions.c - lists with several lines for one picture or clip, one behind the other: Flickr30k, MSVD. */
 #include "data/datasets/reader.h"
+#include "files/file.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 typedef struct list {
@@ -9,6 +11,7 @@ typedef struct list {
     up_sample_index_writer *writer;
     up_sample sample; /* the picture or clip at hand with the captions found so far */
     char key[512];
+    const char *chosen; /* names between line breaks, one behind each; NULL: all are taken */
 } list;
 
 static up_status flush(list *l) {
@@ -40,6 +43,14 @@ static up_status add_flickr(void *context, char *line, size_t number) {
     return add(l, "image", line, line, tab + 1);
 }
 
+/* Whether a list of names has this one, of which `length` bytes count. */
+static int is_chosen(const char *names, const char *name, size_t length) {
+    for (const char *at = names; at && (at = strstr(at, name)); at++)
+        if ((at == names || at[-1] == '\n') && (at[length] == '\n' || at[length] == '\r' || !at[length]))
+            return 1;
+    return !names;
+}
+
 /* "-4wsuPCjDBc_5_15 a squirrel is eating a peanut": the clip is the file of that name, .avi; lines that begin
  * with # are remarks. */
 static up_status add_msvd(void *context, char *line, size_t number) {
@@ -49,12 +60,13 @@ static up_status add_msvd(void *context, char *line, size_t number) {
     if (!space || space == line || space - line >= (long)sizeof l->key)
         return wrong(l, number, "NAME CAPTION");
     *space = 0;
+    if (!is_chosen(l->chosen, line, (size_t)(space - line))) return UP_OK;
     snprintf(file, sizeof file, "%s.avi", line);
     return add(l, "video", line, file, space + 1);
 }
 
-static up_status read_list(up_dataset *d, up_sample_index_writer *w, up_each_line each) {
-    list l = {.dataset = d, .writer = w};
+static up_status read_list(up_dataset *d, up_sample_index_writer *w, const char *chosen, up_each_line each) {
+    list l = {.dataset = d, .writer = w, .chosen = chosen};
     UP_TRY(up_sample_index_input(w, d->options.data));
     up_status status = up_datasets_each_line(d->options.data, each, &l);
     if (status == UP_OK) status = flush(&l);
@@ -63,9 +75,16 @@ static up_status read_list(up_dataset *d, up_sample_index_writer *w, up_each_lin
 }
 
 up_status up_read_flickr30k(up_dataset *d, up_sample_index_writer *w) {
-    return read_list(d, w, add_flickr);
+    return read_list(d, w, NULL, add_flickr);
 }
 
 up_status up_read_msvd(up_dataset *d, up_sample_index_writer *w) {
-    return read_list(d, w, add_msvd);
+    const char *names = d->options.annotations;
+    void *chosen = NULL;
+    size_t size;
+    if (names) UP_TRY(up_sample_index_input(w, names));
+    if (names) UP_TRY(up_file_read(names, &chosen, &size));
+    up_status status = read_list(d, w, chosen, add_msvd);
+    free(chosen);
+    return status;
 }

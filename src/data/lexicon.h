@@ -1,6 +1,6 @@
 /* lexicon.h - words as numbers: equal words have the same, counted from 0 in order of first appearance. */
-#ifndef UP_EVAL_LEXICON_H
-#define UP_EVAL_LEXICON_H
+#ifndef UP_DATA_LEXICON_H
+#define UP_DATA_LEXICON_H
 
 #include "uniperceiver/status.h"
 
@@ -15,6 +15,7 @@ typedef struct up_lexicon {
 } up_lexicon;
 
 /* A zeroed lexicon is empty. */
+int32_t up_lexicon_find(const up_lexicon *lexicon, const char *word, size_t size); /* -1: it lacks the word */
 up_status up_lexicon_add(up_lexicon *lexicon, const char *word, size_t size, int32_t *number);
 void up_lexicon_free(up_lexicon *lexicon);
 

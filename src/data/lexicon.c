@@ -1,5 +1,5 @@
 /* lexicon.c - an open hash table (FNV-1a, linear probing, at most half full) over the list of words. */
-#include "eval/lexicon.h"
+#include "data/lexicon.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -36,6 +36,10 @@ static up_status grow(up_lexicon *l) {
     l->slot_count = 2 * room;
     for (size_t i = 0; i < l->count; i++) *slot_of(l, words[i], strlen(words[i])) = (int32_t)i + 1;
     return UP_OK;
+}
+
+int32_t up_lexicon_find(const up_lexicon *l, const char *word, size_t size) {
+    return l->slot_count ? *slot_of(l, word, size) - 1 : -1;
 }
 
 up_status up_lexicon_add(up_lexicon *l, const char *word, size_t size, int32_t *number) {
