@@ -180,16 +180,21 @@ static size_t place_of(const up_dataset *d, size_t i) {
     return d->kept ? d->kept[i] : i;
 }
 
+size_t up_dataset_number(const up_dataset *d, size_t i, uint64_t *line) {
+    *line = 0;
+    if (!d->text) return place_of(d, i) + 1;
+    uint64_t at = d->index.offsets[place_of(d, i)]; /* nobody keeps the numbers of lines: counted only now */
+    if (at > SMALL || at > d->text_bytes) return place_of(d, i) + 1;
+    *line = 1;
+    for (uint64_t k = 0; k < at; k++) *line += d->text[k] == '\n';
+    return place_of(d, i) + 1;
+}
+
 up_status up_dataset_fail(const up_dataset *d, size_t i, up_status code, const char *why) {
-    char what[32] = "";
-    if (d->text) { /* counted only now: nobody keeps the numbers of lines */
-        uint64_t at = d->index.offsets[place_of(d, i)], number = 1;
-        for (uint64_t k = 0; k < at && k < d->text_bytes; k++) number += d->text[k] == '\n';
-        snprintf(what, sizeof what, "line %llu", (unsigned long long)number);
-    } else {
-        snprintf(what, sizeof what, "sample %zu", place_of(d, i) + 1);
-    }
-    return up_fail(code, d->options.data, "%s: %s", what, why);
+    uint64_t line;
+    size_t number = up_dataset_number(d, i, &line);
+    if (line) return up_fail(code, d->options.data, "line %llu: %s", (unsigned long long)line, why);
+    return up_fail(code, d->options.data, "sample %zu: %s", number, why);
 }
 
 /* The line of a sample without its end; a row of a CSV may have several and ends where its cells do. *last 1:

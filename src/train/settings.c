@@ -160,6 +160,8 @@ static const up_config_row top_rows[] = {
     {"workers", UP_CONFIG_INT, TOP(workers), .fallback = "1", .min = 1, .max = 256, .help = "loader threads"},
     {"max_pixels", UP_CONFIG_INT, TOP(max_pixels), .fallback = "0", .min = 0, .max = 1e15,
      .help = "a larger picture or frame is an error; 0: 178,956,970"},
+    {"bad_samples", UP_CONFIG_REAL, TOP(bad_samples), .fallback = "0.01", .min = 0, .max = 1,
+     .help = "samples that cannot be read are replaced by others; a larger share of a task's ends the run"},
     {"model", UP_CONFIG_MAP, TOP(model), .map = &model_schema, .help = "architecture"},
     {"optimizer", UP_CONFIG_MAP, TOP(optimizer), .map = &optimizer_schema, .help = "AdamW and schedule"},
     {"tasks", UP_CONFIG_MAP, UP_CONFIG_LIST(up_settings, tasks, task_count), .map = &up_task_schema,

@@ -54,9 +54,10 @@ typedef struct up_settings {
     int64_t check_ranks_every; /* 0: never */
     bool mixed;                /* each iteration of each rank draws a task; else each step */
     int64_t log_every, checkpoint_every, keep_last, keep_every, workers, max_pixels;
-    double time_limit; /* seconds; 0: none */
-    double ema;        /* decay a step of the weights' average; 0: none */
-    int64_t ema_every; /* steps */
+    double bad_samples; /* largest share of a task's samples that cannot be read */
+    double time_limit;  /* seconds; 0: none */
+    double ema;         /* decay a step of the weights' average; 0: none */
+    int64_t ema_every;  /* steps */
     int64_t validate_every;
     char **validate; /* names of evaluations; none: all */
     size_t validate_count;

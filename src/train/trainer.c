@@ -28,6 +28,11 @@ static up_status open_sources(up_trainer *t) {
     t->temperatures = calloc(s->task_count, sizeof *t->temperatures);
     t->losses = calloc(s->task_count, sizeof *t->losses);
     t->whole_taken = calloc(s->task_count, sizeof *t->whole_taken);
+    t->bad.count = calloc(s->task_count, sizeof *t->bad.count);
+    t->bad.before = calloc(s->task_count, sizeof *t->bad.before);
+    t->bad.taken_before = calloc(s->task_count, sizeof *t->bad.taken_before);
+    if (!t->bad.count || !t->bad.before || !t->bad.taken_before)
+        return up_fail(UP_ERR_MEMORY, "tasks", "%zu wanted", s->task_count);
     if (!t->sources || !t->sums || !t->latest || !t->taken || !t->losses || !t->temperatures ||
         !t->whole_taken)
         return up_fail(UP_ERR_MEMORY, "tasks", "%zu wanted", s->task_count);
@@ -105,10 +110,14 @@ static up_status restore(up_trainer *t, int *found) {
 /* The folder must be new, or the run continued: never two runs mixed in one. One rank writes in it. */
 static up_status open_folder(up_trainer *t, const char *metrics_path) {
     int found;
-    if (!up_leads(t)) return restore(t, &found);
+    if (!up_leads(t)) {
+        UP_TRY(restore(t, &found));
+        return up_bad_samples_open(t);
+    }
     UP_TRY(up_make_folders(t->settings.run));
     UP_TRY(lock_folder(t));
     UP_TRY(restore(t, &found));
+    UP_TRY(up_bad_samples_open(t));
     UP_TRY(up_jsonl_truncate(metrics_path, found ? t->step : -1));
     UP_TRY(up_jsonl_open(metrics_path, &t->metrics));
     t->metrics_open = 1;
@@ -194,6 +203,7 @@ void up_trainer_close(up_trainer *t) {
     up_loader_free(t->loader);
     for (int i = 0; i < t->slots; i++) up_work_free(&t->work[i]);
     free(t->work);
+    up_bad_samples_close(t);
     if (t->metrics_open) up_jsonl_close(&t->metrics);
     up_events_close(&t->events);
     up_average_close(&t->average);
