@@ -54,8 +54,8 @@ weights() {
 
 # --- 0.5% broken: to the end, with the right counts. Five epochs, so that each of the three is drawn five times, and
 # perhaps once more in the place of another; each is listed once ---
-make_pictures few 3
-config few few 25
+make_pictures pictures 3
+config few pictures 25
 train few.yaml
 is 'few: exit' "$code" 0
 bad=$(number few)
@@ -67,11 +67,11 @@ has "$bad samples could not be read and were replaced: few/bad-samples.jsonl lis
 is 'few: samples' "$(sed -n 's/^ *image_classification *\([0-9]*\).*/\1/p' <<<"$out")" 3000
 
 # --- any number of workers, and a stop in the middle: the same weights, counts and list ---
-config three few 25
+config three pictures 25
 train three.yaml workers=3
 is '3 workers: weights' "$(weights three)" "$(weights few)"
 is '3 workers: list' "$(cat three/bad-samples.jsonl)" "$(cat few/bad-samples.jsonl)"
-config halves few 25
+config halves pictures 25
 train halves.yaml checkpoint_every=7 &
 while [ ! -e halves/checkpoint-00000007/state.json ]; do sleep 0.02; done
 kill -9 "$(pgrep -P $! -f "train halves.yaml" || echo $!)" 2>/dev/null
@@ -82,8 +82,8 @@ is 'resumed: count' "$(number halves)" "$bad"
 is 'resumed: list' "$(cat halves/bad-samples.jsonl)" "$(cat few/bad-samples.jsonl)"
 
 # --- 2% broken: it stops with a checkpoint and says what to do; a higher limit goes on from there ---
-make_pictures many 12
-config many many 25
+make_pictures junk 12
+config many junk 25
 train many.yaml
 is 'many: exit' "$code" 1
 has "image_classification: [0-9]* of [0-9]* samples cannot be read, bad_samples allows 1%: stopped after step"
@@ -93,7 +93,7 @@ count "many: no checkpoint of step $step" test -e "many/checkpoint-$(printf %08d
 train many.yaml --resume bad_samples=0.05
 is 'many, resumed: exit' "$code" 0
 is 'many: listed' "$(wc -l <many/bad-samples.jsonl)" 12
-config whole many 25
+config whole junk 25
 train whole.yaml bad_samples=0.05
 is 'many, resumed: weights' "$(weights many)" "$(weights whole)"
 is 'many, resumed: count' "$(number many)" "$(number whole)"
@@ -103,12 +103,12 @@ is 'none allowed: exit' "$code" 1
 # --- two ranks: the same counts and list as one with the same global batch ---
 if [ -n "${UP_MPIRUN:-}" ]; then
     export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1
-    config ranks few 25
+    config ranks pictures 25
     "$UP_MPIRUN" -n 2 "$up" train ranks.yaml accumulate=1 >out 2>&1
     is '2 ranks: exit' $? 0
     is '2 ranks: count' "$(number ranks)" "$bad"
     is '2 ranks: list' "$(cat ranks/bad-samples.jsonl)" "$(cat few/bad-samples.jsonl)"
-    config limited many 25
+    config limited junk 25
     "$UP_MPIRUN" -n 2 "$up" train limited.yaml accumulate=1 >out 2>&1
     count '2 ranks: no error' test $? -ne 0
     out=$(cat out)
@@ -117,10 +117,10 @@ if [ -n "${UP_MPIRUN:-}" ]; then
 fi
 
 # --- lines of a list: with too few cells, without a text that can be read, with a picture that is not there ---
-for i in $(seq 200); do printf 'few/cat/%03d.jpg\ta cat\n' $((i + 50)); done >lines
-{ printf 'image\tlabel\n' && head -n 100 lines && printf 'few/cat/001.jpg\n' && printf 'few/cat/absent.jpg\ta cat\n' &&
-    printf 'few/cat/002.jpg\ta \0 boat\n' && sed 's/cat\t/cat\t/; s/a cat/a boat/' lines; } >list.tsv
-config list list.tsv 10
+for i in $(seq 200); do printf 'pictures/cat/%03d.jpg\ta cat\n' $((i + 50)); done >lines
+{ printf 'image\tlabel\n' && head -n 100 lines && printf 'pictures/cat/001.jpg\n' && printf 'pictures/cat/absent.jpg\ta cat\n' &&
+    printf 'pictures/cat/002.jpg\ta \0 boat\n' && sed 's/cat\t/cat\t/; s/a cat/a boat/' lines; } >list.tsv
+config list list.tsv 6
 train list.yaml
 is "list: $out: exit" "$code" 0
 is 'list: listed' "$(wc -l <list/bad-samples.jsonl)" 3
