@@ -1,7 +1,8 @@
 #!/bin/bash
 # test_bad_data.sh - training over a folder of pictures, clips and a list of which a part is broken: truncated, empty, of
 # the wrong type, ended early, missing. UP_BINARY and UP_SOURCE_DIR name the program and the source tree; UP_MPIRUN, if
-# set, starts two ranks.
+# set, starts two ranks;
+# UP_CRASH_MODULE, if set, is a module of videos that crashes as a clip says.
 set -u
 export LC_ALL=C OMP_NUM_THREADS=1
 up=${UP_BINARY:?} golden=${UP_SOURCE_DIR:?}/golden
@@ -72,14 +73,20 @@ train three.yaml workers=3
 is '3 workers: weights' "$(weights three)" "$(weights few)"
 is '3 workers: list' "$(cat three/bad-samples.jsonl)" "$(cat few/bad-samples.jsonl)"
 config halves pictures 25
-train halves.yaml checkpoint_every=7 &
+"$up" train halves.yaml checkpoint_every=7 >/dev/null 2>&1 &
 while [ ! -e halves/checkpoint-00000007/state.json ]; do sleep 0.02; done
-kill -9 "$(pgrep -P $! -f "train halves.yaml" || echo $!)" 2>/dev/null
-wait 2>/dev/null
+kill -9 $! 2>/dev/null
+wait $! 2>/dev/null
 train halves.yaml --resume
 is 'resumed: weights' "$(weights halves)" "$(weights few)"
 is 'resumed: count' "$(number halves)" "$bad"
 is 'resumed: list' "$(cat halves/bad-samples.jsonl)" "$(cat few/bad-samples.jsonl)"
+
+# --- decoded in this process: the same weights, counts and list ---
+config inside pictures 25
+train inside.yaml isolate=off
+is 'not isolated: weights' "$(weights inside)" "$(weights few)"
+is 'not isolated: list' "$(cat inside/bad-samples.jsonl)" "$(cat few/bad-samples.jsonl)"
 
 # --- 2% broken: it stops with a checkpoint and says what to do; a higher limit goes on from there ---
 make_pictures junk 12
@@ -125,6 +132,29 @@ train list.yaml
 is "list: $out: exit" "$code" 0
 is 'list: listed' "$(wc -l <list/bad-samples.jsonl)" 3
 for line in 102 103 104; do count "line $line is not listed" grep -q "\"line\":$line}" list/bad-samples.jsonl; done
+
+# --- a decoder that crashes, aborts, never ends, takes all memory or leaves: a module of tests stands for FFmpeg's ---
+if [ -n "${UP_CRASH_MODULE:-}" ]; then
+    mkdir -p clips/up clips/down
+    for i in $(seq 60); do echo fine >clips/up/$i.mp4 && echo fine >clips/down/$i.mp4; done
+    i=0
+    for how in segv abort loop memory exit; do echo $how >clips/up/$((i += 7)).mp4; done
+    config crash clips 4
+    sed -i 's/image_classification/video_classification/; s/model: {/&frames: 2, /; s/, flip: true//' crash.yaml
+    export UP_VIDEO_MODULE=$UP_CRASH_MODULE
+    train crash.yaml bad_samples=1 decode_seconds=0.5 workers=2 max_pixels=1000000
+    is "crash: $out: exit" "$code" 0
+    is 'crash: listed' "$(wc -l <crash/bad-samples.jsonl)" 5
+    for reason in 7.mp4:.*died.of.SIGSEGV 14.mp4:.*died.of.SIGABRT 21.mp4:.*more.than.0.5.s 28.mp4:.*lacks.memory \
+        35.mp4:.*ended.with.code.3; do
+        count "crash: $reason is not listed" grep -q "clips/up/$reason" crash/bad-samples.jsonl
+    done
+    train crash.yaml run=inside-crash isolate=off
+    count "crash in the process itself: $code" test "$code" -gt 2
+    unset UP_VIDEO_MODULE
+    UP_DECODER=/nowhere train crash.yaml run=no-decoder isolate=on
+    has 'decoders: the program uniperceiver_decoder is not there'
+fi
 
 # --- all of them: no endless search ---
 mkdir -p none/boat none/cat

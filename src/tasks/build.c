@@ -33,7 +33,6 @@ struct up_builder {
     int32_t *ids, *corrupted; /* [text_limit] */
     uint8_t *read;
     uint8_t *patches; /* [frames, cells, 3 patch^2] */
-    up_image *frames; /* [up_clip_frames] */
     up_sample values; /* of the sample at hand */
 };
 
@@ -45,8 +44,7 @@ static up_status builder_begin(up_builder *b) {
     b->corrupted = malloc(limit * sizeof *b->corrupted);
     b->read = malloc(limit);
     b->patches = malloc(frames * up_picture_bytes(c));
-    b->frames = calloc(frames, sizeof *b->frames);
-    if (!b->ids || !b->corrupted || !b->read || !b->patches || !b->frames)
+    if (!b->ids || !b->corrupted || !b->read || !b->patches)
         return up_fail(UP_ERR_MEMORY, b->source->settings->name, "no memory for a sample");
     return UP_OK;
 }
@@ -56,7 +54,6 @@ static void builder_end(up_builder *b) {
     free(b->corrupted);
     free(b->read);
     free(b->patches);
-    free(b->frames);
     up_sample_free(&b->values);
 }
 
@@ -104,38 +101,30 @@ static up_status tokenize(up_builder *b, const char *text, int *count) {
 
 /* ---- pixels ---- */
 
-static up_status put_image(up_builder *b, size_t row) {
-    const up_config *c = b->source->world->config;
-    up_rng rng = draw(b, PURPOSE_CUT);
-    up_cut cut = up_choose_cut(b->source, b->options, &rng);
+/* The patches of the sample's picture or clip into b->patches. */
+static up_status read_pixels(up_builder *b, size_t row, const up_pixels_wanted *wanted) {
+    const up_world *w = b->source->world;
     up_media media = {0};
-    up_status status = UP_OK;
-    UP_GO(up_source_media(b->source, &b->values, row, &media));
-    UP_GO(up_picture_read(c, &media, &b->source->world->limits, &cut, b->patches));
-    UP_GO(up_batch_image(&b->work->batch, b->patches, up_config_cells(c)));
-done:
+    UP_TRY(up_source_media(b->source, &b->values, row, &media));
+    up_status status = up_decoders_read(w->decoders, w->config, &media, &w->limits, wanted, b->patches);
     up_media_free(&media);
     return status;
 }
 
-static up_status put_video(up_builder *b, size_t row) {
-    const up_config *c = b->source->world->config;
-    const up_image_limits *limits = &b->source->world->limits;
+static up_status put_image(up_builder *b, size_t row) {
     up_rng rng = draw(b, PURPOSE_CUT);
-    up_video_clip clip = up_choose_clip(b->source, b->options, &rng);
-    up_cut cut = up_choose_cut(b->source, b->options, &rng);
-    up_media media = {0};
-    up_status status = UP_OK;
-    UP_GO(up_source_media(b->source, &b->values, row, &media));
-    UP_GO(media.bytes ? up_video_decode(media.bytes, media.size, media.name, &clip, limits, b->frames)
-                      : up_video_read(media.name, &clip, limits, b->frames));
-    for (int f = 0; f < clip.frames; f++)
-        UP_GO(up_picture_patches(c, &b->frames[f], 1, &cut, b->patches + (size_t)f * up_picture_bytes(c)));
-    UP_GO(up_batch_video(&b->work->batch, b->patches, clip.frames, up_config_cells(c), 0));
-done:
-    for (int f = 0; f < clip.frames; f++) up_image_free(&b->frames[f]);
-    up_media_free(&media);
-    return status;
+    up_pixels_wanted wanted = {.cut = up_choose_cut(b->source, b->options, &rng)};
+    UP_TRY(read_pixels(b, row, &wanted));
+    return up_batch_image(&b->work->batch, b->patches, up_config_cells(b->source->world->config));
+}
+
+static up_status put_video(up_builder *b, size_t row) {
+    up_rng rng = draw(b, PURPOSE_CUT);
+    up_pixels_wanted wanted = {.clip = up_choose_clip(b->source, b->options, &rng)};
+    wanted.cut = up_choose_cut(b->source, b->options, &rng);
+    UP_TRY(read_pixels(b, row, &wanted));
+    return up_batch_video(&b->work->batch, b->patches, wanted.clip.frames,
+                          up_config_cells(b->source->world->config), 0);
 }
 
 /* ---- texts ---- */

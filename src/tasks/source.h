@@ -5,6 +5,7 @@
 #define UP_TASKS_SOURCE_H
 
 #include "data/dataset.h"
+#include "data/decoders.h"
 #include "tasks/settings.h"
 #include "tasks/tasks.h"
 #include "uniperceiver/batch.h"
@@ -18,6 +19,7 @@ typedef struct up_world {
     const up_config *config;
     up_tokenizer *tokenizer;
     up_image_limits limits; /* of a picture or frame */
+    up_decoders *decoders;  /* borrowed; NULL: pictures and clips are decoded in this process */
     int32_t *vocabulary;    /* target set of the language tasks, ascending */
     int vocabulary_count;
     int32_t *vocabulary_index; /* [config->vocabulary] place of an id in it, or -1 */

@@ -1,5 +1,6 @@
 /* trainer.c - opening and closing a training run: settings, samples, vocabulary, model, loader. */
 #include "train/trainer.h"
+#include "data/video_module.h"
 #include "files/file.h"
 
 #include <errno.h>
@@ -14,6 +15,21 @@
 static up_status open_config(up_trainer *t) {
     const up_settings *s = &t->settings;
     return s->init_from ? up_start_read(t) : up_settings_model(s, &t->config);
+}
+
+/* Processes that decode beside this one, one for each of the loader's threads. That no video can be decoded
+ * is no fault of the videos, so it is known now. */
+static up_status open_decoders(up_trainer *t) {
+    const up_settings *s = &t->settings;
+    int wanted = 0;
+    for (size_t i = 0; i < s->task_count; i++) {
+        const up_task *task = &up_tasks_table[s->tasks[i].kind];
+        if (task->video) UP_TRY(up_video_require(s->tasks[i].name));
+        wanted |= task->image || task->video;
+    }
+    if (!wanted || s->isolate == UP_ISOLATE_OFF) return UP_OK;
+    up_status status = up_decoders_open((int)s->workers, s->decode_seconds, &t->world.decoders);
+    return s->isolate == UP_ISOLATE_AUTO && status == UP_ERR_UNSUPPORTED ? UP_OK : status;
 }
 
 static up_status open_sources(up_trainer *t) {
@@ -187,6 +203,7 @@ up_status up_trainer_open(const char *config_path, const char *const *overrides,
     UP_GO(open_pending(t));
     UP_GO(open_folder(t, metrics_path));
     UP_GO(start_order(t));
+    UP_GO(open_decoders(t));
     UP_GO(start_loader(t));
     t->started = up_now();
     t->last_line = t->started - t->carried;
@@ -201,6 +218,7 @@ done:
 void up_trainer_close(up_trainer *t) {
     up_checkpoint_wait(t); /* after a failure; its own has been said, or nobody waits for it */
     up_loader_free(t->loader);
+    up_decoders_close(t->world.decoders);
     for (int i = 0; i < t->slots; i++) up_work_free(&t->work[i]);
     free(t->work);
     up_bad_samples_close(t);
