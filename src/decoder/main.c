@@ -4,6 +4,7 @@
 #include "data/pixels.h"
 
 #include <fcntl.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -23,6 +24,13 @@ static void limit_memory(int64_t max_pixels) {
 #else
     (void)max_pixels;
 #endif
+}
+
+/* Memory of one picture serves the next: giving it back in between costs a third of the time. */
+static void keep_memory(void) {
+    mallopt(M_MMAP_THRESHOLD, 32 << 20);
+    mallopt(M_TRIM_THRESHOLD, 64 << 20);
+    mallopt(M_TOP_PAD, 1 << 20);
 }
 
 /* No core of each broken file; if memory runs out, this process goes first; it ends with its parent, not by
@@ -75,6 +83,7 @@ int main(void) {
     size_t size = 0;
     int limited = 0;
     settle();
+    keep_memory();
     while (recv(UP_DECODER_SOCKET, &request, sizeof request, 0) == (ssize_t)sizeof request) {
         up_decoder_answer said = {.status = UP_OK};
         if (!limited++) limit_memory(request.max_pixels);
