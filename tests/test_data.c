@@ -737,6 +737,61 @@ static void test_masked_batches(void) {
     }
 }
 
+/* The pictures' first bytes of each sequence, and the targets, as text. */
+static char *copy_of(const subject *t) {
+    const up_batch *b = &t->work.batch;
+    char *copy = NULL;
+    size_t size, patch = 3 * (size_t)b->config.patch * (size_t)b->config.patch;
+    FILE *f = open_memstream(&copy, &size);
+    fputs(describe(t), f);
+    for (size_t i = 0; i < (size_t)b->image.count * patch; i++) fprintf(f, " %d", b->image.bytes[i]);
+    fclose(f);
+    return copy;
+}
+
+/* A row that cannot be read, in its picture or behind it, in its text: the batch is that of the rows drawn in
+ * its place, to the byte, and each attempt is noted. */
+static void test_replacements(void) {
+    enum { ROWS = 4, COUNT = 6 };
+    static const up_build_options training = {1, 7, 40, 0};
+    static const size_t rows[COUNT] = {0, 1, 2, 3, 1, 0};
+    size_t readable[COUNT];
+    char text[2048];
+    subject t;
+    open_world();
+    size_t n = (size_t)sprintf(text, "image\tname\n%s\tdog\n", up_lab_golden("image", "jpeg_420.jpg"));
+    n += (size_t)sprintf(text + n, "absent.jpg\tcat\n");
+    n += (size_t)sprintf(text + n, "%s\n", up_lab_golden("image", "png_rgb8.png"));
+    sprintf(text + n, "%s\ta dog\n", up_lab_golden("image", "png_rgb8.png"));
+    up_lab_text("replaced.tsv", text);
+    open_task(&t, "image_text_retrieval", "replaced.tsv", ", target: name, flip: true");
+    CU_ASSERT_EQUAL_FATAL(t.source.data.count, ROWS);
+    build(&t, &training, rows, COUNT);
+    int bad = 0;
+    for (int i = 0; i < COUNT; i++) {
+        readable[i] = rows[i];
+        for (int attempt = 1; readable[i] == 1 || readable[i] == 2; attempt++, bad++) {
+            CU_ASSERT_FATAL(bad < t.work.bad_count);
+            CU_ASSERT_EQUAL(t.work.bad[bad].row, readable[i]);
+            const char *why = readable[i] == 1 ? "absent.jpg: cannot open" : "line 4: list: 1 cells";
+            CU_ASSERT_PTR_NOT_NULL(strstr(t.work.bad[bad].reason, why));
+            readable[i] = up_source_replacement(&t.source, 7, 40 + (uint64_t)i, attempt);
+        }
+    }
+    CU_ASSERT_EQUAL(bad, t.work.bad_count);
+    UP_ASSERT_OK(up_batch_check(&t.work.batch, world.config));
+    char *replaced = copy_of(&t);
+    build(&t, &training, readable, COUNT);
+    CU_ASSERT_EQUAL(t.work.bad_count, 0);
+    char *wanted = copy_of(&t);
+    CU_ASSERT_STRING_EQUAL(replaced, wanted);
+    expect_error(up_source_build(&t.source, &still, rows, COUNT, &t.work), UP_ERR_IO, "absent.jpg",
+                 "cannot open"); /* evaluation passes over nothing */
+    free(replaced);
+    free(wanted);
+    close_task(&t);
+}
+
 static void test_labels_left_out(void) {
     static const size_t rows[3] = {2, 0, 1};
     subject t;
@@ -1892,6 +1947,7 @@ const up_test up_tests[] = {
     {"masking: corners", test_masking_corners},
     {"batches", test_batches},
     {"masked batches", test_masked_batches},
+    {"replacements", test_replacements},
     {"labels left out", test_labels_left_out},
     {"target sets", test_target_sets},
     {"class lists", test_class_lists},
