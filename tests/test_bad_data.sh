@@ -133,6 +133,23 @@ is "list: $out: exit" "$code" 0
 is 'list: listed' "$(wc -l <list/bad-samples.jsonl)" 3
 for line in 102 103 104; do count "line $line is not listed" grep -q "\"line\":$line}" list/bad-samples.jsonl; done
 
+# --- clips, one of which ends early and one is empty, where there is FFmpeg ---
+if "$up" info "$golden/video/h264.mp4" >/dev/null 2>&1; then
+    mkdir -p films/up films/down
+    for i in $(seq 100); do ln -s "$golden/video/h264.mp4" films/up/$i.mp4 && ln -s "$golden/video/h264.mp4" films/down/$i.mp4; done
+    rm films/up/7.mp4 films/down/8.mp4
+    head -c 1500 "$golden/video/h264.mp4" >films/up/7.mp4
+    : >films/down/8.mp4
+    config films films 2
+    sed -i 's/image_classification/video_classification/; s/model: {/&frames: 2, video_stride: 2, /; s/batch: 60/batch: 50/' films.yaml
+    train films.yaml workers=2
+    is "films: $out: exit" "$code" 0
+    count "films: $(number films) bad samples, wanted 2 or one or two more" test "$(number films)" -ge 2 -a "$(number films)" -le 4
+    is 'films: listed' "$(wc -l <films/bad-samples.jsonl)" 2
+    count 'films: the one that ends early' grep -q 'films/up/7.mp4: no video that can be read' films/bad-samples.jsonl
+    count 'films: the empty one' grep -q 'films/down/8.mp4: is empty' films/bad-samples.jsonl
+fi
+
 # --- a decoder that crashes, aborts, never ends, takes all memory or leaves: a module of tests stands for FFmpeg's ---
 if [ -n "${UP_CRASH_MODULE:-}" ]; then
     mkdir -p clips/up clips/down
