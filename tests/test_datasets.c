@@ -318,6 +318,32 @@ static void test_hostile_shards(void) {
     expect_failure(&options, UP_ERR_FORMAT, "bad.tar", "");
 }
 
+/* A member that is none, or a shard that ends early: the samples before and behind it can be read. */
+static void test_broken_shards(void) {
+    static tar t;
+    up_dataset d;
+    up_sample s = {0};
+    if (!with_shards()) return;
+    t.size = 0;
+    put_text(&t, "00.txt", "sound");
+    put_text(&t, "01.json", "{\"a\": ");
+    put_text(&t, "02.txt", "sound");
+    put_member(&t, "03.txt", '0', "x", 1, 1 << 16);
+    write_tar(&t, "half.tar");
+    const up_dataset_options options = shards("half.tar");
+    UP_ASSERT_OK(up_dataset_open(&options, &d));
+    CU_ASSERT_EQUAL_FATAL(d.count, 4);
+    for (size_t i = 0; i < 4; i++) {
+        up_status status = up_dataset_sample(&d, i, &s);
+        CU_ASSERT_EQUAL(status, i % 2 ? UP_ERR_FORMAT : UP_OK);
+        if (status == UP_OK)
+            CU_ASSERT_STRING_EQUAL(up_value_text(&s, up_sample_value(&s, "text", 0)), "sound");
+    }
+    CU_ASSERT_PTR_NOT_NULL(strstr(up_last_error(), "03.txt"));
+    up_sample_free(&s);
+    up_dataset_close(&d);
+}
+
 /* ---- the index ---- */
 
 static void test_index(void) {
@@ -454,8 +480,17 @@ static void test_truncated(void) {
 }
 
 const up_test up_tests[] = {
-    {"layouts", test_layouts}, {"answers", test_answers},     {"given columns", test_given_columns},
-    {"folders", test_folders}, {"shards", test_shards},       {"hostile", test_hostile_shards},
-    {"index", test_index},     {"documents", test_documents}, {"guesses", test_guesses},
-    {"broken", test_broken},   {"truncated", test_truncated}, {NULL, NULL},
+    {"layouts", test_layouts},
+    {"answers", test_answers},
+    {"given columns", test_given_columns},
+    {"folders", test_folders},
+    {"shards", test_shards},
+    {"broken shards", test_broken_shards},
+    {"hostile", test_hostile_shards},
+    {"index", test_index},
+    {"documents", test_documents},
+    {"guesses", test_guesses},
+    {"broken", test_broken},
+    {"truncated", test_truncated},
+    {NULL, NULL},
 };

@@ -219,7 +219,11 @@ up_status up_dataset_sample(const up_dataset *d, size_t i, up_sample *out) {
     size_t size = 0;
     int last;
     if (i >= d->count) return up_fail(UP_ERR_ARGUMENT, d->options.data, "has no sample %zu", i + 1);
-    if (!d->reader->parse) return up_sample_index_read(&d->index, d->options.data, place_of(d, i), out);
+    if (!d->reader->parse) {
+        UP_TRY(up_sample_index_read(&d->index, d->options.data, place_of(d, i), out));
+        const up_value *broken = up_sample_value(out, UP_SAMPLE_BROKEN, 0);
+        return broken ? up_dataset_fail(d, i, UP_ERR_FORMAT, up_value_text(out, broken)) : UP_OK;
+    }
     up_sample_clear(out);
     UP_TRY(line_of(d, i, &line, &size, &last));
     up_status status = d->reader->parse(d, line, size, out);
