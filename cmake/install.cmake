@@ -6,6 +6,7 @@ include(CMakePackageConfigHelpers)
 
 install(TARGETS uniperceiver EXPORT uniperceiverTargets
         LIBRARY COMPONENT library NAMELINK_COMPONENT development)
+install(TARGETS uniperceiver_decoder RUNTIME DESTINATION ${CMAKE_INSTALL_LIBDIR}/uniperceiver COMPONENT library)
 foreach(module uniperceiver_mpi uniperceiver_video)
   if(TARGET ${module})
     install(TARGETS ${module} LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}/uniperceiver COMPONENT library)

@@ -87,39 +87,47 @@ static void test_table_cells(void) {
     up_dataset_close(&d);
 }
 
+/* Open a list and read all of it, which is closed again. */
+static up_status read_list(const char *path) {
+    up_dataset d;
+    up_sample s = {0};
+    up_status status = open_list(path, &d);
+    for (size_t i = 0; status == UP_OK && i < d.count; i++) status = up_dataset_sample(&d, i, &s);
+    up_sample_free(&s);
+    up_dataset_close(&d);
+    return status;
+}
+
 static void test_table_errors(void) {
     static const struct {
         const char *text;
         size_t size;
         const char *why;
     } cases[] = {
-        {"a\tb\n1\t2\n1\n", 0, "line 3 has 1 cells, the first line names 2"},
-        {"a\tb\n\n\n1\t2\t3\n", 0, "line 4 has 3 cells, the first line names 2"},
+        {"a\tb\n1\t2\n1\n", 0, "line 3: list: 1 cells, the first line names 2"},
+        {"a\tb\n\n\n1\t2\t3\n", 0, "line 4: list: 3 cells, the first line names 2"},
         {"", 0, "empty"},
         {"a\tb", 0, "no rows"},
         {"a\tb\r\n\r\n", 0, "no rows"},
         {"a\n1\0002\n", 6, "NUL byte"},
         {"a\n1\n\0", 5, "NUL byte"},
     };
-    up_dataset d;
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         size_t size = cases[i].size ? cases[i].size : strlen(cases[i].text);
-        expect_error(open_list(up_lab_file("bad.tsv", cases[i].text, size), &d), UP_ERR_FORMAT, "bad.tsv",
+        expect_error(read_list(up_lab_file("bad.tsv", cases[i].text, size)), UP_ERR_FORMAT, "bad.tsv",
                      cases[i].why);
-        CU_ASSERT_PTR_NULL(d.text);
     }
-    expect_error(open_list(up_lab_path("absent.tsv"), &d), UP_ERR_IO, "absent.tsv", "No such file");
+    expect_error(read_list(up_lab_path("absent.tsv")), UP_ERR_IO, "absent.tsv", "No such file");
     char wide[4001];
     memset(wide, '\t', 2000);
     memset(wide + 2000, '\t', 2000);
     wide[2000] = '\n';
     wide[4000] = 0;
-    expect_error(open_list(up_lab_text("bad.tsv", wide), &d), UP_ERR_FORMAT, "line 2 has 2000 cells", "2001");
+    expect_error(read_list(up_lab_text("bad.tsv", wide)), UP_ERR_FORMAT, "line 2: list: 2000 cells", "2001");
 }
 
 static void test_table_long_cells(void) {
     enum { MOST = 1 << 20 };
-    up_dataset d;
     char *text = malloc(MOST + 64);
     for (int more = 0; more < 2; more++) {
         size_t n = (size_t)sprintf(text, "a\tb\n1\t2\n3\t");
@@ -127,11 +135,10 @@ static void test_table_long_cells(void) {
         strcpy(text + n + MOST + more, "\n");
         const char *path = up_lab_text("long.tsv", text);
         if (more)
-            expect_error(open_list(path, &d), UP_ERR_FORMAT, "long.tsv",
-                         "line 3 has a cell of 1048577 bytes; wanted at most 1048576");
+            expect_error(read_list(path), UP_ERR_FORMAT, "long.tsv: line 3",
+                         "has 1048577 bytes; wanted at most 1048576");
         else
-            UP_ASSERT_OK(open_list(path, &d));
-        up_dataset_close(&d);
+            UP_ASSERT_OK(read_list(path));
     }
     free(text);
 }
@@ -728,6 +735,61 @@ static void test_masked_batches(void) {
         CU_ASSERT_EQUAL(shown, 0);
         close_task(&t);
     }
+}
+
+/* The pictures' first bytes of each sequence, and the targets, as text. */
+static char *copy_of(const subject *t) {
+    const up_batch *b = &t->work.batch;
+    char *copy = NULL;
+    size_t size, patch = 3 * (size_t)b->config.patch * (size_t)b->config.patch;
+    FILE *f = open_memstream(&copy, &size);
+    fputs(describe(t), f);
+    for (size_t i = 0; i < (size_t)b->image.count * patch; i++) fprintf(f, " %d", b->image.bytes[i]);
+    fclose(f);
+    return copy;
+}
+
+/* A row that cannot be read, in its picture or behind it, in its text: the batch is that of the rows drawn in
+ * its place, to the byte, and each attempt is noted. */
+static void test_replacements(void) {
+    enum { ROWS = 4, COUNT = 6 };
+    static const up_build_options training = {1, 7, 40, 0};
+    static const size_t rows[COUNT] = {0, 1, 2, 3, 1, 0};
+    size_t readable[COUNT];
+    char text[2048];
+    subject t;
+    open_world();
+    size_t n = (size_t)sprintf(text, "image\tname\n%s\tdog\n", up_lab_golden("image", "jpeg_420.jpg"));
+    n += (size_t)sprintf(text + n, "absent.jpg\tcat\n");
+    n += (size_t)sprintf(text + n, "%s\n", up_lab_golden("image", "png_rgb8.png"));
+    sprintf(text + n, "%s\ta dog\n", up_lab_golden("image", "png_rgb8.png"));
+    up_lab_text("replaced.tsv", text);
+    open_task(&t, "image_text_retrieval", "replaced.tsv", ", target: name, flip: true");
+    CU_ASSERT_EQUAL_FATAL(t.source.data.count, ROWS);
+    build(&t, &training, rows, COUNT);
+    int bad = 0;
+    for (int i = 0; i < COUNT; i++) {
+        readable[i] = rows[i];
+        for (int attempt = 1; readable[i] == 1 || readable[i] == 2; attempt++, bad++) {
+            CU_ASSERT_FATAL(bad < t.work.bad_count);
+            CU_ASSERT_EQUAL(t.work.bad[bad].row, readable[i]);
+            const char *why = readable[i] == 1 ? "absent.jpg: cannot open" : "line 4: list: 1 cells";
+            CU_ASSERT_PTR_NOT_NULL(strstr(t.work.bad[bad].reason, why));
+            readable[i] = up_source_replacement(&t.source, 7, 40 + (uint64_t)i, attempt);
+        }
+    }
+    CU_ASSERT_EQUAL(bad, t.work.bad_count);
+    UP_ASSERT_OK(up_batch_check(&t.work.batch, world.config));
+    char *replaced = copy_of(&t);
+    build(&t, &training, readable, COUNT);
+    CU_ASSERT_EQUAL(t.work.bad_count, 0);
+    char *wanted = copy_of(&t);
+    CU_ASSERT_STRING_EQUAL(replaced, wanted);
+    expect_error(up_source_build(&t.source, &still, rows, COUNT, &t.work), UP_ERR_IO, "absent.jpg",
+                 "cannot open"); /* evaluation passes over nothing */
+    free(replaced);
+    free(wanted);
+    close_task(&t);
 }
 
 static void test_labels_left_out(void) {
@@ -1885,6 +1947,7 @@ const up_test up_tests[] = {
     {"masking: corners", test_masking_corners},
     {"batches", test_batches},
     {"masked batches", test_masked_batches},
+    {"replacements", test_replacements},
     {"labels left out", test_labels_left_out},
     {"target sets", test_target_sets},
     {"class lists", test_class_lists},

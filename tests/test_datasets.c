@@ -51,9 +51,15 @@ static void expect(const up_dataset_options *options, const char *want) {
     up_dataset_close(&d);
 }
 
+/* A broken file is refused at once, a broken line of a list when it is read. */
 static void expect_failure(const up_dataset_options *options, up_status want, const char *a, const char *b) {
     up_dataset d;
-    CU_ASSERT_EQUAL(up_dataset_open(options, &d), want);
+    up_sample s = {0};
+    up_status status = up_dataset_open(options, &d);
+    for (size_t i = 0; status == UP_OK && i < d.count; i++) status = up_dataset_sample(&d, i, &s);
+    CU_ASSERT_EQUAL(status, want);
+    up_sample_free(&s);
+    up_dataset_close(&d);
     const char *said = up_last_error();
     if (!strstr(said, a) || !strstr(said, b)) fprintf(stderr, "\"%s\", \"%s\" not in: %s\n", a, b, said);
     CU_ASSERT(strstr(said, a) && strstr(said, b));
@@ -157,7 +163,7 @@ static void test_given_columns(void) {
     expect(&(up_dataset_options){.data = up_lab_text("train.csv", "\"a, cat\",b\n"), .columns = "text,url"},
            "text=a, cat|url=b\n");
     expect_failure(&(up_dataset_options){.data = up_lab_path("train.tsv"), .columns = "text"}, UP_ERR_FORMAT,
-                   "train.tsv", "line 1 has 2 cells");
+                   "train.tsv: line 1", ": 2 cells");
 }
 
 /* ---- folders ---- */
@@ -312,6 +318,32 @@ static void test_hostile_shards(void) {
     expect_failure(&options, UP_ERR_FORMAT, "bad.tar", "");
 }
 
+/* A member that is none, or a shard that ends early: the samples before and behind it can be read. */
+static void test_broken_shards(void) {
+    static tar t;
+    up_dataset d;
+    up_sample s = {0};
+    if (!with_shards()) return;
+    t.size = 0;
+    put_text(&t, "00.txt", "sound");
+    put_text(&t, "01.json", "{\"a\": ");
+    put_text(&t, "02.txt", "sound");
+    put_member(&t, "03.txt", '0', "x", 1, 1 << 16);
+    write_tar(&t, "half.tar");
+    const up_dataset_options options = shards("half.tar");
+    UP_ASSERT_OK(up_dataset_open(&options, &d));
+    CU_ASSERT_EQUAL_FATAL(d.count, 4);
+    for (size_t i = 0; i < 4; i++) {
+        up_status status = up_dataset_sample(&d, i, &s);
+        CU_ASSERT_EQUAL(status, i % 2 ? UP_ERR_FORMAT : UP_OK);
+        if (status == UP_OK)
+            CU_ASSERT_STRING_EQUAL(up_value_text(&s, up_sample_value(&s, "text", 0)), "sound");
+    }
+    CU_ASSERT_PTR_NOT_NULL(strstr(up_last_error(), "03.txt"));
+    up_sample_free(&s);
+    up_dataset_close(&d);
+}
+
 /* ---- the index ---- */
 
 static void test_index(void) {
@@ -402,8 +434,8 @@ static const struct broken {
     {"msvd", "a b\nc\n", "line 2: wanted"},
     {"imagenet", "n01440764/a 1\nplain\n", "line 2"},
     {"csv", "a,b\n1,\"2\n", "a quote is not closed"},
-    {"csv", "a,b\n1,2,3\n", "row 2 has 3 cells"},
-    {"glue", "sentence\tlabel\nx\n", "line 2 has 1 cells"},
+    {"csv", "a,b\n1,2,3\n", "line 2: list: 3 cells"},
+    {"glue", "sentence\tlabel\nx\n", "line 2: list: 1 cells"},
 };
 
 static void test_broken(void) {
@@ -448,8 +480,17 @@ static void test_truncated(void) {
 }
 
 const up_test up_tests[] = {
-    {"layouts", test_layouts}, {"answers", test_answers},     {"given columns", test_given_columns},
-    {"folders", test_folders}, {"shards", test_shards},       {"hostile", test_hostile_shards},
-    {"index", test_index},     {"documents", test_documents}, {"guesses", test_guesses},
-    {"broken", test_broken},   {"truncated", test_truncated}, {NULL, NULL},
+    {"layouts", test_layouts},
+    {"answers", test_answers},
+    {"given columns", test_given_columns},
+    {"folders", test_folders},
+    {"shards", test_shards},
+    {"broken shards", test_broken_shards},
+    {"hostile", test_hostile_shards},
+    {"index", test_index},
+    {"documents", test_documents},
+    {"guesses", test_guesses},
+    {"broken", test_broken},
+    {"truncated", test_truncated},
+    {NULL, NULL},
 };

@@ -331,6 +331,9 @@ static void batches(void) {
     REFUSED(up_batch_append(&b, NULL, 0, 0));
     REFUSED(up_batch_append(&b, &other, 0, -1));
     REFUSED(up_batch_append(&b, &other, -1, 0));
+    REFUSED(up_batch_keep(NULL, 0));
+    REFUSED(up_batch_keep(&b, 1));
+    REFUSED(up_batch_keep(&b, -1));
     REFUSED(up_batch_check(NULL, &config));
     REFUSED(up_batch_check(&b, NULL));
     REFUSED(up_batch_check(&b, &config));

@@ -81,8 +81,11 @@ UP_API up_status up_batch_close(up_batch *batch);
 UP_API up_status up_batch_close_as(up_batch *batch, uint64_t key);
 
 /* Append sequences first..first + count - 1 of another batch of the same model, with their keys. A batch that
- * an appending call failed on is not whole: begin it anew. */
+ * an appending call failed on is not whole: begin it anew, or keep what was whole. */
 UP_API up_status up_batch_append(up_batch *batch, const up_batch *from, int first, int count);
+
+/* Keep the first `sequences` alone, which were closed: those behind them are gone, an open one among them. */
+UP_API up_status up_batch_keep(up_batch *batch, int sequences);
 
 /* Everything in it fits the model: ids, positions, cells, frames in their tables, every row one token,
  * sequences inside, nothing open. Whatever was written into the struct, a batch that passes is computed

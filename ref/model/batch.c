@@ -387,6 +387,36 @@ up_status up_batch_append(up_batch *b, const up_batch *from, int first, int coun
     return UP_OK;
 }
 
+/* ---- taking sequences back ---- */
+
+/* Elements of an ascending list of rows that lie before `end`. */
+static int count_before(const int32_t *rows, int count, int end) {
+    while (count && rows[count - 1] >= end) count--;
+    return count;
+}
+
+up_status up_batch_keep(up_batch *b, int sequences) {
+    UP_GIVEN(b);
+    int closed = b->sequences - b->open;
+    if (sequences < 0 || sequences > closed)
+        return up_fail(UP_ERR_ARGUMENT, what, "%d sequences to keep of %d", sequences, closed);
+    if (sequences == b->sequences) return UP_OK;
+    int end = b->sequence[(size_t)sequences * UP_SEQ_FIELDS + UP_SEQ_Q_START];
+    b->text_count = count_before(b->text_row, b->text_count, end);
+    b->image.count = count_before(b->image.row, b->image.count, end);
+    b->video.count = count_before(b->video.row, b->video.count, end);
+    b->readouts = count_before(b->readout_row, b->readouts, end);
+    b->tokens = end;
+    b->sequences = sequences;
+    b->open = 0;
+    b->max_keys = 0;
+    for (int i = 0; i < sequences; i++) {
+        int keys = b->sequence[(size_t)i * UP_SEQ_FIELDS + UP_SEQ_K_COUNT];
+        if (keys > b->max_keys) b->max_keys = keys;
+    }
+    return UP_OK;
+}
+
 /* ---- checking against a model ---- */
 
 static up_status check_text(const up_batch *b, const up_config *c) {

@@ -180,16 +180,21 @@ static size_t place_of(const up_dataset *d, size_t i) {
     return d->kept ? d->kept[i] : i;
 }
 
+size_t up_dataset_number(const up_dataset *d, size_t i, uint64_t *line) {
+    *line = 0;
+    if (!d->text) return place_of(d, i) + 1;
+    uint64_t at = d->index.offsets[place_of(d, i)]; /* nobody keeps the numbers of lines: counted only now */
+    if (at > SMALL || at > d->text_bytes) return place_of(d, i) + 1;
+    *line = 1;
+    for (uint64_t k = 0; k < at; k++) *line += d->text[k] == '\n';
+    return place_of(d, i) + 1;
+}
+
 up_status up_dataset_fail(const up_dataset *d, size_t i, up_status code, const char *why) {
-    char what[32] = "";
-    if (d->text) { /* counted only now: nobody keeps the numbers of lines */
-        uint64_t at = d->index.offsets[place_of(d, i)], number = 1;
-        for (uint64_t k = 0; k < at && k < d->text_bytes; k++) number += d->text[k] == '\n';
-        snprintf(what, sizeof what, "line %llu", (unsigned long long)number);
-    } else {
-        snprintf(what, sizeof what, "sample %zu", place_of(d, i) + 1);
-    }
-    return up_fail(code, d->options.data, "%s: %s", what, why);
+    uint64_t line;
+    size_t number = up_dataset_number(d, i, &line);
+    if (line) return up_fail(code, d->options.data, "line %llu: %s", (unsigned long long)line, why);
+    return up_fail(code, d->options.data, "sample %zu: %s", number, why);
 }
 
 /* The line of a sample without its end; a row of a CSV may have several and ends where its cells do. *last 1:
@@ -214,7 +219,11 @@ up_status up_dataset_sample(const up_dataset *d, size_t i, up_sample *out) {
     size_t size = 0;
     int last;
     if (i >= d->count) return up_fail(UP_ERR_ARGUMENT, d->options.data, "has no sample %zu", i + 1);
-    if (!d->reader->parse) return up_sample_index_read(&d->index, d->options.data, place_of(d, i), out);
+    if (!d->reader->parse) {
+        UP_TRY(up_sample_index_read(&d->index, d->options.data, place_of(d, i), out));
+        const up_value *broken = up_sample_value(out, UP_SAMPLE_BROKEN, 0);
+        return broken ? up_dataset_fail(d, i, UP_ERR_FORMAT, up_value_text(out, broken)) : UP_OK;
+    }
     up_sample_clear(out);
     UP_TRY(line_of(d, i, &line, &size, &last));
     up_status status = d->reader->parse(d, line, size, out);

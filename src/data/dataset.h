@@ -60,6 +60,9 @@ int up_dataset_goes_on(const up_dataset *dataset, size_t i);
 up_status up_dataset_media(const up_dataset *dataset, const up_sample *sample, const up_value *value,
                            const char *folder, up_media *out);
 
+/* Which sample it is among those of the files, from 1; *line, where it is one of a list: its number from 1,
+ * or 0 far behind in a large file, where counting takes too long. */
+size_t up_dataset_number(const up_dataset *dataset, size_t i, uint64_t *line);
 /* Fail for sample i: names the file and the line. Returns `code`. */
 up_status up_dataset_fail(const up_dataset *dataset, size_t i, up_status code, const char *why);
 

@@ -4,6 +4,7 @@
 #include "data/picture.h"
 #include "data/pixels.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 const up_cut up_cut_middle = {.x = 0.5, .y = 0.5};
@@ -92,4 +93,30 @@ up_status up_picture_read(const up_config *c, const up_media *media, const up_im
     if (status == UP_OK) status = patches_of(c, &(decoded){&image, whole, 0}, cut, out);
     up_image_free(&image);
     return status;
+}
+
+static up_status read_clip(const up_config *c, const up_media *media, const up_image_limits *limits,
+                           const up_pixels_wanted *wanted, uint8_t *out) {
+    const up_video_clip *clip = &wanted->clip;
+    up_image *frames = calloc((size_t)clip->frames, sizeof *frames);
+    up_status status = UP_OK;
+    if (!frames) return up_fail(UP_ERR_MEMORY, media->name, "%d frames wanted", clip->frames);
+    UP_GO(media->bytes ? up_video_decode(media->bytes, media->size, media->name, clip, limits, frames)
+                       : up_video_read(media->name, clip, limits, frames));
+    for (int f = 0; f < clip->frames; f++)
+        UP_GO(up_picture_patches(c, &frames[f], 1, &wanted->cut, out + (size_t)f * up_picture_bytes(c)));
+done:
+    for (int f = 0; f < clip->frames; f++) up_image_free(&frames[f]);
+    free(frames);
+    return status;
+}
+
+size_t up_pixels_bytes(const up_config *c, const up_pixels_wanted *wanted) {
+    return up_picture_bytes(c) * (wanted->clip.frames ? (size_t)wanted->clip.frames : 1);
+}
+
+up_status up_pixels_read(const up_config *c, const up_media *media, const up_image_limits *limits,
+                         const up_pixels_wanted *wanted, uint8_t *out) {
+    if (wanted->clip.frames) return read_clip(c, media, limits, wanted, out);
+    return up_picture_read(c, media, limits, &wanted->cut, out);
 }

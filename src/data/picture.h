@@ -7,6 +7,7 @@
 #include "data/augment.h"
 #include "data/media.h"
 #include "uniperceiver/image.h"
+#include "uniperceiver/video.h"
 
 typedef struct up_cut {
     int resize;          /* short side before the cut; 0: the model's, for pictures or for frames */
@@ -32,5 +33,16 @@ up_status up_picture_patches(const up_config *config, const up_image *image, int
 /* The same out of a picture's bytes or file. */
 up_status up_picture_read(const up_config *config, const up_media *media, const up_image_limits *limits,
                           const up_cut *cut, uint8_t *out);
+
+/* What is wanted of a picture or clip; plain values, which can be sent to another process. */
+typedef struct up_pixels_wanted {
+    up_cut cut;
+    up_video_clip clip; /* frames 0: a picture */
+} up_pixels_wanted;
+
+/* Its patches: out [frames, cells, 3 * patch * patch], of so many bytes. */
+size_t up_pixels_bytes(const up_config *config, const up_pixels_wanted *wanted);
+up_status up_pixels_read(const up_config *config, const up_media *media, const up_image_limits *limits,
+                         const up_pixels_wanted *wanted, uint8_t *out);
 
 #endif

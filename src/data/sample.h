@@ -29,6 +29,9 @@ up_status up_sample_text(up_sample *sample, const char *name, const char *text, 
 up_status up_sample_member(up_sample *sample, const char *name, const char *member, int shard,
                            uint64_t offset, uint64_t size);
 
+/* Name of a value that says why the sample cannot be read: a shard's, of which a part is broken. */
+#define UP_SAMPLE_BROKEN "!broken"
+
 /* How many values a name has, and the k-th of them. */
 size_t up_sample_count(const up_sample *sample, const char *name);
 const up_value *up_sample_value(const up_sample *sample, const char *name, size_t k);

@@ -44,6 +44,11 @@ int up_video_available(void) {
     return load();
 }
 
+up_status up_video_require(const char *name) {
+    if (load()) return UP_OK;
+    return up_fail(UP_ERR_UNSUPPORTED, name, "a video, which needs FFmpeg (%s)", lacks);
+}
+
 static up_status pass_once(source *s, up_video_pass *p) {
     static const up_video_host host = {.version = UP_VIDEO_MODULE_VERSION,
                                        .size = sizeof host,
@@ -52,7 +57,7 @@ static up_status pass_once(source *s, up_video_pass *p) {
                                        .check_size = up_image_check_size,
                                        .alloc = up_image_alloc,
                                        .orient = up_image_orient};
-    if (!load()) return up_fail(UP_ERR_UNSUPPORTED, s->name, "a video, which needs FFmpeg (%s)", lacks);
+    UP_TRY(up_video_require(s->name));
     return ffmpeg_pass(&host, s, p);
 }
 

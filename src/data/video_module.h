@@ -42,6 +42,9 @@ typedef struct up_video_pass {
     int64_t seen;
 } up_video_pass;
 
+/* Fail for `name` where the module cannot be loaded. */
+up_status up_video_require(const char *name);
+
 /* The one function of uniperceiver_video.so. */
 #define UP_VIDEO_ENTRY "up_video_ffmpeg_pass"
 typedef up_status (*up_video_entry)(const up_video_host *host, up_video_source *source, up_video_pass *pass);

@@ -11,8 +11,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+/* What the process has no room for is not the file's fault. */
 static up_status refused(const char *path, const char *what) {
-    return up_fail(UP_ERR_IO, path, "%s: %s", what, strerror(errno));
+    int no_room = errno == ENOMEM || errno == EMFILE || errno == ENFILE;
+    return up_fail(no_room ? UP_ERR_MEMORY : UP_ERR_IO, path, "%s: %s", what, strerror(errno));
 }
 
 static up_status read_all(int file, const char *path, char *data, size_t size) {

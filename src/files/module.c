@@ -68,3 +68,18 @@ up_status up_module_load(const up_module *m, void **entry) {
     *entry = dlsym(module, m->entry);
     return *entry ? UP_OK : up_fail(UP_ERR_UNSUPPORTED, m->what, "%s has no %s", m->file, m->entry);
 }
+
+char *up_module_find(const char *file, const char *named_by) {
+    const char *named = getenv(named_by);
+    places p;
+    char *found = NULL;
+    if (named) return access(named, X_OK) ? NULL : strdup(named);
+    list_places(&p, file);
+    for (int i = 0; i < p.count; i++) {
+        if (!found && !access(p.path[i], X_OK))
+            found = p.path[i];
+        else
+            free(p.path[i]);
+    }
+    return found;
+}

@@ -18,4 +18,7 @@ typedef struct up_module {
  * or an installation. UP_ERR_UNSUPPORTED says why there is none. */
 up_status up_module_load(const up_module *module, void **entry);
 
+/* Path of a program that is looked for in the same places, malloc'ed; NULL: it is not there. */
+char *up_module_find(const char *file, const char *named_by);
+
 #endif

@@ -21,7 +21,8 @@ enum {
     PURPOSE_TEXT,
     PURPOSE_TARGET_TEXT,
     PURPOSE_ANSWER,
-    PURPOSE_NAMES
+    PURPOSE_NAMES,
+    PURPOSE_REPLACEMENT
 };
 
 struct up_builder {
@@ -32,7 +33,6 @@ struct up_builder {
     int32_t *ids, *corrupted; /* [text_limit] */
     uint8_t *read;
     uint8_t *patches; /* [frames, cells, 3 patch^2] */
-    up_image *frames; /* [up_clip_frames] */
     up_sample values; /* of the sample at hand */
 };
 
@@ -44,8 +44,7 @@ static up_status builder_begin(up_builder *b) {
     b->corrupted = malloc(limit * sizeof *b->corrupted);
     b->read = malloc(limit);
     b->patches = malloc(frames * up_picture_bytes(c));
-    b->frames = calloc(frames, sizeof *b->frames);
-    if (!b->ids || !b->corrupted || !b->read || !b->patches || !b->frames)
+    if (!b->ids || !b->corrupted || !b->read || !b->patches)
         return up_fail(UP_ERR_MEMORY, b->source->settings->name, "no memory for a sample");
     return UP_OK;
 }
@@ -55,7 +54,6 @@ static void builder_end(up_builder *b) {
     free(b->corrupted);
     free(b->read);
     free(b->patches);
-    free(b->frames);
     up_sample_free(&b->values);
 }
 
@@ -103,38 +101,30 @@ static up_status tokenize(up_builder *b, const char *text, int *count) {
 
 /* ---- pixels ---- */
 
-static up_status put_image(up_builder *b, size_t row) {
-    const up_config *c = b->source->world->config;
-    up_rng rng = draw(b, PURPOSE_CUT);
-    up_cut cut = up_choose_cut(b->source, b->options, &rng);
+/* The patches of the sample's picture or clip into b->patches. */
+static up_status read_pixels(up_builder *b, size_t row, const up_pixels_wanted *wanted) {
+    const up_world *w = b->source->world;
     up_media media = {0};
-    up_status status = UP_OK;
-    UP_GO(up_source_media(b->source, &b->values, row, &media));
-    UP_GO(up_picture_read(c, &media, &b->source->world->limits, &cut, b->patches));
-    UP_GO(up_batch_image(&b->work->batch, b->patches, up_config_cells(c)));
-done:
+    UP_TRY(up_source_media(b->source, &b->values, row, &media));
+    up_status status = up_decoders_read(w->decoders, w->config, &media, &w->limits, wanted, b->patches);
     up_media_free(&media);
     return status;
 }
 
-static up_status put_video(up_builder *b, size_t row) {
-    const up_config *c = b->source->world->config;
-    const up_image_limits *limits = &b->source->world->limits;
+static up_status put_image(up_builder *b, size_t row) {
     up_rng rng = draw(b, PURPOSE_CUT);
-    up_video_clip clip = up_choose_clip(b->source, b->options, &rng);
-    up_cut cut = up_choose_cut(b->source, b->options, &rng);
-    up_media media = {0};
-    up_status status = UP_OK;
-    UP_GO(up_source_media(b->source, &b->values, row, &media));
-    UP_GO(media.bytes ? up_video_decode(media.bytes, media.size, media.name, &clip, limits, b->frames)
-                      : up_video_read(media.name, &clip, limits, b->frames));
-    for (int f = 0; f < clip.frames; f++)
-        UP_GO(up_picture_patches(c, &b->frames[f], 1, &cut, b->patches + (size_t)f * up_picture_bytes(c)));
-    UP_GO(up_batch_video(&b->work->batch, b->patches, clip.frames, up_config_cells(c), 0));
-done:
-    for (int f = 0; f < clip.frames; f++) up_image_free(&b->frames[f]);
-    up_media_free(&media);
-    return status;
+    up_pixels_wanted wanted = {.cut = up_choose_cut(b->source, b->options, &rng)};
+    UP_TRY(read_pixels(b, row, &wanted));
+    return up_batch_image(&b->work->batch, b->patches, up_config_cells(b->source->world->config));
+}
+
+static up_status put_video(up_builder *b, size_t row) {
+    up_rng rng = draw(b, PURPOSE_CUT);
+    up_pixels_wanted wanted = {.clip = up_choose_clip(b->source, b->options, &rng)};
+    wanted.cut = up_choose_cut(b->source, b->options, &rng);
+    UP_TRY(read_pixels(b, row, &wanted));
+    return up_batch_video(&b->work->batch, b->patches, wanted.clip.frames,
+                          up_config_cells(b->source->world->config), 0);
 }
 
 /* ---- texts ---- */
@@ -273,11 +263,6 @@ static up_status put_class(up_builder *b, size_t row, int place) {
     return put_label(b->work, place, class);
 }
 
-static up_status take_sample(up_builder *b, const size_t *rows, int i) {
-    b->sample = sample_of(b, rows, i);
-    return up_dataset_sample(&b->source->data, rows[i], &b->values);
-}
-
 /* [<SPE>, image, video, text]: the parts that the task's row names. */
 static up_status put_input(up_builder *b, size_t row) {
     const up_task *t = b->source->task;
@@ -313,20 +298,6 @@ static up_status group_texts(up_work *w) {
     UP_TRY(up_group_pictures(w->pictures, w->targets.sequences, w->groups));
     w->loss.group_x = w->loss.group_y = w->groups;
     return UP_OK;
-}
-
-static up_status put_texts(up_builder *b, const size_t *rows, int count) {
-    const up_source *s = b->source;
-    const char *cell;
-    up_work *work = b->work;
-    UP_TRY(up_work_reserve(&work->pictures, sizeof *work->pictures, &work->picture_capacity, count));
-    for (int i = 0; i < count; i++) {
-        UP_TRY(take_sample(b, rows, i));
-        UP_TRY(choose(b, rows[i], s->settings->target, PURPOSE_TARGET_TEXT, &cell));
-        UP_TRY(put_target_text(b, cell, &work->targets));
-        work->pictures[i] = up_source_picture(s, &b->values);
-    }
-    return group_texts(work);
 }
 
 /* Beside the batch's own words, `drawn` of the `others`, each set of so many equally likely: selection
@@ -403,9 +374,9 @@ static up_status put_drawn_names(up_builder *b) {
     return UP_OK;
 }
 
-static up_status put_targets(up_builder *b, const size_t *rows, int count) {
+static up_status put_targets(up_builder *b) {
     const up_source *s = b->source;
-    if (s->task->targets == UP_TARGETS_TEXTS) return put_texts(b, rows, count);
+    if (s->task->targets == UP_TARGETS_TEXTS) return group_texts(b->work);
     if (b->options->training && s->name_starts) return put_drawn_names(b);
     if (b->options->training && s->settings->sampled_targets) return put_sampled_words(b);
     return UP_OK;
@@ -419,11 +390,71 @@ static up_status mix_inputs(up_builder *b) {
     return up_mix_work(b->source, &rng, b->work);
 }
 
+/* ---- samples ---- */
+
+int up_is_of_sample(up_status status) {
+    return status == UP_ERR_FORMAT || status == UP_ERR_IO || status == UP_ERR_UNSUPPORTED;
+}
+
+static up_status put_sample(up_builder *b, size_t row) {
+    const up_source *s = b->source;
+    up_work *w = b->work;
+    const char *text;
+    int place = w->targets.sequences;
+    UP_TRY(up_dataset_sample(&s->data, row, &b->values));
+    UP_TRY(put_input(b, row));
+    if (s->task->targets != UP_TARGETS_TEXTS) return UP_OK;
+    UP_TRY(choose(b, row, s->settings->target, PURPOSE_TARGET_TEXT, &text));
+    UP_TRY(put_target_text(b, text, &w->targets));
+    UP_TRY(up_work_reserve(&w->pictures, sizeof *w->pictures, &w->picture_capacity, place + 1));
+    w->pictures[place] = up_source_picture(s, &b->values);
+    return UP_OK;
+}
+
+size_t up_source_replacement(const up_source *s, uint64_t seed, uint64_t sample, int attempt) {
+    up_rng rng = up_rng_make(seed, s->number, sample, PURPOSE_REPLACEMENT);
+    uint64_t value = 0;
+    for (int i = 0; i < attempt; i++) value = (uint64_t)up_rng_u32(&rng) << 32 | up_rng_u32(&rng);
+    return (size_t)(value % s->data.count);
+}
+
+static up_status note_bad(up_work *w, size_t row) {
+    UP_TRY(up_work_reserve(&w->bad, sizeof *w->bad, &w->bad_capacity, w->bad_count + 1));
+    up_bad_sample *bad = &w->bad[w->bad_count++];
+    *bad = (up_bad_sample){.row = row};
+    snprintf(bad->reason, sizeof bad->reason, "%s", up_last_error());
+    return UP_OK;
+}
+
+static up_status give_up(const up_builder *b) {
+    const up_work *w = b->work;
+    return up_fail(UP_ERR_FORMAT, b->source->settings->name,
+                   "%d samples drawn one after the other cannot be read, the last: %s", UP_ATTEMPTS,
+                   w->bad[w->bad_count - 1].reason);
+}
+
+/* What a sample that cannot be read has put into the batches is taken back, and another row stands in for
+ * it. The choices about it are those of the sample's number, so that the others keep theirs. */
+static up_status put_readable(up_builder *b, size_t row) {
+    up_work *w = b->work;
+    int inputs = w->batch.sequences, targets = w->targets.sequences;
+    for (int attempt = 1; attempt <= UP_ATTEMPTS; attempt++) {
+        up_status status = put_sample(b, row);
+        if (!b->options->training || !up_is_of_sample(status)) return status;
+        UP_TRY(note_bad(w, row));
+        UP_TRY(up_batch_keep(&w->batch, inputs));
+        UP_TRY(up_batch_keep(&w->targets, targets));
+        row = up_source_replacement(b->source, b->options->seed, b->sample, attempt);
+    }
+    return give_up(b);
+}
+
 up_status up_source_build(const up_source *s, const up_build_options *options, const size_t *rows, int count,
                           up_work *work) {
     up_builder b = {.source = s, .options = options, .work = work};
     up_status status = UP_OK;
     work->source = s;
+    work->bad_count = 0;
     work->loss = (up_loss){.task = s->temperature,
                            .symmetric = s->task->both,
                            .head = s->head,
@@ -433,10 +464,10 @@ up_status up_source_build(const up_source *s, const up_build_options *options, c
     UP_GO(up_batch_begin(&work->batch, s->world->config));
     UP_GO(up_batch_begin(&work->targets, s->world->config));
     for (int i = 0; i < count; i++) {
-        UP_GO(take_sample(&b, rows, i));
-        UP_GO(put_input(&b, rows[i]));
+        b.sample = sample_of(&b, rows, i);
+        UP_GO(put_readable(&b, rows[i]));
     }
-    UP_GO(put_targets(&b, rows, count));
+    UP_GO(put_targets(&b));
     UP_GO(mix_inputs(&b));
     work->loss.labels = work->labels;
 done:
@@ -450,7 +481,7 @@ up_status up_source_texts(const up_source *s, size_t row, up_batch *targets) {
     const up_value *v;
     up_status status = UP_OK;
     UP_GO(builder_begin(&b));
-    UP_GO(take_sample(&b, &row, 0));
+    UP_GO(up_dataset_sample(&s->data, row, &b.values));
     if (!up_sample_count(&b.values, s->settings->target))
         UP_GO(up_source_lacks(s, row, &b.values, s->settings->target));
     for (size_t k = 0; (v = up_sample_value(&b.values, s->settings->target, k)); k++)
@@ -468,5 +499,6 @@ void up_work_free(up_work *w) {
     free(w->groups);
     free(w->pictures);
     free(w->bias);
+    free(w->bad);
     memset(w, 0, sizeof *w);
 }

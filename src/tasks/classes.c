@@ -83,20 +83,23 @@ up_status up_classes_unknown(const up_source *s, size_t row, const char *name) {
     return up_dataset_fail(&s->data, row, UP_ERR_FORMAT, why);
 }
 
-/* Look at the classes of all rows: to find them, or to see that they are known. */
+/* The classes of all rows that can be read: to find them, or to see that they are known. */
 static up_status each_row(up_source *s, int known) {
     up_sample sample = {0};
     up_status status = UP_OK;
     const up_value *v;
     int class;
     for (size_t row = 0; row < s->data.count; row++) {
-        UP_GO(up_dataset_sample(&s->data, row, &sample));
+        status = up_dataset_sample(&s->data, row, &sample);
+        if (up_is_of_sample(status)) continue;
+        UP_GO(status);
         if (known) UP_GO(up_source_class(s, &sample, row, &class));
         for (size_t k = 0; !known && (v = up_sample_value(&sample, s->settings->target, k)); k++) {
             const char *name = up_value_text(&sample, v);
             if (*name) UP_GO(add(s, name, name));
         }
     }
+    status = UP_OK;
 done:
     up_sample_free(&sample);
     return status;

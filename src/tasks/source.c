@@ -67,7 +67,18 @@ done:
     return status;
 }
 
-/* The first sample tells whether the values that the task takes are there. */
+/* The first sample that can be read; where the first hundred cannot, why the first cannot. */
+static up_status find_readable(const up_source *s, up_sample *sample, size_t *row) {
+    up_status status = UP_ERR_FORMAT;
+    for (*row = 0; *row < s->data.count && *row < UP_ATTEMPTS; ++*row) {
+        status = up_dataset_sample(&s->data, *row, sample);
+        if (!up_is_of_sample(status)) return status;
+    }
+    *row = 0;
+    return up_dataset_sample(&s->data, 0, sample);
+}
+
+/* That sample tells whether the values that the task takes are there. */
 static up_status check_names(const up_source *s) {
     const up_task *t = s->task;
     const up_task_settings *c = s->settings;
@@ -76,10 +87,11 @@ static up_status check_names(const up_source *s) {
                                   t->text ? t->text->asked ? question : c->text : NULL, c->text_pair,
                                   t->targets != UP_TARGETS_WORDS ? c->target : NULL};
     up_sample sample = {0};
-    up_status status = up_dataset_sample(&s->data, 0, &sample);
+    size_t row;
+    up_status status = find_readable(s, &sample, &row);
     for (size_t i = 0; i < sizeof wanted / sizeof *wanted && status == UP_OK; i++)
         if (wanted[i] && !up_sample_count(&sample, wanted[i]))
-            status = up_source_lacks(s, 0, &sample, wanted[i]);
+            status = up_source_lacks(s, row, &sample, wanted[i]);
     up_sample_free(&sample);
     return status;
 }
@@ -143,6 +155,10 @@ static up_status mark_texts(up_world *w, const up_source *s, uint8_t *seen) {
     for (size_t row = 0; row < s->data.count && status == UP_OK; row++) {
         const up_value *v;
         status = up_dataset_sample(&s->data, row, &sample);
+        if (up_is_of_sample(status)) {
+            status = UP_OK; /* one that training passes over */
+            continue;
+        }
         for (size_t k = 0; status == UP_OK && (v = up_sample_value(&sample, s->settings->text, k)); k++) {
             const char *text = up_value_text(&sample, v);
             status = up_tokenize_closed(w->tokenizer, text, strlen(text), limit, ids, &count);

@@ -5,6 +5,7 @@
 #define UP_TASKS_SOURCE_H
 
 #include "data/dataset.h"
+#include "data/decoders.h"
 #include "data/lexicon.h"
 #include "tasks/settings.h"
 #include "tasks/tasks.h"
@@ -19,6 +20,7 @@ typedef struct up_world {
     const up_config *config;
     up_tokenizer *tokenizer;
     up_image_limits limits; /* of a picture or frame */
+    up_decoders *decoders;  /* borrowed; NULL: pictures and clips are decoded in this process */
     int32_t *vocabulary;    /* target set of the language tasks, ascending */
     int vocabulary_count;
     int32_t *vocabulary_index; /* [config->vocabulary] place of an id in it, or -1 */
@@ -46,6 +48,16 @@ typedef struct up_source {
     int64_t *name_at;      /* [name_starts[class_count] + 1] */
 } up_source;
 
+/* A sample of training that cannot be read, in whose place another was drawn. */
+typedef struct up_bad_sample {
+    size_t row;
+    char reason[512]; /* names the file, or the list and its line */
+} up_bad_sample;
+
+/* 1 where a failure is a sample's own: what it says or what it names is missing or broken. The lack of memory
+ * and what the settings ask for in vain are not. */
+int up_is_of_sample(up_status status);
+
 /* The work of one iteration. */
 typedef struct up_work {
     const up_source *source;
@@ -61,6 +73,9 @@ typedef struct up_work {
     float *bias;     /* [targets.sequences] sampled targets: -log of how likely each was in the set */
     uint64_t *pictures; /* [targets.sequences] UP_TARGETS_TEXTS: of which picture or clip; 0: of none */
     int label_capacity, share_capacity, group_capacity, bias_capacity, picture_capacity;
+
+    up_bad_sample *bad; /* [bad_count] in the order in which they were drawn; there after a failure too */
+    int bad_count, bad_capacity;
 } up_work;
 
 /* Keep the settings' fraction of the rows: of each class alike, at least one of each (subset.c). */
@@ -111,7 +126,13 @@ up_status up_group_targets(const up_batch *targets, int32_t *groups);
 /* Make one of groups that have a picture in common; 0 is none. */
 up_status up_group_pictures(const uint64_t *pictures, int count, int32_t *groups);
 
-/* Build the work for `count` rows. The memory of `work` is used again from call to call. */
+/* The row that training takes where `attempt` rows drawn for a sample could not be read, 1 at first. */
+size_t up_source_replacement(const up_source *source, uint64_t seed, uint64_t sample, int attempt);
+
+/* Build the work for `count` rows. The memory of `work` is used again from call to call. Training passes over
+ * a row that cannot be read and notes it in work->bad; otherwise it is an error, as UP_ATTEMPTS of them in a
+ * row are. */
+enum { UP_ATTEMPTS = 100 };
 up_status up_source_build(const up_source *source, const up_build_options *options, const size_t *rows,
                           int count, up_work *work);
 /* Append all texts that a row of retrieval has as targets. */

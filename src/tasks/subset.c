@@ -22,9 +22,13 @@ static up_status find_classes(const up_source *s, int *class_of_row) {
     for (size_t row = 0; row < s->data.count; row++) {
         class_of_row[row] = 0;
         if (s->task->targets != UP_TARGETS_CLASSES) continue;
-        UP_GO(up_dataset_sample(&s->data, row, &sample));
+        class_of_row[row] = -1;
+        status = up_dataset_sample(&s->data, row, &sample);
+        if (up_is_of_sample(status)) continue;
+        UP_GO(status);
         UP_GO(up_source_class(s, &sample, row, &class_of_row[row]));
     }
+    status = UP_OK;
 done:
     up_sample_free(&sample);
     return status;

@@ -11,8 +11,10 @@
 /* The work of the next iteration, prefetched. */
 static up_status next_work(up_trainer *t, up_work **out) {
     void *slot = NULL;
-    UP_TRY(up_loader_next(t->loader, &slot, &t->waited));
+    up_status status = up_loader_next(t->loader, &slot, &t->waited);
     *out = slot;
+    UP_TRY(up_bad_samples_note(t, *out));
+    UP_TRY(status);
     for (int rank = 0; rank < t->comm->ranks; rank++) {
         int source = up_order_task(&t->settings, &t->rounds, t->iterations);
         t->taken[source] += t->settings.tasks[source].batch;
@@ -153,6 +155,18 @@ static up_status wait_for_checkpoint(up_trainer *t) {
     return up_leads(t) ? up_checkpoint_wait(t) : UP_OK;
 }
 
+/* All ranks end now, each with this answer and rank 0 with a checkpoint. */
+static up_status stop(up_trainer *t, const char *why, up_status answer) {
+    char message[1024];
+    snprintf(message, sizeof message, "%s", up_last_error());
+    UP_TRY(wait_for_checkpoint(t));
+    t->stopped = 1;
+    if (answer != UP_OK) return up_fail_again(answer, message);
+    return up_fail(UP_ERR_INTERRUPTED, t->settings.run,
+                   "%sstopped after step %lld of %lld; continue with --resume", why, (long long)t->step,
+                   (long long)t->settings.steps);
+}
+
 static up_status loop(up_trainer *t) {
     char why[64];
     mark_whole(t);
@@ -161,15 +175,13 @@ static up_status loop(up_trainer *t) {
         double begun = up_now();
         UP_TRY(one_step(t));
         t->slowest_step = fmax(t->slowest_step, up_now() - begun);
-        int early = ends_early(t, why, sizeof why);
-        UP_TRY(up_ranks_agree(t, &early));
-        early = early && t->step < t->settings.steps;
+        int flags[] = {ends_early(t, why, sizeof why), t->bad.noted > 0};
+        UP_TRY(up_ranks_agree(t, flags, 2));
+        if (flags[1]) UP_TRY(up_bad_samples_take(t));
+        up_status bad = up_bad_samples_check(t);
+        int early = (flags[0] || bad != UP_OK) && t->step < t->settings.steps;
         UP_TRY(finish_step(t, early));
-        if (!early) continue;
-        UP_TRY(wait_for_checkpoint(t));
-        return up_fail(UP_ERR_INTERRUPTED, t->settings.run,
-                       "%sstopped after step %lld of %lld; continue with --resume", why, (long long)t->step,
-                       (long long)t->settings.steps);
+        if (early) return stop(t, why, bad);
     }
     return wait_for_checkpoint(t);
 }
@@ -178,7 +190,9 @@ static up_status loop(up_trainer *t) {
 static up_status rescue(up_trainer *t, up_status failure) {
     char message[1024];
     snprintf(message, sizeof message, "%s", up_last_error());
+    if (t->stopped) return failure;
     up_status status = up_checkpoint_wait(t);
+    up_bad_samples_list(t); /* of the step that failed: perhaps they are why */
     if (t->updating || t->step == t->started_step) return up_fail_again(failure, message);
     t->iterations = t->whole_iterations;
     memcpy(t->taken, t->whole_taken, t->settings.task_count * sizeof *t->taken);
@@ -226,7 +240,7 @@ up_status up_train_run(const char *config_path, const char *const *overrides, si
     UP_GO(write_model(t));
     up_progress_summary(t);
 done:
-    if (status != UP_OK && status != UP_ERR_INTERRUPTED) up_ranks_abandon(t); /* all stop alike */
+    if (status != UP_OK && !t->stopped) up_ranks_abandon(t);
     up_trainer_close(t);
     free(t);
     return status;

@@ -102,13 +102,13 @@ static json_t *make_line(const up_trainer *t, double now, json_t *tasks) {
     double seconds = now - t->last_line;
     int64_t inputs = t->stepper.input_tokens - t->line_inputs;
     int64_t sets = up_stepper_set_tokens(&t->stepper) - t->line_sets;
-    json_t *line =
-        json_pack("{s:I, s:f, s:I, s:f, s:I, s:I, s:f, s:f, s:f, s:f, s:O}", "step", (json_int_t)t->step,
-                  "lr", t->lr, "skipped", (json_int_t)t->skipped, "seconds", now - t->started, "input_tokens",
-                  (json_int_t)inputs, "target_tokens", (json_int_t)sets, "samples_per_second",
-                  rate(up_metrics_samples(t) - t->line_samples, seconds), "tokens_per_second",
-                  rate(inputs + sets, seconds), "data_wait_seconds", t->waited, "memory_mib",
-                  up_metrics_memory(), "tasks", tasks);
+    json_t *line = json_pack("{s:I, s:f, s:I, s:I, s:f, s:I, s:I, s:f, s:f, s:f, s:f, s:O}", "step",
+                             (json_int_t)t->step, "lr", t->lr, "skipped", (json_int_t)t->skipped,
+                             "bad_samples", (json_int_t)up_bad_samples_count(t), "seconds", now - t->started,
+                             "input_tokens", (json_int_t)inputs, "target_tokens", (json_int_t)sets,
+                             "samples_per_second", rate(up_metrics_samples(t) - t->line_samples, seconds),
+                             "tokens_per_second", rate(inputs + sets, seconds), "data_wait_seconds",
+                             t->waited, "memory_mib", up_metrics_memory(), "tasks", tasks);
     int failed = !line;
     if (!failed && t->comm->ranks > 1)
         failed = json_object_set_new(line, "ranks", json_integer(t->comm->ranks)) ||

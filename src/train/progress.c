@@ -87,6 +87,8 @@ static void put_numbers(row *r, const up_trainer *t, double elapsed) {
         snprintf(next_field(r), FIELD_SIZE, "norm %.1f", t->value.gradient_norm);
     snprintf(next_field(r), FIELD_SIZE, "lr %.0e", t->lr);
     if (t->skipped) snprintf(next_field(r), FIELD_SIZE, "skip %lld", (long long)t->skipped);
+    int64_t bad = up_bad_samples_count(t);
+    if (bad) snprintf(next_field(r), FIELD_SIZE, "bad %lld", (long long)bad);
     snprintf(next_field(r), FIELD_SIZE, "wait %.0f%%", 100 * up_metrics_waiting(t));
     snprintf(next_field(r), FIELD_SIZE, "%.0fM", up_metrics_memory());
 }
@@ -140,6 +142,10 @@ void up_progress_summary(const up_trainer *t) {
         if (t->losses[i].known)
             fprintf(stderr, "  %-28s %12lld %11.3f %11.3f\n", t->settings.tasks[i].name,
                     (long long)t->taken[i], t->losses[i].first, t->losses[i].last);
+    if (up_bad_samples_count(t))
+        fprintf(stderr,
+                "  %lld samples could not be read and were replaced: %s/bad-samples.jsonl lists them\n",
+                (long long)up_bad_samples_count(t), run);
     if (t->best_step)
         fprintf(stderr, "  best %s: %.4f at step %lld: %s/best.safetensors\n", t->settings.best, t->best,
                 (long long)t->best_step, run);

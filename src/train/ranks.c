@@ -53,6 +53,7 @@ static up_status tell_counts(up_trainer *t) {
     t->step = counts[0];
     t->skipped = counts[1];
     t->iterations = counts[2];
+    UP_TRY(up_comm_tell(t->comm, t->bad.count, t->settings.task_count * sizeof *t->bad.count, 0));
     return up_comm_tell(t->comm, t->taken, t->settings.task_count * sizeof *t->taken, 0);
 }
 
@@ -77,7 +78,7 @@ static up_status tell_weights(up_trainer *t) {
 
 up_status up_ranks_restored(up_trainer *t, int *found) {
     if (t->comm->ranks == 1) return UP_OK;
-    UP_TRY(up_ranks_agree(t, found));
+    UP_TRY(up_ranks_agree(t, found, 1));
     if (!*found) return UP_OK;
     UP_TRY(tell_counts(t));
     UP_TRY(tell_weights(t));
@@ -86,11 +87,12 @@ up_status up_ranks_restored(up_trainer *t, int *found) {
 
 /* ---- what all must know ---- */
 
-up_status up_ranks_agree(up_trainer *t, int *flag) {
-    int64_t value = *flag;
+up_status up_ranks_agree(up_trainer *t, int *flags, int count) {
+    int64_t values[UP_FLAGS_MOST];
     if (t->comm->ranks == 1) return UP_OK;
-    UP_TRY(up_comm_max(t->comm, &value, 1));
-    *flag = value != 0;
+    for (int i = 0; i < count; i++) values[i] = flags[i];
+    UP_TRY(up_comm_max(t->comm, values, count));
+    for (int i = 0; i < count; i++) flags[i] = values[i] != 0;
     return UP_OK;
 }
 

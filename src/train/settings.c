@@ -91,6 +91,7 @@ const up_learn_group up_learn_groups[] = {
 };
 
 const char *const up_comm_kinds[] = {"auto", "none", "mpi", NULL};
+static const char *const isolations[] = {"auto", "on", "off", NULL}; /* up_isolate */
 static const char *const tunings[] = {"all", "prompts", "head", NULL};
 
 /* The paper's Table 9. */
@@ -160,6 +161,12 @@ static const up_config_row top_rows[] = {
     {"workers", UP_CONFIG_INT, TOP(workers), .fallback = "1", .min = 1, .max = 256, .help = "loader threads"},
     {"max_pixels", UP_CONFIG_INT, TOP(max_pixels), .fallback = "0", .min = 0, .max = 1e15,
      .help = "a larger picture or frame is an error; 0: 178,956,970"},
+    {"isolate", UP_CONFIG_CHOICE, TOP(isolate), .choices = isolations, .fallback = "auto",
+     .help = "training decodes pictures and clips in processes of their own; auto: where their program is"},
+    {"decode_seconds", UP_CONFIG_REAL, TOP(decode_seconds), .fallback = "60", .min = 0.1, .max = 1e6,
+     .help = "processor time of a sample there, after which it counts as one that cannot be read"},
+    {"bad_samples", UP_CONFIG_REAL, TOP(bad_samples), .fallback = "0.01", .min = 0, .max = 1,
+     .help = "samples that cannot be read are replaced by others; a larger share of a task's ends the run"},
     {"model", UP_CONFIG_MAP, TOP(model), .map = &model_schema, .help = "architecture"},
     {"optimizer", UP_CONFIG_MAP, TOP(optimizer), .map = &optimizer_schema, .help = "AdamW and schedule"},
     {"tasks", UP_CONFIG_MAP, UP_CONFIG_LIST(up_settings, tasks, task_count), .map = &up_task_schema,

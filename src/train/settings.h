@@ -17,6 +17,9 @@ typedef enum up_tune {
     UP_TUNE_HEAD     /* an overlay, of which the linear head learns */
 } up_tune;
 
+/* Where training decodes pictures and clips: in processes of their own, or in its own. */
+typedef enum up_isolate { UP_ISOLATE_AUTO, UP_ISOLATE_ON, UP_ISOLATE_OFF } up_isolate;
+
 typedef enum up_switch { UP_AS_PRESET, UP_OFF, UP_ON } up_switch;
 
 typedef struct up_model_settings {
@@ -54,9 +57,12 @@ typedef struct up_settings {
     int64_t check_ranks_every; /* 0: never */
     bool mixed;                /* each iteration of each rank draws a task; else each step */
     int64_t log_every, checkpoint_every, keep_last, keep_every, workers, max_pixels;
-    double time_limit; /* seconds; 0: none */
-    double ema;        /* decay a step of the weights' average; 0: none */
-    int64_t ema_every; /* steps */
+    int isolate;           /* up_isolate */
+    double decode_seconds; /* of processor time, of a sample that is isolated */
+    double bad_samples;    /* largest share of a task's samples that cannot be read */
+    double time_limit;     /* seconds; 0: none */
+    double ema;            /* decay a step of the weights' average; 0: none */
+    int64_t ema_every;     /* steps */
     int64_t validate_every;
     char **validate; /* names of evaluations; none: all */
     size_t validate_count;

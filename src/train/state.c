@@ -20,8 +20,8 @@ int up_state_count(const json_t *object, const char *key, int64_t *out) {
 static json_t *samples_of(const up_trainer *t) {
     json_t *list = json_array();
     for (size_t i = 0; list && i < t->settings.task_count; i++) {
-        json_t *entry =
-            json_pack("{s:s, s:I}", "task", t->settings.tasks[i].name, "count", (json_int_t)t->taken[i]);
+        json_t *entry = json_pack("{s:s, s:I, s:I}", "task", t->settings.tasks[i].name, "count",
+                                  (json_int_t)t->taken[i], "bad", (json_int_t)t->bad.count[i]);
         if (!entry || json_array_append_new(list, entry)) {
             json_decref(list);
             return NULL;
@@ -65,9 +65,10 @@ static up_status take_samples(up_trainer *t, const char *path, const json_t *lis
     for (size_t i = 0; i < t->settings.task_count; i++) {
         const char *name = t->settings.tasks[i].name;
         const json_t *entry = find_samples(list, name, used);
-        t->taken[i] = 0; /* whatever a newer checkpoint said that was broken */
+        t->taken[i] = t->bad.count[i] = 0; /* whatever a newer checkpoint said that was broken */
         if (entry && !up_state_count(entry, "count", &t->taken[i]))
             UP_GO(up_fail(UP_ERR_FORMAT, path, "no count of samples of %s", name));
+        up_state_count(entry, "bad", &t->bad.count[i]); /* newer than the format; 0 where absent */
     }
 done:
     free(used);

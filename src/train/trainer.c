@@ -1,5 +1,6 @@
 /* trainer.c - opening and closing a training run: settings, samples, vocabulary, model, loader. */
 #include "train/trainer.h"
+#include "data/video_module.h"
 #include "files/file.h"
 
 #include <errno.h>
@@ -16,6 +17,21 @@ static up_status open_config(up_trainer *t) {
     return s->init_from ? up_start_read(t) : up_settings_model(s, &t->config);
 }
 
+/* Processes that decode beside this one, one for each of the loader's threads. That no video can be decoded
+ * is no fault of the videos, so it is known now. */
+static up_status open_decoders(up_trainer *t) {
+    const up_settings *s = &t->settings;
+    int wanted = 0;
+    for (size_t i = 0; i < s->task_count; i++) {
+        const up_task *task = &up_tasks_table[s->tasks[i].kind];
+        if (task->video) UP_TRY(up_video_require(s->tasks[i].name));
+        wanted |= task->image || task->video;
+    }
+    if (!wanted || s->isolate == UP_ISOLATE_OFF) return UP_OK;
+    up_status status = up_decoders_open((int)s->workers, s->decode_seconds, &t->world.decoders);
+    return s->isolate == UP_ISOLATE_AUTO && status == UP_ERR_UNSUPPORTED ? UP_OK : status;
+}
+
 static up_status open_sources(up_trainer *t) {
     const up_settings *s = &t->settings;
     t->world.config = &t->config;
@@ -28,6 +44,11 @@ static up_status open_sources(up_trainer *t) {
     t->temperatures = calloc(s->task_count, sizeof *t->temperatures);
     t->losses = calloc(s->task_count, sizeof *t->losses);
     t->whole_taken = calloc(s->task_count, sizeof *t->whole_taken);
+    t->bad.count = calloc(s->task_count, sizeof *t->bad.count);
+    t->bad.before = calloc(s->task_count, sizeof *t->bad.before);
+    t->bad.taken_before = calloc(s->task_count, sizeof *t->bad.taken_before);
+    if (!t->bad.count || !t->bad.before || !t->bad.taken_before)
+        return up_fail(UP_ERR_MEMORY, "tasks", "%zu wanted", s->task_count);
     if (!t->sources || !t->sums || !t->latest || !t->taken || !t->losses || !t->temperatures ||
         !t->whole_taken)
         return up_fail(UP_ERR_MEMORY, "tasks", "%zu wanted", s->task_count);
@@ -105,10 +126,14 @@ static up_status restore(up_trainer *t, int *found) {
 /* The folder must be new, or the run continued: never two runs mixed in one. One rank writes in it. */
 static up_status open_folder(up_trainer *t, const char *metrics_path) {
     int found;
-    if (!up_leads(t)) return restore(t, &found);
+    if (!up_leads(t)) {
+        UP_TRY(restore(t, &found));
+        return up_bad_samples_open(t);
+    }
     UP_TRY(up_make_folders(t->settings.run));
     UP_TRY(lock_folder(t));
     UP_TRY(restore(t, &found));
+    UP_TRY(up_bad_samples_open(t));
     UP_TRY(up_jsonl_truncate(metrics_path, found ? t->step : -1));
     UP_TRY(up_jsonl_open(metrics_path, &t->metrics));
     t->metrics_open = 1;
@@ -178,6 +203,7 @@ up_status up_trainer_open(const char *config_path, const char *const *overrides,
     UP_GO(open_pending(t));
     UP_GO(open_folder(t, metrics_path));
     UP_GO(start_order(t));
+    UP_GO(open_decoders(t));
     UP_GO(start_loader(t));
     t->started = up_now();
     t->last_line = t->started - t->carried;
@@ -192,8 +218,10 @@ done:
 void up_trainer_close(up_trainer *t) {
     up_checkpoint_wait(t); /* after a failure; its own has been said, or nobody waits for it */
     up_loader_free(t->loader);
+    up_decoders_close(t->world.decoders);
     for (int i = 0; i < t->slots; i++) up_work_free(&t->work[i]);
     free(t->work);
+    up_bad_samples_close(t);
     if (t->metrics_open) up_jsonl_close(&t->metrics);
     up_events_close(&t->events);
     up_average_close(&t->average);

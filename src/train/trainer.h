@@ -2,7 +2,7 @@
  * closes, order.c says which task and which samples an iteration has, step.c steps, loop.c repeats, ranks.c
  * keeps several processes together, metrics.c measures, validate.c asks for scores, start.c begins with a
  * model, checkpoint*.c (checkpoint.h) save and restore with state.c and
- * changes.c, progress.c tells. */
+ * changes.c, bad_samples.c counts what could not be read, progress.c tells. */
 #ifndef UP_TRAIN_TRAINER_H
 #define UP_TRAIN_TRAINER_H
 
@@ -60,6 +60,19 @@ typedef struct up_loss_pending {
     int32_t source; /* -1: the iteration had nothing to predict */
 } up_loss_pending;
 
+/* Samples that could not be read (bad_samples.c). */
+typedef struct up_bad_event up_bad_event;
+typedef struct up_bad_samples {
+    int64_t *count;                 /* [settings.task_count] in the whole run; a checkpoint holds it */
+    int64_t *before, *taken_before; /* [settings.task_count] when this process began */
+    up_bad_event *events;           /* [noted] of the step at hand, of this rank */
+    int noted, capacity;
+    void *listed; /* which are in the list */
+    up_jsonl list;
+    int opened; /* 1: the list is */
+    int told;   /* lines on stderr */
+} up_bad_samples;
+
 typedef struct up_trainer up_trainer;
 
 /* What measures the evaluations of `validate` on the model as it is: *scores becomes {evaluation: {metric:
@@ -97,15 +110,17 @@ struct up_trainer {
     int64_t *taken;         /* [settings.task_count] samples that each source has given */
     up_task_sums *sums;     /* [settings.task_count] */
     up_task_losses *losses; /* [settings.task_count] */
-    int64_t validated;      /* step of the latest validation; 0: none */
-    int64_t best_step;      /* 0: none, */
-    double best;            /* the score of `best` then */
+    up_bad_samples bad;
+    int64_t validated; /* step of the latest validation; 0: none */
+    int64_t best_step; /* 0: none, */
+    double best;       /* the score of `best` then */
 
     /* where the latest whole step began the next one: what is saved when a step fails */
     int64_t whole_iterations;
     int64_t *whole_taken;             /* [settings.task_count] */
     int64_t whole_inputs, whole_sets; /* tokens encoded by then */
     int updating;                     /* 1: AdamW is at work, and the weights are of no step */
+    int stopped;                      /* 1: all ranks end at the same step, with a checkpoint */
 
     /* what the device measured is read one step later, or before it is told (loop.c) */
     int64_t settled;          /* steps whose losses and norm were read */
@@ -160,8 +175,9 @@ void up_ranks_tell_sets(const up_trainer *t);
 void up_ranks_abandon(const up_trainer *t);
 /* What rank 0 has restored, to all: counts, weights, moments. `found` 0: it was nothing. */
 up_status up_ranks_restored(up_trainer *t, int *found);
-/* 1 to all where it is 1 on any rank. */
-up_status up_ranks_agree(up_trainer *t, int *flag);
+/* Each of some flags 1 to all where it is 1 on any rank. */
+enum { UP_FLAGS_MOST = 4 };
+up_status up_ranks_agree(up_trainer *t, int *flags, int count);
 /* What the ranks have measured since the last metrics line, the tasks' sums among it: rank 0 has all of it
  * from now on, for its line or checkpoint, the others begin anew. */
 up_status up_ranks_gather(up_trainer *t);
@@ -196,6 +212,18 @@ int up_state_count(const json_t *object, const char *key, int64_t *out);
 up_status up_state_take(up_trainer *t, const char *path, const json_t *state);
 /* Say on stderr each line in which the settings of a checkpoint differ from those of now. */
 up_status up_changes_tell(const char *folder, const char *then, const char *now);
+
+/* bad_samples.c. The list of a run that begins or goes on; close also after a failure. */
+up_status up_bad_samples_open(up_trainer *t);
+void up_bad_samples_close(up_trainer *t);
+/* Keep what an iteration's work says of them, until the step is whole; then every rank takes up those of all
+ * where any has some: listed and counted. Or list this rank's, after a failure. */
+up_status up_bad_samples_note(up_trainer *t, const up_work *work);
+up_status up_bad_samples_take(up_trainer *t);
+up_status up_bad_samples_list(up_trainer *t);
+int64_t up_bad_samples_count(const up_trainer *t); /* of the run, all tasks together */
+/* An error where a task has a larger share of them than the settings allow: on all ranks alike. */
+up_status up_bad_samples_check(const up_trainer *t);
 
 int64_t up_metrics_samples(const up_trainer *t); /* given to training so far, in all processes */
 double up_metrics_waiting(const up_trainer *t);  /* share of the time that training waited for data */

@@ -17,19 +17,6 @@ static size_t line_end(const char *text, size_t at, size_t size) {
     return end ? (size_t)(end - text) : size;
 }
 
-/* Cells of a line of a TSV, and the bytes of the longest. */
-static size_t count_cells(const char *line, size_t size, size_t *longest) {
-    size_t n = 0;
-    *longest = 0;
-    for (const char *end = line + size;; n++) {
-        const char *tab = memchr(line, '\t', (size_t)(end - line));
-        size_t length = (size_t)((tab ? tab : end) - line);
-        if (length > *longest) *longest = length;
-        if (!tab) return n + 1;
-        line = tab + 1;
-    }
-}
-
 /* Take a parsed first line, in which each value is a name, for the names of the columns. */
 static up_status take_names(up_dataset *d, const up_sample *names) {
     d->column_count = names->count;
@@ -83,28 +70,13 @@ up_status up_open_tsv(up_dataset *d) {
     return status;
 }
 
-/* A list is looked through once, so that a line that is none is known before training begins. */
-static up_status check_line(const up_dataset *d, const char *line, size_t size, size_t number) {
-    size_t longest, cells = count_cells(line, size, &longest);
-    if (memchr(line, 0, size))
-        return up_fail(UP_ERR_FORMAT, d->options.data, "line %zu holds a NUL byte: not a text list", number);
-    if (longest > UP_VALUE_MOST)
-        return up_fail(UP_ERR_FORMAT, d->options.data, "line %zu has a cell of %zu bytes; wanted at most %d",
-                       number, longest, UP_VALUE_MOST);
-    if (cells != d->column_count)
-        return up_fail(UP_ERR_FORMAT, d->options.data,
-                       "line %zu has %zu cells, the first line names %zu columns", number, cells,
-                       d->column_count);
-    return UP_OK;
-}
-
-/* 1 where a list of keys names the sample. */
+/* 1 where a list of keys names the sample. A broken line stays: whoever reads it is told. */
 static up_status is_left_out(const up_dataset *d, const up_sample_index_writer *w, const char *line,
                              size_t size, up_sample *s, int *out) {
     *out = 0;
     if (!w->left_out_count) return UP_OK;
     up_sample_clear(s);
-    UP_TRY(d->reader->parse(d, line, size, s));
+    if (d->reader->parse(d, line, size, s) == UP_ERR_MEMORY) return UP_ERR_MEMORY;
     const up_value *key = up_sample_value(s, "key", 0);
     *out = key && up_sample_index_leaves_out(w, up_value_text(s, key));
     return UP_OK;
@@ -113,16 +85,17 @@ static up_status is_left_out(const up_dataset *d, const up_sample_index_writer *
 up_status up_read_tsv(up_dataset *d, up_sample_index_writer *w) {
     up_sample s = {0};
     up_status status = UP_OK;
-    size_t number = 0;
+    int names = !d->headless;
     UP_TRY(up_sample_index_input(w, d->options.data));
     for (size_t at = start_of(d), end; at < d->text_bytes; at = end + 1) {
         int left_out;
         end = line_end(d->text, at, d->text_bytes);
         size_t size = end - at;
         if (size && d->text[at + size - 1] == '\r') size--;
-        if (number++ == 0 && !d->headless) continue; /* the names */
-        if (!size) continue;
-        UP_GO(check_line(d, d->text + at, size, number));
+        if (names || !size) {
+            names = 0;
+            continue;
+        }
         UP_GO(is_left_out(d, w, d->text + at, size, &s, &left_out));
         if (!left_out) UP_GO(up_sample_index_line(w, at));
     }
@@ -209,20 +182,14 @@ static up_status skip_row(const up_dataset *d, size_t *at, size_t *cells) {
 up_status up_read_csv(up_dataset *d, up_sample_index_writer *w) {
     up_sample s = {0};
     up_status status = UP_OK;
-    size_t cells, row = d->headless ? 0 : 1, at = start_of(d);
+    size_t cells, at = start_of(d);
     UP_TRY(up_sample_index_input(w, d->options.data));
     if (!d->headless) UP_TRY(skip_row(d, &at, &cells)); /* the names */
     while (at < d->text_bytes) {
         size_t first = at;
         int left_out;
-        row++;
-        status = skip_row(d, &at, &cells);
-        if (status != UP_OK)
-            UP_GO(up_fail(UP_ERR_FORMAT, d->options.data, "row %zu: a quote is not closed", row));
+        if (skip_row(d, &at, &cells) != UP_OK) at = line_end(d->text, first, d->text_bytes) + 1;
         if (cells == 1 && at - first <= 2) continue; /* an empty line */
-        if (cells != d->column_count)
-            UP_GO(up_fail(UP_ERR_FORMAT, d->options.data,
-                          "row %zu has %zu cells, the first names %zu columns", row, cells, d->column_count));
         UP_GO(is_left_out(d, w, d->text + first, (at < d->text_bytes ? at : d->text_bytes) - first, &s,
                           &left_out));
         if (!left_out) UP_GO(up_sample_index_line(w, first));

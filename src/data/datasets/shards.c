@@ -107,10 +107,24 @@ static up_status flush(shard *s) {
     return s->sample.count > 1 ? up_sample_index_record(s->writer, &s->sample) : UP_OK;
 }
 
+/* The sample at hand stays, and says when it is read why it cannot be. */
+static up_status mark_broken(shard *s) {
+    char why[512];
+    snprintf(why, sizeof why, "%s", up_last_error());
+    return up_datasets_add(&s->sample, UP_SAMPLE_BROKEN, why);
+}
+
+static up_status add_content(shard *s, const char *name, const char *role, uint64_t size) {
+    uint64_t start;
+    UP_TRY(find_data(s, name, size, &start));
+    if (!strcmp(role, "image") || !strcmp(role, "video"))
+        return up_sample_member(&s->sample, role, name, s->number, start, size);
+    return add_text(s, name, role, start, size);
+}
+
 static up_status add_member(shard *s, struct archive_entry *entry) {
     const char *name = archive_entry_pathname(entry), *ending, *role;
     char key[sizeof s->key];
-    uint64_t start, size = (uint64_t)archive_entry_size(entry);
     if (!name) return wrong(s, "?", "its name is no text");
     if (archive_entry_filetype(entry) == AE_IFDIR) return UP_OK;
     if (is_unsafe(name)) return wrong(s, name, "its name leaves the shard");
@@ -125,10 +139,8 @@ static up_status add_member(shard *s, struct archive_entry *entry) {
     }
     role = role_of(ending);
     if (!role) return UP_OK;
-    UP_TRY(find_data(s, name, size, &start));
-    if (!strcmp(role, "image") || !strcmp(role, "video"))
-        return up_sample_member(&s->sample, role, name, s->number, start, size);
-    return add_text(s, name, role, start, size);
+    up_status status = add_content(s, name, role, (uint64_t)archive_entry_size(entry));
+    return status == UP_ERR_FORMAT ? mark_broken(s) : status;
 }
 
 static up_status read_members(shard *s) {
@@ -137,7 +149,12 @@ static up_status read_members(shard *s) {
     while ((code = archive_read_next_header(s->archive, &entry)) == ARCHIVE_OK || code == ARCHIVE_WARN)
         UP_TRY(add_member(s, entry));
     if (code == ARCHIVE_EOF) return flush(s);
-    return up_fail(UP_ERR_FORMAT, s->path, "behind \"%s\": %s", s->key, archive_error_string(s->archive));
+    up_status status =
+        up_fail(UP_ERR_FORMAT, s->path, "behind \"%s\": %s", s->key, archive_error_string(s->archive));
+    if (!*s->key)
+        return status; /* no archive; otherwise one that ends early, whose samples are good so far */
+    UP_TRY(mark_broken(s));
+    return flush(s);
 }
 
 static up_status read_shard(up_sample_index_writer *w, const char *path) {
