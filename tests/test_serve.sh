@@ -127,7 +127,7 @@ post 400 /classify '{"input":{"text":"x"},"labels":[]}' && has 'labels: wanted a
 post 400 /classify '{"input":{"text":"x"},"labels":[1]}' && has 'number 0 is not a text'
 post 400 /classify '{"input":{"text":"x"}}' && has 'labels: are missing'
 post 400 /classify '{"input":{"text":"x"},"labels":["a"],"tuned":"big"}' && has 'no task of the name'
-post 400 /classify '{"input":{"image":"AAAA"},"labels":["a"]}' && has 'no JPEG, PNG or WebP'
+post 400 /classify '{"input":{"image":"AAAA"},"labels":["a"]}' && has 'no JPEG, PNG, WebP'
 post 400 /classify '{"input":{"image":"A*AA"},"labels":["a"]}' && has 'not base64'
 post 400 /classify '{"input":{"image":""},"labels":["a"]}' && has 'is empty'
 post 400 /classify '{"input":{"video":"AAAA"},"labels":["a"]}' && has '"error":"video: '

@@ -91,6 +91,8 @@ up_cli_kind up_cli_kind_of(const char *path, const unsigned char *bytes, size_t 
     if (named == UP_FILE_IMAGE || named == UP_FILE_MODEL) return named;
     if (size >= 3 && !memcmp(bytes, "\xff\xd8\xff", 3)) return UP_FILE_IMAGE;
     if (size >= 4 && !memcmp(bytes, "\x89PNG", 4)) return UP_FILE_IMAGE;
+    if (size >= 4 && (!memcmp(bytes, "II*", 4) || !memcmp(bytes, "MM\0*", 4))) return UP_FILE_IMAGE;
+    if (size >= 2 && !memcmp(bytes, "BM", 2)) return UP_FILE_IMAGE;
     if (size >= 12 && !memcmp(bytes, "RIFF", 4) && !memcmp(bytes + 8, "WEBP", 4)) return UP_FILE_IMAGE;
     if (size >= 9 && bytes[8] == '{') return UP_FILE_MODEL; /* behind the length of its header */
     return UP_FILE_VIDEO;
