@@ -124,6 +124,14 @@ run 1 index "${m[@]}" pictures pictures/a.PNG --out twice && said 'pictures/a.PN
 run 1 retrieve --model other.safetensors --query-text hi --among index && said 'made by another model'
 run 0 info index && is 'info' "$(head -2 <<<"$out")" $'kind: index\nrows: 4'
 
+# --- vqa: of several pictures each ---
+run 0 vqa "${m[@]}" --image pictures/b.jpg --question 'what is it' --answers cat,dog
+one=$out
+run 0 vqa "${m[@]}" --image pictures/a.PNG --image pictures/b.jpg --question 'what is it' --answers cat,dog
+is 'vqa of two' "$(grep -P '^pictures/b.jpg\t' <<<"$out" | cut -f 2-)" "$one"
+run 0 vqa "${m[@]}" --image pictures/a.PNG --image pictures/b.jpg --question 'what is it' --answers cat,dog --json
+is 'vqa of two as JSON' "$(grep -c '"input": "pictures' <<<"$out")" 2
+
 # --- names that are no UTF-8 survive --json ---
 mkdir odd
 odd=odd/$(printf 'caf\351 \357\267\220.jpg')
