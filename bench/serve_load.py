@@ -9,6 +9,9 @@ import sys
 import threading
 import time
 
+if len(sys.argv) < 3 or sys.argv[1] in ("-h", "--help"):
+    print(__doc__)
+    sys.exit(0 if len(sys.argv) > 1 and sys.argv[1] in ("-h", "--help") else 2)
 host, port = sys.argv[1].rstrip("/").split("//")[1].split(":")
 with open(sys.argv[2], "rb") as file:
     picture = base64.b64encode(file.read()).decode()

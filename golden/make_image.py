@@ -3,7 +3,7 @@
 
     python3 golden/make_image.py          (Pillow and numpy; made with Pillow 9.4, libjpeg-turbo 2.1.5, libwebp 1.2.4)
 
-X.jpg, X.png, X.webp come with X.npy [height, width, 3] u8. PNGs are written by hand, so that every colour type and depth is
+X.jpg, X.png, X.webp, X.gif, X.bmp, X.tif come with X.npy [height, width, 3] u8. PNGs are written by hand, so that every colour type and depth is
 there, and Pillow's reading is compared with what was written (16-bit grey is the exception: Pillow clips it, here its high
 byte counts). resize_*, short_*, square_*, patches_* follow Pillow's Image.resize and torchvision's Resize(int), CenterCrop,
 ToTensor and Normalize on source.png.
@@ -85,6 +85,25 @@ def make_webp():
     add("webp_lossless.webp", encoded(pixels, "WEBP", lossless=True))
     add("webp_alpha.webp", encoded(alpha, "WEBP", lossless=True))
     add("webp_lossy_alpha.webp", encoded(alpha, "WEBP", quality=70))
+
+
+def make_still():
+    """What FFmpeg decodes. The arithmetic of all of them is exact."""
+    pixels = picture(37, 29, 5)
+    alpha = np.dstack([pixels, np.add.outer(np.arange(29) * 5, np.arange(37) * 3).astype(np.uint8)])
+    palette = Image.fromarray(pixels).quantize(32)
+    add("gif_plain.gif", encoded(palette, "GIF"))
+    add("gif_clear.gif", encoded(palette, "GIF", transparency=3))
+    add("gif_moving.gif", encoded(palette, "GIF", save_all=True, append_images=[Image.fromarray(picture(37, 29, 6)).quantize(32)]))
+    add("bmp_rgb.bmp", encoded(pixels, "BMP"))
+    add("bmp_palette.bmp", encoded(palette, "BMP"))
+    add("bmp_grey.bmp", encoded(pixels[..., 0], "BMP"))
+    for name, compression in (("raw", "raw"), ("lzw", "tiff_lzw"), ("deflate", "tiff_adobe_deflate"), ("packbits", "packbits")):
+        add(f"tiff_{name}.tif", encoded(pixels, "TIFF", compression=compression))
+    add("tiff_grey.tif", encoded(pixels[..., 0], "TIFF"))
+    add("tiff_palette.tif", encoded(palette, "TIFF"))
+    add("tiff_alpha.tif", encoded(alpha, "TIFF"))
+    add("tiff_turned.tif", encoded(pixels, "TIFF", tiffinfo={0x0112: 6}))
 
 
 # ---- PNG -----------------------------------------------------------------------------------------------------------
@@ -235,6 +254,7 @@ def main():
         path.unlink()
     make_jpeg()
     make_webp()
+    make_still()
     make_png()
     make_resize()
     arrays.manifest(FOLDER)

@@ -13,6 +13,8 @@ import zlib
 chromium, url, picture, clip = sys.argv[1:5]
 shots = sys.argv[5] if len(sys.argv) > 5 else None
 LABELS = os.environ.get("UP_PAGE_LABELS", "cat, dog\nbicycle")
+SEARCH = os.environ.get("UP_PAGE_SEARCH", "a cat")
+CHOICE = [picture] + os.environ.get("UP_PAGE_CHOICE", os.path.join(os.path.dirname(picture), "source.png")).split(":")
 QUESTION, ANSWERS = os.environ.get("UP_PAGE_QUESTION", "what is it|cat, dog").split("|")
 
 
@@ -78,13 +80,14 @@ class Browser:
         self.value(f"document.querySelector('{selector}').select()")
         self("Input.insertText", text=text)
 
-    def give(self, path):
+    def give(self, *paths, selector="#file"):
         root = self("DOM.getDocument")["root"]["nodeId"]
-        node = self("DOM.querySelector", nodeId=root, selector="#file")["nodeId"]
-        self("DOM.setFileInputFiles", nodeId=node, files=[path])
+        node = self("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
+        self("DOM.setFileInputFiles", nodeId=node, files=list(paths))
 
     def shoot(self, name):
-        assert self.value("document.documentElement.scrollWidth <= innerWidth"), f"{name}: wider than the window"
+        # A phone's window grows with what is too wide for it.
+        assert self.value(f"document.documentElement.scrollWidth <= innerWidth && innerWidth == {self.width}"), f"{name}: wider than the window"
         if not shots:
             return
         time.sleep(0.8)  # bars have grown
@@ -97,8 +100,36 @@ def shares(b):
     return b.value("[...document.querySelectorAll('.share')].map(e => parseFloat(e.textContent))")
 
 
+def look_for(b, name):
+    """The tabs that choose among files and search in the index: by the dropped picture, then by a text."""
+    loaded = "[...document.querySelectorAll('.found img')].every(i => i.naturalWidth > 0)"
+    b.click("#tab-retrieve")
+    assert b.value("document.querySelector('#go').disabled")
+    b.give(*(os.path.abspath(p) for p in CHOICE), selector="#among")
+    b.click("#go")
+    b.wait(f"document.querySelectorAll('.found img').length == {len(CHOICE)} && {loaded}")
+    found = shares(b)
+    assert found == sorted(found, reverse=True) and abs(sum(found) - 100) < 1, found
+    assert b.value("document.querySelector('.found .title').textContent") == os.path.basename(picture)
+    b.shoot(name + "-choose")
+    b.click("#tab-search")
+    assert not b.value("document.querySelector('#go').disabled"), b.value("document.body.innerText")
+    b.click("#go")
+    b.wait(f"document.querySelectorAll('.found li').length > 1 && {loaded}")
+    assert b.value("parseFloat(document.querySelector('.found .share').textContent)") > 0.99
+    b.shoot(name + "-search")
+    b.write("#wanted", SEARCH)
+    b.click("#with")
+    b.click("#go")
+    b.wait("parseFloat(document.querySelector('.found .share').textContent) < 0.99" if SEARCH != "a cat" else
+           "document.querySelector('.found .title').textContent == 'a cat'")
+    b.wait(loaded)
+    b.shoot(name + "-search-text")
+
+
 def click_through(b, name, width, height, theme):
     phone = width < 700
+    b.width = width
     b("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=2 if phone else 1, mobile=phone)
     b("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": theme}])
     b("Page.navigate", url=url)
@@ -127,6 +158,7 @@ def click_through(b, name, width, height, theme):
     b.wait("document.querySelector('.caption:not(.writing)')")
     b.shoot(name + "-caption")
     assert b.value("told") > 3, "the caption does not come word by word"
+    look_for(b, name)
     b.give(os.path.abspath(clip))
     b.wait("document.querySelector('#drop video')")
     b.click("#tab-classify")

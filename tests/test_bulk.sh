@@ -109,6 +109,10 @@ touch pictures/a.PNG
 run 0 index "${m[@]}" pictures --out index && is 'one new, one changed' "$out" '4 rows, 2 of them encoded now'
 run 0 search index "${m[@]}" --image pictures/a.PNG --top 2 && is 'a picture finds itself' "$(head -1 <<<"$out")" $'pictures/a.PNG\t1.000000'
 is 'top 2' "$(wc -l <<<"$out")" 2
+run 0 retrieve "${m[@]}" --query-image pictures/b.jpg --among index --top 3
+indexed=$out
+run 0 retrieve "${m[@]}" --query-image pictures/b.jpg --among pictures --top 3
+is 'retrieve among an index, as among its files' "$indexed" "$out"
 run 0 search index "${m[@]}" 'a cat' --image pictures/a.PNG --json
 is 'two queries' "$(grep -c '"query"' <<<"$out")" 2
 run 0 search index "${m[@]}" --text 'a cat' --image pictures/a.PNG --join && is 'one query of both' "$(wc -l <<<"$out")" 4
@@ -117,5 +121,51 @@ run 1 search index --model other.safetensors hi && said 'made by another model'
 run 1 search list "${m[@]}" hi && said 'is not an index'
 run 2 search "${m[@]}" && said 'no INDEX'
 run 1 index "${m[@]}" pictures pictures/a.PNG --out twice && said 'pictures/a.PNG: is given twice'
+run 1 retrieve --model other.safetensors --query-text hi --among index && said 'made by another model'
+run 0 info index && is 'info' "$(head -2 <<<"$out")" $'kind: index\nrows: 4'
+
+# --- vqa: of several pictures each ---
+run 0 vqa "${m[@]}" --image pictures/b.jpg --question 'what is it' --answers cat,dog
+one=$out
+run 0 vqa "${m[@]}" --image pictures/a.PNG --image pictures/b.jpg --question 'what is it' --answers cat,dog
+is 'vqa of two' "$(grep -P '^pictures/b.jpg\t' <<<"$out" | cut -f 2-)" "$one"
+run 0 vqa "${m[@]}" --image pictures/a.PNG --image pictures/b.jpg --question 'what is it' --answers cat,dog --json
+is 'vqa of two as JSON' "$(grep -c '"input": "pictures' <<<"$out")" 2
+
+# --- names that are no UTF-8 survive --json ---
+mkdir odd
+odd=odd/$(printf 'caf\351 \357\267\220.jpg')
+cp pictures/b.jpg "$odd"
+cp pictures/a.PNG odd/plain.png
+run 0 index "${m[@]}" odd --out odd.index
+as_bytes() { # as_bytes EXPRESSION: a name in the JSON on standard input, as the bytes that Python takes it for
+    python3 -c "import json, os, sys; a = json.load(sys.stdin); sys.stdout.buffer.write(os.fsencode($1))"
+}
+for what in "search odd.index ${m[*]} --image pictures/b.jpg --json:a[0]['results'][0]['name']" \
+    "retrieve ${m[*]} --query-image pictures/b.jpg --among odd --json:a['answers'][0]['candidate']" \
+    "retrieve ${m[*]} --query-image pictures/b.jpg --among odd.index --json:a['answers'][0]['candidate']" \
+    "classify ${m[*]} odd --labels cat,dog --json:a[0]['input']" \
+    "encode ${m[*]} odd --out -:a['input']"; do
+    read -ra words <<<"${what%:*}"
+    run 0 "${words[@]}"
+    is "${words[0]}: the name's bytes" "$(grep -v '^$' <<<"$out" | if [ "${words[0]}" = encode ]; then head -1; else cat; fi | as_bytes "${what##*:}" | od -c)" \
+        "$(printf %s "$odd" | od -c)"
+done
+run 0 info "$odd" odd/plain.png tiny.safetensors --json
+is 'info --json' "$(as_bytes "repr(a[1]['size']) + ' ' + a[2]['preset'] + ' ' + a[0]['file']" <<<"$out" | od -c)" "$(printf %s "[61, 47] tiny $odd" | od -c)"
+
+# --- GIF, BMP and TIFF, by content ---
+if [ "$("$up" info "$image/gif_plain.gif" 2>/dev/null | head -1)" = 'kind: video' ]; then
+    mkdir forms
+    for name in bmp_rgb.bmp tiff_lzw.tif gif_plain.gif; do cp "$image/$name" forms; done
+    cp "$image/tiff_raw.tif" forms/named.png
+    cp "$image/jpeg_cmyk.jpg" forms/cmyk.png
+    run 0 encode "${m[@]}" --image forms/bmp_rgb.bmp --image forms/tiff_lzw.tif --image forms/gif_plain.gif --image forms/named.png \
+        --image forms/cmyk.png --out forms.npy
+    is 'BMP and TIFF of the same pixels' "$(row forms.npy 0)" "$(row forms.npy 1)"
+    is 'TIFF under another name' "$(row forms.npy 3)" "$(row forms.npy 1)"
+    run 0 encode "${m[@]}" forms --out folder.npy
+    is 'a folder of them' "$(cat folder.names)" $'forms/bmp_rgb.bmp\nforms/cmyk.png\nforms/gif_plain.gif\nforms/named.png\nforms/tiff_lzw.tif'
+fi
 
 finish

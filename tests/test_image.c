@@ -6,6 +6,7 @@
 #include "files/npy.h"
 #include "tests/support.h"
 #include "uniperceiver/random.h"
+#include "uniperceiver/video.h"
 
 #include <math.h>
 #include <pthread.h>
@@ -141,6 +142,31 @@ static void decode_samples(void) {
         UP_ASSERT_OK(up_image_read(golden(samples[i].name, samples[i].extension), NULL, &image));
         expect(samples[i].name, &image, samples[i].most);
     }
+}
+
+/* Those that FFmpeg decodes. */
+static void decode_stills(void) {
+    static const sample stills[] = {
+        {"gif_plain", "gif", 0},     {"gif_clear", "gif", 0},   {"gif_moving", "gif", 0},
+        {"bmp_rgb", "bmp", 0},       {"bmp_palette", "bmp", 0}, {"bmp_grey", "bmp", 0},
+        {"tiff_raw", "tif", 0},      {"tiff_lzw", "tif", 0},    {"tiff_deflate", "tif", 0},
+        {"tiff_packbits", "tif", 0}, {"tiff_grey", "tif", 0},   {"tiff_palette", "tif", 0},
+        {"tiff_alpha", "tif", 0},    {"tiff_turned", "tif", 0}};
+    for (size_t i = 0; i < sizeof stills / sizeof *stills; i++) {
+        up_image image;
+        up_status status = up_image_read(golden(stills[i].name, stills[i].extension), NULL, &image);
+        if (!up_video_available()) {
+            CU_ASSERT_EQUAL(status, UP_ERR_UNSUPPORTED);
+            continue;
+        }
+        UP_ASSERT_OK(status);
+        expect(stills[i].name, &image, stills[i].most);
+        const up_image_limits few = {37 * 29 - 1};
+        CU_ASSERT_EQUAL(up_image_read(golden(stills[i].name, stills[i].extension), &few, &image),
+                        UP_ERR_FORMAT);
+        CU_ASSERT_PTR_NULL(image.data);
+    }
+    if (!up_video_available()) printf("(skipped the pixels of GIF, BMP and TIFF: no FFmpeg) ");
 }
 
 static up_image source(const char *name) {
@@ -686,6 +712,7 @@ static void threads(void) {
 
 const up_test up_tests[] = {
     {"decode_samples", decode_samples},
+    {"decode_stills", decode_stills},
     {"resize_like_pillow", resize_like_pillow},
     {"short_sides_and_squares", short_sides_and_squares},
     {"passes_agree", passes_agree},

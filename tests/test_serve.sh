@@ -37,7 +37,7 @@ ask() { # ask STATUS PATH [CURL ARGUMENTS]...: the status; the answer is kept in
     local status=$1 path=$2
     shift 2
     is "$path: status" "$(curl -s -m 60 -o answer -w '%{http_code}' "$@" "$url$path")" "$status"
-    out=$(cat answer)
+    out=$(tr -d '\0' <answer)
 }
 post() { # post STATUS PATH JSON: a request in a file, since pictures are longer than arguments may be
     printf %s "$3" >request
@@ -78,7 +78,7 @@ ask 200 / && has '<title>Uniperceiver</title>'
 ask 200 /openapi.json && cmp -s answer "$UP_SOURCE_DIR/src/serve/openapi.json"
 is "openapi.json" $? 0
 is "paths of openapi.json" "$(field "' '.join(sorted(a['paths']))")" \
-    "/ /caption /classify /encode /health /model /openapi.json /retrieve /vqa"
+    "/ /caption /classify /encode /health /model /openapi.json /retrieve /search /thumbnail /vqa"
 ask 200 /health && has '"status":"ok"'
 ask 200 /model
 is "tuned tasks" "$(field "[t['name'] for t in a['tuned']]")" "['', 'small']"
@@ -127,7 +127,7 @@ post 400 /classify '{"input":{"text":"x"},"labels":[]}' && has 'labels: wanted a
 post 400 /classify '{"input":{"text":"x"},"labels":[1]}' && has 'number 0 is not a text'
 post 400 /classify '{"input":{"text":"x"}}' && has 'labels: are missing'
 post 400 /classify '{"input":{"text":"x"},"labels":["a"],"tuned":"big"}' && has 'no task of the name'
-post 400 /classify '{"input":{"image":"AAAA"},"labels":["a"]}' && has 'no JPEG, PNG or WebP'
+post 400 /classify '{"input":{"image":"AAAA"},"labels":["a"]}' && has 'no JPEG, PNG, WebP'
 post 400 /classify '{"input":{"image":"A*AA"},"labels":["a"]}' && has 'not base64'
 post 400 /classify '{"input":{"image":""},"labels":["a"]}' && has 'is empty'
 post 400 /classify '{"input":{"video":"AAAA"},"labels":["a"]}' && has '"error":"video: '
@@ -149,7 +149,47 @@ ask 403 /health -H 'Host: example.org' && has 'localhost alone'
 ask 200 /health -H 'Host: localhost:1'
 is "HEAD" "$(curl -sI "$url/" | head -1 | tr -d '\r')" "HTTP/1.1 200 OK"
 
+post 404 /search '{"query":{"text":"x"}}' && has 'none to search in'
+
 stop TERM 0
+
+# --- an index: searched as the command does, and thumbnails of its files alone ---
+bytes=$(printf 'n\351.png')
+mkdir pictures
+cp "$picture" pictures/a.jpg
+cp "$golden/image/source.png" "pictures/$bytes"
+cp "$clip" pictures/c.mkv
+echo secret >secret.txt
+"$up" index --model tiny.safetensors pictures --text 'a cat' --out files.index >/dev/null
+"$up" serve tuned.safetensors --port 0 --index files.index 2>errors
+is "an index of another model" $? 1
+start --index files.index
+ask 200 /model && has '"index":{"rows":4}'
+post 200 /search "{\"query\":$image,\"top\":2}"
+is "search: the picture itself" "$(field "a['results'][0]['name'], a['results'][0]['file'], len(a['results'])")" "pictures/a.jpg True 2"
+post 200 /search "{\"query\":[$image,{\"text\":\"a cat\"}]}"
+"$up" search --model tiny.safetensors files.index --join --image "$picture" --text 'a cat' --json >wanted
+is "search against the command" "$(python3 -c "
+import json, os
+told, wanted = json.load(open('answer'))['results'], json.load(open('wanted'))[0]['results']
+assert [r['name'] for r in told] == [r['name'] for r in wanted], (told, wanted)
+assert all(abs(a['score'] - b['score']) < 1e-6 for a, b in zip(told, wanted)), (told, wanted)
+print(all(os.path.exists(os.fsencode(r['name'])) for r in told if r['file']), sum(not r['file'] for r in told))")" "True 1"
+for row in 0 1 2; do
+    post 200 /thumbnail "{\"row\":$row}"
+    is "thumbnail $row" "$(head -c 3 answer | od -An -tx1)" " ff d8 ff"
+done
+post 400 /thumbnail '{"row":3}' && has 'a text, not a file'
+post 400 /thumbnail '{"row":4}' && has 'wanted a whole number from 0 to 3'
+post 400 /thumbnail '{"row":-1}'
+post 400 /thumbnail '{}' && has 'row: is missing'
+post 400 /thumbnail '{"name":"secret.txt"}' && has 'no field of the name'
+post 400 /search '{"query":{"text":"x"},"top":1000}' && has 'from 1 to 100'
+ask 405 /thumbnail
+rm "pictures/$bytes"
+post 404 /thumbnail '{"row":2}' && has 'cannot be read any more'
+stop TERM 0
+rm -r pictures secret.txt files.index
 
 # --- hostile requests ---
 start --max-seconds 2

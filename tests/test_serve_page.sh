@@ -9,7 +9,10 @@ type -P python3 >/dev/null || { echo "test_serve_page: skipped: no python3"; exi
 work=$(mktemp -d) server=
 trap '[ -n "$server" ] && kill "$server" 2>/dev/null; rm -rf "$work"' EXIT
 "$up" init --preset tiny --seed 1 --out "$work/tiny.safetensors" || exit 1
-"$up" serve "$work/tiny.safetensors" --port 0 >"$work/listening" 2>"$work/errors" &
+mkdir "$work/pictures"
+for name in jpeg_420.jpg jpeg_444.jpg source.png; do cp "$source/golden/image/$name" "$work/pictures"; done
+"$up" index --model "$work/tiny.safetensors" "$work/pictures" --text 'a cat' --out "$work/files.index" >/dev/null || exit 1
+"$up" serve "$work/tiny.safetensors" --port 0 --index "$work/files.index" >"$work/listening" 2>"$work/errors" &
 server=$!
 for _ in $(seq 400); do
     url=$(sed -n 's/^listening on //p' "$work/listening")

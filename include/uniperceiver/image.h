@@ -26,8 +26,8 @@ typedef struct up_image_limits {
 } up_image_limits;
 
 /* Decode JPEG (grey, progressive, CMYK/YCCK; EXIF orientation applied), PNG (palette, grey, alpha over white,
- * 16 bit) or WebP, recognised by content. `name` is used in messages. `limits` may be NULL. Free with
- * up_image_free. */
+ * 16 bit) or WebP, and with FFmpeg GIF (the first frame), BMP and TIFF, recognised by content. `name` is used
+ * in messages. `limits` may be NULL. Free with up_image_free. */
 UP_API up_status up_image_decode(const void *bytes, size_t size, const char *name,
                                  const up_image_limits *limits, up_image *out);
 UP_API up_status up_image_read(const char *path, const up_image_limits *limits, up_image *out);

@@ -4,6 +4,7 @@
 #include "cli/inputs.h"
 #include "cli/items.h"
 #include "cli/ranking.h"
+#include "files/json.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,7 +24,7 @@ static json_t *as_object(const char *input, const up_caption *caption) {
     for (int i = 0; i < caption->words; i++) json_array_append_new(ids, json_integer(caption->ids[i]));
     json_t *object = json_pack("{s:s, s:f, s:o}", "text", caption->text, "log_probability",
                                caption->log_probability, "ids", ids);
-    if (input) json_object_set_new_nocheck(object, "input", json_string_nocheck(input));
+    if (input) json_object_set_new_nocheck(object, "input", up_json_bytes(input));
     return object;
 }
 

@@ -2,14 +2,17 @@
 #include "cli/inputs.h"
 #include "files/file.h"
 #include "files/npy.h"
+#include "files/weights.h"
 #include "train/settings.h"
 
 #include <ctype.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <unistd.h>
 
 up_status up_cli_precision(const char *name, up_dtype *out) {
     *out = UP_F32;
@@ -34,14 +37,48 @@ up_status up_cli_open(const up_cli_model *m, up_session **out) {
     return up_model_load(m->path, &options, out);
 }
 
+static up_status check_index(const char *path, up_session *session, const up_index *index) {
+    up_index_about about = up_index_about_of(index);
+    int width = up_session_width(session);
+    uint64_t model;
+    UP_TRY(up_weights_digest(up_session_model(session), &model));
+    if (about.model != model)
+        return up_fail(UP_ERR_ARGUMENT, path,
+                       "was made by another model: %016" PRIx64 "; this is %016" PRIx64, about.model, model);
+    if (about.width == width) return UP_OK;
+    return up_fail(UP_ERR_ARGUMENT, path, "has features of width %d; the model's have %d", about.width,
+                   width);
+}
+
+up_status up_cli_index_open(const char *path, up_session *session, up_index **out) {
+    UP_TRY(up_index_open(path, out));
+    up_status status = check_index(path, session, *out);
+    if (status == UP_OK) return UP_OK;
+    up_index_close(*out);
+    *out = NULL;
+    return status;
+}
+
+int up_cli_is_index(const char *path) {
+    static const char wanted[8] = "UPINDEX";
+    char first[sizeof wanted];
+    int file;
+    int64_t bytes;
+    if (up_file_open(path, &file, &bytes) != UP_OK) return 0;
+    ssize_t size = read(file, first, sizeof first);
+    close(file);
+    return size == sizeof first && !memcmp(first, wanted, sizeof first);
+}
+
 static int ends_with(const char *text, const char *ending) {
     size_t length = strlen(text), wanted = strlen(ending);
     return length >= wanted && !strcasecmp(text + length - wanted, ending);
 }
 
 up_cli_kind up_cli_kind_named(const char *path) {
-    static const char *const pictures[] = {".jpg", ".jpeg", ".png", ".webp"};
-    static const char *const videos[] = {".mp4", ".m4v", ".mkv", ".webm", ".avi", ".mov", ".mpg", ".mpeg"};
+    static const char *const pictures[] = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"};
+    static const char *const videos[] = {".mp4", ".m4v", ".mkv",  ".webm", ".avi",
+                                         ".mov", ".mpg", ".mpeg", ".gif"};
     for (size_t i = 0; i < sizeof pictures / sizeof *pictures; i++)
         if (ends_with(path, pictures[i])) return UP_FILE_IMAGE;
     for (size_t i = 0; i < sizeof videos / sizeof *videos; i++)
@@ -54,6 +91,8 @@ up_cli_kind up_cli_kind_of(const char *path, const unsigned char *bytes, size_t 
     if (named == UP_FILE_IMAGE || named == UP_FILE_MODEL) return named;
     if (size >= 3 && !memcmp(bytes, "\xff\xd8\xff", 3)) return UP_FILE_IMAGE;
     if (size >= 4 && !memcmp(bytes, "\x89PNG", 4)) return UP_FILE_IMAGE;
+    if (size >= 4 && (!memcmp(bytes, "II*", 4) || !memcmp(bytes, "MM\0*", 4))) return UP_FILE_IMAGE;
+    if (size >= 2 && !memcmp(bytes, "BM", 2)) return UP_FILE_IMAGE;
     if (size >= 12 && !memcmp(bytes, "RIFF", 4) && !memcmp(bytes + 8, "WEBP", 4)) return UP_FILE_IMAGE;
     if (size >= 9 && bytes[8] == '{') return UP_FILE_MODEL; /* behind the length of its header */
     return UP_FILE_VIDEO;

@@ -4,6 +4,7 @@
 #define UP_CLI_INPUTS_H
 
 #include "cli/args.h"
+#include "infer/index.h"
 #include "uniperceiver/uniperceiver.h"
 
 typedef struct up_cli_model {
@@ -28,6 +29,11 @@ typedef struct up_cli_model {
 up_status up_cli_open(const up_cli_model *model, up_session **out);
 /* "f32", "bf16" or "f16"; NULL counts as f32. */
 up_status up_cli_precision(const char *name, up_dtype *out);
+
+/* An index whose features are of this model (up_weights_digest). */
+up_status up_cli_index_open(const char *path, up_session *session, up_index **out);
+/* 1: a file that begins as an index does. */
+int up_cli_is_index(const char *path);
 
 /* Whole numbers from 0 between white space; malloc'ed. `what` is named in messages. */
 up_status up_cli_ids_read(const char *what, const char *text, int32_t **ids, size_t *count);

@@ -1,13 +1,14 @@
 /* ranking.c - candidates by probability. */
 #include "cli/ranking.h"
 #include "cli/inputs.h"
+#include "files/json.h"
 #include "infer/session.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 
 static json_t *answer_of(const up_ranking *r, int i) {
-    json_t *name = json_string_nocheck(r->candidates[i]);
+    json_t *name = up_json_bytes(r->candidates[i]);
     return json_pack("{s:o, s:f}", r->word, name, "probability", (double)r->probabilities[i]);
 }
 
@@ -21,7 +22,7 @@ static up_status tell_json(const up_ranking *r, const int *order, int shown, jso
     int failed = 0;
     json_t *answers = json_array(), *object = json_object();
     for (int i = 0; i < shown; i++) failed |= json_array_append_new(answers, answer_of(r, order[i]));
-    if (r->input) failed |= json_object_set_new_nocheck(object, "input", json_string_nocheck(r->input));
+    if (r->input) failed |= json_object_set_new_nocheck(object, "input", up_json_bytes(r->input));
     failed |= json_object_set_new(object, "answers", answers);
     failed |= json_array_append_new(list, object);
     return failed ? up_fail(UP_ERR_MEMORY, "ranking", "no memory for JSON") : UP_OK;
@@ -40,7 +41,8 @@ up_status up_ranking_tell(const up_ranking *r, json_t *list) {
 
 up_status up_cli_print_json(const json_t *value) {
     char *text = json_dumps(value, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
-    if (!text) return up_fail(UP_ERR_FORMAT, "output", "a name is not UTF-8, which JSON needs");
+    if (!text) return up_fail(UP_ERR_MEMORY, "output", "no memory for JSON");
+    up_json_restore_bytes(text);
     puts(text);
     free(text);
     return UP_OK;

@@ -25,6 +25,21 @@ done:
     return status;
 }
 
+/* The rows of an index, and the list of their names. *texts: none of them is a file. */
+static up_status index_candidates(const up_index *index, up_session *session, up_arg_list *read, int *texts,
+                                  up_candidates **out) {
+    int64_t count = up_index_about_of(index).count;
+    *texts = 1;
+    if (count > INT32_MAX) return up_fail(UP_ERR_ARGUMENT, "candidates", "too many: %lld", (long long)count);
+    for (int64_t i = 0; i < count; i++) {
+        up_index_entry entry = up_index_entry_at(index, i);
+        *texts &= !entry.size && !entry.time;
+        if (up_arg_list_add(read, "path", entry.name))
+            return up_fail(UP_ERR_MEMORY, "candidates", "no memory for %lld", (long long)count);
+    }
+    return up_candidates_create_features(session, up_index_row(index, 0), (int)count, out);
+}
+
 static up_status tell(up_candidates *candidates, const up_arg_item *query, const up_arg_list *items,
                       int texts, int top, json_t *list) {
     int n = items->count, crossing = !(texts && !strcmp(query->flag, "query-text"));
@@ -53,13 +68,14 @@ int up_cmd_retrieve(int argc, char **argv) {
     up_bulk bulk = {.what = "candidates"};
     const char *texts_file = NULL;
     int64_t top = 10;
-    int as_json = 0;
+    int as_json = 0, texts;
     const up_arg args[] = {
         UP_CLI_MODEL_ROWS(model),
         {"query-text", UP_ARG_EACH, &query, "TEXT", "the query: a text,", 0, 0, 0},
         {"query-image", UP_ARG_EACH, &query, "FILE", "or a picture,", 0, 0, 0},
         {"query-video", UP_ARG_EACH, &query, "FILE", "or a video", 0, 0, 0},
-        {"among", UP_ARG_MANY, &among, "PATH", "the candidates: pictures, videos, folders of them,", 0, 0, 0},
+        {"among", UP_ARG_MANY, &among, "PATH", "the candidates: pictures, videos, folders of them, an index,",
+         0, 0, 0},
         {"list", UP_ARG_EACH, &among, "FILE[:COLUMN]", "or their names, one a line; -: stdin,", 0, 0, 0},
         {"among-texts", UP_ARG_TEXT, &texts_file, "FILE[:COLUMN]", "or texts, one a line", 0, 0, 0},
         UP_CLI_STRICT_ROW(bulk.strict),
@@ -70,6 +86,7 @@ int up_cmd_retrieve(int argc, char **argv) {
                             "print the candidates that fit a query and their probability, best first", args};
     up_status status = UP_OK;
     up_candidates *candidates = NULL;
+    up_index *index = NULL;
     json_t *list = NULL;
     int code = up_args_read(&usage, argc, argv, NULL);
     if (code == UP_ARGS_GO && query.count != 1)
@@ -80,18 +97,25 @@ int up_cmd_retrieve(int argc, char **argv) {
     if (code != UP_ARGS_GO) goto end;
     if (texts_file && up_arg_list_add(&among, "texts", texts_file))
         UP_GO(up_fail(UP_ERR_MEMORY, "candidates", "no memory"));
-    UP_GO(up_items_open(&among, &items));
+    texts = texts_file != NULL;
     UP_GO(up_cli_open(&model, &bulk.session));
-    bulk.items = &items.list;
-    UP_GO(make_candidates(&bulk, &read, &candidates));
+    if (among.count == 1 && !texts && up_cli_is_index(among.items[0].value)) {
+        UP_GO(up_cli_index_open(among.items[0].value, bulk.session, &index));
+        UP_GO(index_candidates(index, bulk.session, &read, &texts, &candidates));
+    } else {
+        UP_GO(up_items_open(&among, &items));
+        bulk.items = &items.list;
+        UP_GO(make_candidates(&bulk, &read, &candidates));
+    }
     if (as_json) list = json_array();
-    UP_GO(tell(candidates, query.items, &read, texts_file != NULL, (int)top, list));
+    UP_GO(tell(candidates, query.items, &read, texts, (int)top, list));
     if (as_json) UP_GO(up_cli_print_json(json_array_get(list, 0)));
 done:
     code = up_bulk_end(&bulk, status);
 end:
     json_decref(list);
     up_candidates_free(candidates);
+    up_index_close(index);
     up_session_close(bulk.session);
     up_arg_list_free(&query);
     up_arg_list_free(&among);

@@ -5,10 +5,8 @@
 #include "cli/inputs.h"
 #include "cli/items.h"
 #include "cli/ranking.h"
-#include "files/weights.h"
-#include "infer/index.h"
+#include "files/json.h"
 
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -24,11 +22,11 @@ static up_status tell_json(const searching *s, const char *query, int found) {
     json_t *results = json_array();
     int failed = 0;
     for (int i = 0; i < found; i++) {
-        json_t *name = json_string_nocheck(up_index_entry_at(s->index, s->hits[i].row).name);
+        json_t *name = up_json_bytes(up_index_entry_at(s->index, s->hits[i].row).name);
         failed |=
             json_array_append_new(results, json_pack("{s:o, s:f}", "name", name, "score", s->hits[i].score));
     }
-    json_t *query_name = json_string_nocheck(query);
+    json_t *query_name = up_json_bytes(query);
     failed |=
         json_array_append_new(s->list, json_pack("{s:o, s:o}", "query", query_name, "results", results));
     return failed ? up_fail(UP_ERR_MEMORY, "search", "no memory for JSON") : UP_OK;
@@ -75,17 +73,9 @@ done:
 }
 
 static up_status open_index(searching *s, const char *path) {
-    uint64_t model;
-    UP_TRY(up_index_open(path, &s->index));
-    UP_TRY(up_weights_digest(up_session_model(s->bulk.session), &model));
-    up_index_about about = up_index_about_of(s->index);
-    if (about.model != model)
-        return up_fail(UP_ERR_ARGUMENT, path,
-                       "was made by another model: %016" PRIx64 "; this is %016" PRIx64, about.model, model);
-    if (about.width != up_session_width(s->bulk.session))
-        return up_fail(UP_ERR_ARGUMENT, path, "has features of width %d; the model's have %d", about.width,
-                       up_session_width(s->bulk.session));
-    if (s->top > about.count) s->top = (int)about.count;
+    UP_TRY(up_cli_index_open(path, s->bulk.session, &s->index));
+    int64_t count = up_index_about_of(s->index).count;
+    if (s->top > count) s->top = (int)count;
     s->hits = malloc((size_t)s->top * sizeof *s->hits);
     return s->hits ? UP_OK : up_fail(UP_ERR_MEMORY, path, "no memory for the best %d", s->top);
 }

@@ -1,10 +1,17 @@
 /* serve.c - the command serve: a model, and tuned tasks over it, behind HTTP (src/serve/). */
+#include "backend_cpu/cpu.h"
 #include "cli/commands.h"
 #include "cli/inputs.h"
 #include "serve/serve.h"
 
 #include <stdlib.h>
 #include <string.h>
+
+/* What is served beside the model. */
+typedef struct served_files {
+    up_arg_list tuned; /* NAME=FILE */
+    const char *index;
+} served_files;
 
 #ifdef UP_WITH_SERVE
 /* "NAME=FILE" as a session over the first one. The name is the flag's own text, cut at the "=". */
@@ -21,8 +28,22 @@ static up_status open_tuned(char *value, up_served *models, int *count) {
     return UP_OK;
 }
 
-static up_status serve(const up_cli_model *model, const up_arg_list *tuned, const up_serve_options *options) {
+/* The index, and which of the models made it. */
+static up_status open_index(const char *path, const up_served *models, int count, up_index **index,
+                            up_session **session) {
     up_status status = UP_OK;
+    for (int i = 0; i < count; i++) {
+        *session = models[i].session;
+        status = up_cli_index_open(path, *session, index);
+        if (status != UP_ERR_ARGUMENT) break; /* else of another model */
+    }
+    return status;
+}
+
+static up_status serve(const up_cli_model *model, const served_files *files, up_serve_options *options) {
+    const up_arg_list *tuned = &files->tuned;
+    up_status status = UP_OK;
+    up_index *index = NULL;
     int count = 0;
     up_served *models = calloc((size_t)tuned->count + 1, sizeof *models);
     char **values = calloc((size_t)tuned->count + 1, sizeof *values);
@@ -34,8 +55,15 @@ static up_status serve(const up_cli_model *model, const up_arg_list *tuned, cons
         if (!values[i]) UP_GO(up_fail(UP_ERR_MEMORY, "--tuned", "no memory"));
         UP_GO(open_tuned(values[i], models, &count));
     }
+    if (files->index) {
+        UP_GO(open_index(files->index, models, count, &index, &options->search.session));
+        options->search.index = index;
+        options->search.threads = up_cpu_threads((int)model->threads);
+        options->search.pixels_most = options->pixels_most;
+    }
     UP_GO(up_serve(models, count, options));
 done:
+    up_index_close(index);
     while (models && count-- > 0) up_session_close(models[count].session);
     for (int i = 0; values && i < tuned->count; i++) free(values[i]);
     free(values);
@@ -48,9 +76,9 @@ int up_serve_is_loopback(const char *address) {
     return 1;
 }
 
-static up_status serve(const up_cli_model *model, const up_arg_list *tuned, const up_serve_options *options) {
+static up_status serve(const up_cli_model *model, const served_files *files, up_serve_options *options) {
     (void)model;
-    (void)tuned;
+    (void)files;
     (void)options;
     return up_fail(UP_ERR_UNSUPPORTED, "serve",
                    "this program was built without libmicrohttpd (package libmicrohttpd-dev)");
@@ -59,11 +87,13 @@ static up_status serve(const up_cli_model *model, const up_arg_list *tuned, cons
 
 int up_cmd_serve(int argc, char **argv) {
     up_cli_model model = {.cache = "none"}; /* nothing is written unless a folder is named */
-    up_arg_list tuned = {0}, rest = {0};
+    up_arg_list rest = {0};
+    served_files files = {0};
     const char *address = NULL, *token = NULL;
     int64_t port = 8080, body = 32, pixels = 50000000, seconds = 30, waiting = 256, batch = 32, wait_ms = 2;
     const up_arg args[] = {
-        {"tuned", UP_ARG_EACH, &tuned, "NAME=FILE", "a tuned task that requests may name", 0, 0, 0},
+        {"tuned", UP_ARG_EACH, &files.tuned, "NAME=FILE", "a tuned task that requests may name", 0, 0, 0},
+        {"index", UP_ARG_TEXT, &files.index, "FILE", "an index of this model to search in", 0, 0, 0},
         {"port", UP_ARG_WHOLE, &port, "N", "port (default 8080; 0 is any that is free)", 0, 0, 65535},
         {"listen", UP_ARG_TEXT, &address, "ADDRESS", "others may ask, at this address; wants --token", 0, 0,
          0},
@@ -92,18 +122,18 @@ int up_cmd_serve(int argc, char **argv) {
     if (code == UP_ARGS_GO) {
         model.path = rest.items[0].value;
         model.max_pixels = pixels;
-        const up_serve_options options = {.address = address ? address : "127.0.0.1",
-                                          .port = (int)port,
-                                          .token = token,
-                                          .body_most = (size_t)body << 20,
-                                          .pixels_most = pixels,
-                                          .seconds = (int)seconds,
-                                          .waiting_most = (int)waiting,
-                                          .batch_most = (int)batch,
-                                          .batch_ms = (int)wait_ms};
-        code = up_cli_end(serve(&model, &tuned, &options));
+        up_serve_options options = {.address = address ? address : "127.0.0.1",
+                                    .port = (int)port,
+                                    .token = token,
+                                    .body_most = (size_t)body << 20,
+                                    .pixels_most = pixels,
+                                    .seconds = (int)seconds,
+                                    .waiting_most = (int)waiting,
+                                    .batch_most = (int)batch,
+                                    .batch_ms = (int)wait_ms};
+        code = up_cli_end(serve(&model, &files, &options));
     }
-    up_arg_list_free(&tuned);
+    up_arg_list_free(&files.tuned);
     up_arg_list_free(&rest);
     return code;
 }

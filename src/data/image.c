@@ -1,5 +1,6 @@
 /* image.c - picture files to upright RGB: recognises the format by its first bytes and checks sizes before
- * memory is taken. The formats themselves are in image_jpeg.c, image_png.c and image_webp.c. */
+ * memory is taken. The formats themselves are in image_jpeg.c, image_png.c and image_webp.c; others are
+ * FFmpeg's (video.c). */
 #include "data/pixels.h"
 #include "ref/given.h"
 #include "files/file.h"
@@ -102,9 +103,10 @@ typedef struct format {
     up_status (*decode)(const uint8_t *, size_t, const char *, const up_decoding *, up_image *, up_whole *);
 } format;
 static const format formats[] = {
-    {"\xff\xd8\xff", 3, up_jpeg_decode},
-    {"\x89PNG\r\n\x1a\n", 8, up_png_decode},
+    {"\xff\xd8\xff", 3, up_jpeg_decode}, {"\x89PNG\r\n\x1a\n", 8, up_png_decode},
     {"RIFF", 4, up_webp_decode}, /* and "WEBP" at byte 8, checked there */
+    {"GIF8", 4, up_still_decode},        {"BM", 2, up_still_decode},
+    {"II*\0", 4, up_still_decode},       {"MM\0*", 4, up_still_decode},
 };
 
 /* "not a picture", with the first bytes as far as they can be shown on one line. */
@@ -112,13 +114,14 @@ static up_status unknown_format(const uint8_t *bytes, size_t size, const char *n
     char first[9] = {0};
     for (size_t i = 0; i < 8 && i < size; i++)
         first[i] = isascii(bytes[i]) && isprint(bytes[i]) ? (char)bytes[i] : '.';
-    return up_fail(UP_ERR_FORMAT, name, "begins with \"%s\", which is no JPEG, PNG or WebP picture", first);
+    return up_fail(UP_ERR_FORMAT, name,
+                   "begins with \"%s\", which is no JPEG, PNG, WebP, GIF, BMP or TIFF picture", first);
 }
 
 up_status up_image_decode_as(const void *bytes, size_t size, const char *name, const up_decoding *how,
                              up_image *out, up_whole *whole) {
     *out = (up_image){0};
-    if (!size) return up_fail(UP_ERR_FORMAT, name, "is empty, a JPEG, PNG or WebP picture is wanted");
+    if (!size) return up_fail(UP_ERR_FORMAT, name, "is empty, a picture is wanted");
     for (size_t i = 0; i < sizeof formats / sizeof *formats; i++) {
         if (size < formats[i].length || memcmp(bytes, formats[i].signature, formats[i].length)) continue;
         up_status status = formats[i].decode(bytes, size, name, how, out, whole);

@@ -56,10 +56,8 @@ static unsigned number(const uint8_t *at, int bytes, int little_endian) {
     return value;
 }
 
-int up_exif_orientation(const uint8_t *body, size_t size) {
-    if (size < 14 || memcmp(body, "Exif\0\0", 6)) return 1;
-    const uint8_t *tiff = body + 6; /* offsets count from here */
-    size -= 6;
+static int tiff_orientation(const uint8_t *tiff, size_t size) {
+    if (size < 8) return 1;
     int little = tiff[0] == 'I';
     if (memcmp(tiff, little ? "II*\0" : "MM\0*", 4)) return 1;
     size_t at = number(tiff + 4, 4, little);
@@ -76,11 +74,20 @@ int up_exif_orientation(const uint8_t *body, size_t size) {
     return 1;
 }
 
+int up_exif_orientation(const uint8_t *body, size_t size) {
+    if (size < 14 || memcmp(body, "Exif\0\0", 6)) return 1;
+    return tiff_orientation(body + 6, size - 6);
+}
+
 /* EXIF orientation value: what undoes it. */
 static const up_orientation orientations[9] = {
     [2] = {0, 1, 0}, [3] = {0, 1, 1}, [4] = {0, 0, 1}, [5] = {1, 0, 0},
     [6] = {1, 1, 0}, [7] = {1, 1, 1}, [8] = {1, 0, 1},
 };
+
+up_orientation up_orientation_of_tiff(const uint8_t *tiff, size_t size) {
+    return orientations[tiff_orientation(tiff, size)];
+}
 
 static up_orientation orientation_of(const struct jpeg_decompress_struct *jpeg) {
     for (const struct jpeg_marker_struct *m = jpeg->marker_list; m; m = m->next)

@@ -91,11 +91,26 @@ static void put_base64(const unsigned char *bytes, size_t size, char *out) {
     *out = 0;
 }
 
-static up_status make_uri(const up_image *image, char **uri) {
+up_status up_image_write_jpeg(const up_image *image, int most, unsigned char **bytes, size_t *size) {
+    int longer = image->width > image->height ? image->width : image->height;
+    up_image small = {0};
+    *bytes = NULL;
+    if (longer <= most) return encode_jpeg(image, bytes, size);
+    int width = (int)((int64_t)image->width * most / longer),
+        height = (int)((int64_t)image->height * most / longer);
+    UP_TRY(up_image_resize(image, 0, 0, image->width, image->height, width ? width : 1, height ? height : 1,
+                           &small));
+    up_status status = encode_jpeg(&small, bytes, size);
+    up_image_free(&small);
+    return status;
+}
+
+up_status up_image_data_uri(const up_image *image, int most, char **uri) {
     static const char head[] = "data:image/jpeg;base64,";
     unsigned char *bytes;
     size_t size = 0;
-    up_status status = encode_jpeg(image, &bytes, &size);
+    *uri = NULL;
+    up_status status = up_image_write_jpeg(image, most, &bytes, &size);
     if (status == UP_OK) *uri = malloc(sizeof head + (size + 2) / 3 * 4);
     if (status == UP_OK && !*uri) status = up_fail(UP_ERR_MEMORY, "picture", "%zu bytes of JPEG", size);
     if (status == UP_OK) {
@@ -103,18 +118,5 @@ static up_status make_uri(const up_image *image, char **uri) {
         put_base64(bytes, size, *uri + sizeof head - 1);
     }
     free(bytes);
-    return status;
-}
-
-up_status up_image_data_uri(const up_image *image, int most, char **uri) {
-    int longer = image->width > image->height ? image->width : image->height;
-    up_image small = {0};
-    *uri = NULL;
-    if (longer <= most) return make_uri(image, uri);
-    int width = image->width * most / longer, height = image->height * most / longer;
-    UP_TRY(up_image_resize(image, 0, 0, image->width, image->height, width ? width : 1, height ? height : 1,
-                           &small));
-    up_status status = make_uri(&small, uri);
-    up_image_free(&small);
     return status;
 }

@@ -11,4 +11,7 @@ up_status up_image_from_patches(const uint8_t *patches, int size, int patch, up_
 /* "data:image/jpeg;base64,...", malloc'ed; a picture with a side above `most` is made smaller first. */
 up_status up_image_data_uri(const up_image *image, int most, char **uri);
 
+/* The JPEG itself, malloc'ed, made smaller first in the same way. */
+up_status up_image_write_jpeg(const up_image *image, int most, unsigned char **bytes, size_t *size);
+
 #endif

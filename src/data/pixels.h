@@ -54,6 +54,10 @@ up_status up_png_decode(const uint8_t *bytes, size_t size, const char *name, con
 up_status up_webp_decode(const uint8_t *bytes, size_t size, const char *name, const up_decoding *how,
                          up_image *out, up_whole *whole);
 
+/* What FFmpeg knows (video.c): GIF, of which the first frame, BMP and TIFF. */
+up_status up_still_decode(const uint8_t *bytes, size_t size, const char *name, const up_decoding *how,
+                          up_image *out, up_whole *whole);
+
 /* up_image_decode and up_image_read, decoded as `how` says. */
 up_status up_image_decode_as(const void *bytes, size_t size, const char *name, const up_decoding *how,
                              up_image *out, up_whole *whole);
@@ -67,6 +71,8 @@ up_status up_image_square_of(const up_image *in, up_whole whole, int resize, int
 /* The EXIF orientation (1..8) in the body of a JPEG APP1 segment; 1 where there is none or it makes no sense.
  */
 int up_exif_orientation(const uint8_t *body, size_t size);
+/* The same of a TIFF file, as what undoes it. */
+up_orientation up_orientation_of_tiff(const uint8_t *tiff, size_t size);
 
 /* The window (x, y, width, height) of what up_image_resize would make of the whole picture at full_width x
  * full_height, without computing the rest. All passes give the same bytes. */

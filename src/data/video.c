@@ -44,9 +44,9 @@ int up_video_available(void) {
     return load();
 }
 
-up_status up_video_require(const char *name) {
+up_status up_video_require(const char *name, const char *what) {
     if (load()) return UP_OK;
-    return up_fail(UP_ERR_UNSUPPORTED, name, "a video, which needs FFmpeg (%s)", lacks);
+    return up_fail(UP_ERR_UNSUPPORTED, name, "a %s, which needs FFmpeg (%s)", what, lacks);
 }
 
 static up_status pass_once(source *s, up_video_pass *p) {
@@ -56,8 +56,9 @@ static up_status pass_once(source *s, up_video_pass *p) {
                                        .max_pixels = up_image_max_pixels,
                                        .check_size = up_image_check_size,
                                        .alloc = up_image_alloc,
-                                       .orient = up_image_orient};
-    UP_TRY(up_video_require(s->name));
+                                       .orient = up_image_orient,
+                                       .over_white = up_image_over_white};
+    UP_TRY(up_video_require(s->name, s->still ? "picture" : "video"));
     return ffmpeg_pass(&host, s, p);
 }
 
@@ -160,6 +161,17 @@ up_status up_video_decode(const void *bytes, size_t size, const char *name, cons
     UP_TRY(check(name, clip, out));
     UP_TRY(check_size(&s));
     return decode(&s, clip, limits, out);
+}
+
+up_status up_still_decode(const uint8_t *bytes, size_t size, const char *name, const up_decoding *how,
+                          up_image *out, up_whole *whole) {
+    const up_video_clip first = {.frames = 1, .stride = 1, .start = 0, .fraction = -1};
+    source s = {.name = name, .bytes = bytes, .file = -1, .size = (int64_t)size, .still = 1};
+    int tiff = size > 4 && (!memcmp(bytes, "II*", 4) || !memcmp(bytes, "MM\0*", 4));
+    UP_TRY(decode(&s, &first, how->limits, out));
+    if (tiff) UP_TRY(up_image_orient(out, up_orientation_of_tiff(bytes, size), name));
+    *whole = up_image_whole(out);
+    return UP_OK;
 }
 
 up_status up_video_read(const char *path, const up_video_clip *clip, const up_image_limits *limits,

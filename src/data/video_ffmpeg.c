@@ -14,6 +14,7 @@
 #include <libavformat/avformat.h>
 #include <libavutil/display.h>
 #include <libavutil/imgutils.h>
+#include <libavutil/pixdesc.h>
 #include <libswscale/swscale.h>
 
 /* An open video: decoded front to back once. */
@@ -202,11 +203,15 @@ static const int32_t *display_matrix(const reader *r) {
 /* The decoded frame as an upright RGB picture. */
 static up_status convert(reader *r, const up_video_source *s, const up_image_limits *limits, up_image *out) {
     const AVFrame *f = r->frame;
-    UP_TRY(r->host->alloc(f->width, f->height, 3, s->name, limits, out));
-    r->scaler = sws_getCachedContext(
-        r->scaler, f->width, f->height, f->format, f->width, f->height, AV_PIX_FMT_RGB24,
-        SWS_BICUBIC | SWS_ACCURATE_RND | SWS_FULL_CHR_H_INT | SWS_FULL_CHR_H_INP | SWS_BITEXACT, NULL, NULL,
-        NULL);
+    const AVPixFmtDescriptor *format = av_pix_fmt_desc_get(f->format);
+    int alpha = s->still && format && format->flags & (AV_PIX_FMT_FLAG_ALPHA | AV_PIX_FMT_FLAG_PAL);
+    int channels = alpha ? 4 : 3;
+    UP_TRY(r->host->alloc(f->width, f->height, channels, s->name, limits, out));
+    r->scaler = sws_getCachedContext(r->scaler, f->width, f->height, f->format, f->width, f->height,
+                                     alpha ? AV_PIX_FMT_RGBA : AV_PIX_FMT_RGB24,
+                                     SWS_BICUBIC | SWS_ACCURATE_RND | SWS_FULL_CHR_H_INT |
+                                         SWS_FULL_CHR_H_INP | SWS_BITEXACT,
+                                     NULL, NULL, NULL);
     if (!r->scaler) return r->host->fail(UP_ERR_UNSUPPORTED, s->name, "no conversion of its pixels to RGB");
     int *inverse, *table, from_full, to_full, brightness, contrast, saturation;
     if (sws_getColorspaceDetails(r->scaler, &inverse, &from_full, &table, &to_full, &brightness, &contrast,
@@ -216,10 +221,11 @@ static up_status convert(reader *r, const up_video_source *s, const up_image_lim
                                  brightness, contrast, saturation);
     }
     uint8_t *planes[4] = {out->data};
-    int strides[4] = {out->width * 3};
+    int strides[4] = {out->width * channels};
     if (sws_scale(r->scaler, (const uint8_t *const *)f->data, f->linesize, 0, f->height, planes, strides) !=
         f->height)
         return r->host->fail(UP_ERR_FORMAT, s->name, "a frame cannot be converted to RGB");
+    if (alpha) r->host->over_white(out);
     const int32_t *matrix = display_matrix(r);
     return matrix ? r->host->orient(out, orientation_of(matrix), s->name) : UP_OK;
 }

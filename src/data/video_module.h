@@ -14,6 +14,7 @@ typedef struct up_video_source {
     const uint8_t *bytes; /* NULL: read from `file` */
     int file;
     int64_t size, at;
+    int still;  /* a picture: what is transparent is laid over white */
     int failed; /* errno of the first read that failed, ESTALE where the file ended early */
 } up_video_source;
 
@@ -26,8 +27,9 @@ typedef struct up_video_host {
     up_status (*alloc)(int64_t width, int64_t height, int channels, const char *name,
                        const up_image_limits *limits, up_image *out);
     up_status (*orient)(up_image *image, up_orientation how, const char *name);
+    void (*over_white)(up_image *image);
 } up_video_host;
-enum { UP_VIDEO_MODULE_VERSION = 1 };
+enum { UP_VIDEO_MODULE_VERSION = 2 };
 
 /* One pass over the video from its beginning. With `out`, the frames start, start + stride, ... are kept,
  * `kept` of them, and the pass ends with the last one wanted. `seen` = frames decoded: all there are where
@@ -43,7 +45,7 @@ typedef struct up_video_pass {
 } up_video_pass;
 
 /* Fail for `name` where the module cannot be loaded. */
-up_status up_video_require(const char *name);
+up_status up_video_require(const char *name, const char *what);
 
 /* The one function of uniperceiver_video.so. */
 #define UP_VIDEO_ENTRY "up_video_ffmpeg_pass"

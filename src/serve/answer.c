@@ -1,7 +1,11 @@
 /* answer.c - requests of a batch that go together are encoded together. Where that fails, each is tried
  * alone, so that a broken picture fails its own request and no other. */
 #include "serve/answer.h"
+#include "data/image_write.h"
+#include "data/pixels.h"
+#include "files/json.h"
 #include "infer/session.h"
+#include "uniperceiver/video.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -193,6 +197,82 @@ done:
     return status;
 }
 
+/* --- search --- */
+
+/* What a row is of: a text, or a picture or clip that may have a thumbnail. */
+static json_t *tell_hit(const up_index *index, const up_index_hit *hit) {
+    up_index_entry entry = up_index_entry_at(index, hit->row);
+    json_t *name = up_json_bytes(entry.name);
+    return json_pack("{s:I,s:o,s:f,s:b}", "row", (json_int_t)hit->row, "name", name, "score", hit->score,
+                     "file", entry.size || entry.time);
+}
+
+static up_status search_one(up_job *job, const float *query) {
+    const up_served_index *s = job->search;
+    up_index_hit hits[UP_JOB_RESULTS];
+    int found;
+    UP_TRY(up_index_search(s->index, query, job->top, s->threads, hits, &found));
+    json_t *results = json_array();
+    for (int i = 0; i < found; i++) json_array_append_new(results, tell_hit(s->index, &hits[i]));
+    int whole = (int)json_array_size(results) == found;
+    json_t *answer = whole ? json_pack("{s:O}", "results", results) : NULL;
+    up_job_finish(job, 200, answer);
+    json_decref(answer);
+    json_decref(results);
+    return UP_OK;
+}
+
+static up_status search(up_answers *a, up_job **jobs, int n) {
+    up_status status = UP_OK;
+    up_input inputs[UP_ANSWER_LISTS] = {0};
+    size_t width = (size_t)up_session_width(jobs[0]->session);
+    float *queries = malloc((size_t)n * width * sizeof *queries);
+    (void)a;
+    if (!queries) return up_fail(UP_ERR_MEMORY, "query", "no memory for %d", n);
+    for (int i = 0; i < n; i++) inputs[i] = *jobs[i]->inputs;
+    UP_GO(up_encode(jobs[0]->session, inputs, n, UP_SIDE_INPUT, queries));
+    for (int i = 0; i < n; i++) UP_GO(search_one(jobs[i], queries + (size_t)i * width));
+done:
+    free(queries);
+    return status;
+}
+
+/* --- thumbnails --- */
+
+/* The picture, or a clip's first frame; how large it may be is the server's limit. */
+static up_status read_thumbnail(const char *path, const up_image_limits *limits, up_image *out) {
+    const up_decoding how = {.limits = limits, .short_side = UP_JOB_THUMBNAIL_SIDE};
+    const up_video_clip first = {.frames = 1, .stride = 1, .start = 0, .fraction = -1};
+    up_whole whole;
+    if (up_image_read_as(path, &how, out, &whole) == UP_OK) return UP_OK;
+    return up_video_read(path, &first, limits, out);
+}
+
+static up_status thumbnail(const up_job *job, unsigned char **bytes, size_t *size) {
+    up_index_entry entry = up_index_entry_at(job->search->index, job->row);
+    const up_image_limits limits = {job->search->pixels_most};
+    up_image image = {0};
+    if (!entry.size && !entry.time) return up_fail(UP_ERR_ARGUMENT, "row", "is a text, not a file");
+    up_status status = read_thumbnail(entry.name, &limits, &image);
+    if (status == UP_OK) status = up_image_write_jpeg(&image, UP_JOB_THUMBNAIL_SIDE, bytes, size);
+    up_image_free(&image);
+    return status;
+}
+
+/* One job at a time: goes_with joins none. A file that is gone is no fault of the server. */
+static up_status show(up_answers *a, up_job **jobs, int n) {
+    unsigned char *bytes = NULL;
+    size_t size = 0;
+    (void)a;
+    (void)n;
+    up_status status = thumbnail(jobs[0], &bytes, &size);
+    if (status == UP_OK) up_job_finish_bytes(jobs[0], "image/jpeg", bytes, size);
+    free(bytes);
+    if (status != UP_ERR_IO) return status;
+    up_job_fail(jobs[0], 404, "row: its file cannot be read any more");
+    return UP_OK;
+}
+
 /* --- captions --- */
 
 static void said(void *listener, int input, const int32_t *ids, int count) {
@@ -232,13 +312,17 @@ static up_status caption(up_answers *a, up_job **jobs, int n) {
 typedef up_status (*answer_function)(up_answers *a, up_job **jobs, int n);
 
 static answer_function function_of(const up_job *job) {
-    if (job->kind == UP_JOB_ENCODE) return encode;
-    return job->kind == UP_JOB_CAPTION ? caption : compare;
+    static const answer_function functions[] = {
+        [UP_JOB_ENCODE] = encode,   [UP_JOB_CLASSIFY] = compare, [UP_JOB_RETRIEVE] = compare,
+        [UP_JOB_CAPTION] = caption, [UP_JOB_VQA] = compare,      [UP_JOB_SEARCH] = search,
+        [UP_JOB_THUMBNAIL] = show};
+    return functions[job->kind];
 }
 
 static int goes_with(const up_job *x, const up_job *y) {
     const up_caption_options *a = &x->caption, *b = &y->caption;
     if (function_of(x) != function_of(y)) return 0;
+    if (function_of(x) == show) return 0;
     if (function_of(x) == compare) return 1;
     if (x->session != y->session || x->side != y->side) return 0;
     return a->beam == b->beam && a->max_words == b->max_words && a->min_words == b->min_words;

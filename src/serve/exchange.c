@@ -27,6 +27,8 @@ static const route routes[] = {
     {"/retrieve", TO_JOB, UP_JOB_RETRIEVE},
     {"/caption", TO_JOB, UP_JOB_CAPTION},
     {"/vqa", TO_JOB, UP_JOB_VQA},
+    {"/search", TO_JOB, UP_JOB_SEARCH},
+    {"/thumbnail", TO_JOB, UP_JOB_THUMBNAIL},
     {NULL, TO_PAGE, 0},
 };
 
@@ -151,6 +153,10 @@ static void check_body(exchange *e, struct MHD_Connection *c) {
     }
 }
 
+static int needs_index(const route *r) {
+    return r->kind == TO_JOB && (r->job == UP_JOB_SEARCH || r->job == UP_JOB_THUMBNAIL);
+}
+
 static void check_request(exchange *e, struct MHD_Connection *c, const char *url, const char *method) {
     const route *r = routes;
     while (r->path && strcmp(r->path, url)) r++;
@@ -165,6 +171,8 @@ static void check_request(exchange *e, struct MHD_Connection *c, const char *url
         return;
     }
     check_right(e, c);
+    if (!e->refused && needs_index(r) && !e->server->options->search.index)
+        refuse(e, 404, "index: this server has none to search in; see --index");
     if (!e->refused && post) check_body(e, c);
 }
 
@@ -259,8 +267,9 @@ static void sleep_until_told(up_job *job, struct MHD_Connection *c) {
 
 static enum MHD_Result start_job(exchange *e, struct MHD_Connection *c) {
     up_server *s = e->server;
-    up_status status = up_job_read(e->route->job, s->models, s->count, e->body ? e->body : "",
-                                   e->body ? e->size : 0, &e->job);
+    const up_job_world world = {s->models, s->count, &s->options->search};
+    up_status status =
+        up_job_read(e->route->job, &world, e->body ? e->body : "", e->body ? e->size : 0, &e->job);
     let_go(e);
     if (status != UP_OK) return send_error(c, up_job_http_status(status), up_last_error());
     up_job *job = e->job;
@@ -298,7 +307,8 @@ static enum MHD_Result tell_job(exchange *e, struct MHD_Connection *c) {
         return send_response(c, 200, "text/event-stream",
                              MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, 4096, read_stream, e, NULL));
     if (!job->size) return send_error(c, done, "server: no memory");
-    return send_text(c, done, "application/json", job->reply, job->size, MHD_RESPMEM_MUST_COPY);
+    return send_text(c, done, job->type ? job->type : "application/json", job->reply, job->size,
+                     MHD_RESPMEM_MUST_COPY);
 }
 
 /* --- the whole --- */

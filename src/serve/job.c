@@ -103,11 +103,18 @@ void up_job_tell(up_job *job, const char *event, const json_t *data) {
 void up_job_finish(up_job *job, int http_status, const json_t *answer) {
     char *text = NULL;
     size_t size = 0;
-    if (up_json_write("answer", answer, JSON_COMPACT | JSON_REAL_PRECISION(9), &text, &size) != UP_OK)
+    if (up_json_write("answer", answer, JSON_COMPACT | JSON_REAL_PRECISION(9), &text, &size) != UP_OK) {
         finish(job, 503, "{\"error\":\"no memory\"}", 21);
-    else
+    } else {
+        up_json_restore_bytes(text);
         finish(job, http_status, text, size);
+    }
     free(text);
+}
+
+void up_job_finish_bytes(up_job *job, const char *type, const void *bytes, size_t size) {
+    job->type = type;
+    finish(job, 200, bytes, size);
 }
 
 void up_job_fail(up_job *job, int http_status, const char *message) {

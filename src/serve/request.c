@@ -17,6 +17,8 @@ static const field_list fields_of[] = {
     [UP_JOB_RETRIEVE] = {{"tuned", "query", "candidates", "top", NULL}},
     [UP_JOB_CAPTION] = {{"tuned", "input", "beam", "max_words", "min_words", "stream", NULL}},
     [UP_JOB_VQA] = {{"tuned", "input", "question", "answers", "top", NULL}},
+    [UP_JOB_SEARCH] = {{"query", "top", NULL}},
+    [UP_JOB_THUMBNAIL] = {{"row", NULL}},
 };
 
 /* Memory that lives as long as the job; a pointer to the next block stands before it. */
@@ -71,11 +73,16 @@ static up_status read_side(up_job *job) {
     return UP_OK;
 }
 
-static up_status choose_session(up_job *job, const up_served *models, int count) {
+static up_status choose_session(up_job *job, const up_job_world *world) {
     const char *name = "";
+    job->search = world->search;
+    if (job->kind == UP_JOB_SEARCH || job->kind == UP_JOB_THUMBNAIL) {
+        job->session = world->search->session;
+        return UP_OK;
+    }
     UP_TRY(read_text(job, "tuned", &name));
-    for (int i = 0; i < count; i++)
-        if (!strcmp(models[i].name, name)) job->session = models[i].session;
+    for (int i = 0; i < world->count; i++)
+        if (!strcmp(world->models[i].name, name)) job->session = world->models[i].session;
     return job->session ? UP_OK
                         : up_fail(UP_ERR_ARGUMENT, "tuned", "no task of the name \"%.40s\" is served", name);
 }
@@ -232,7 +239,24 @@ static up_status read_caption(up_job *job) {
     return read_input(job, "input", 0);
 }
 
+static up_status read_search(up_job *job) {
+    job->top = 10;
+    UP_TRY(read_whole(job, "top", 1, UP_JOB_RESULTS, &job->top));
+    return read_input(job, "query", 0);
+}
+
+/* A row of the index, never a name: no file but those that the index names is opened. */
+static up_status read_thumbnail(up_job *job) {
+    int64_t count = up_index_about_of(job->search->index).count;
+    int most = count > INT32_MAX ? INT32_MAX : (int)count - 1;
+    job->row = -1;
+    UP_TRY(read_whole(job, "row", 0, most, &job->row));
+    return job->row < 0 ? up_fail(UP_ERR_ARGUMENT, "row", "is missing") : UP_OK;
+}
+
 static up_status read_kind(up_job *job) {
+    if (job->kind == UP_JOB_SEARCH) return read_search(job);
+    if (job->kind == UP_JOB_THUMBNAIL) return read_thumbnail(job);
     UP_TRY(read_whole(job, "top", 1, UP_JOB_CANDIDATES, &job->top));
     switch (job->kind) {
     case UP_JOB_ENCODE:
@@ -247,12 +271,12 @@ static up_status read_kind(up_job *job) {
     case UP_JOB_CAPTION:
         return read_caption(job);
     case UP_JOB_VQA:
-        break;
+    default:
+        return read_vqa(job);
     }
-    return read_vqa(job);
 }
 
-up_status up_job_read(up_job_kind kind, const up_served *models, int count, const char *body, size_t size,
+up_status up_job_read(up_job_kind kind, const up_job_world *world, const char *body, size_t size,
                       up_job **out) {
     up_status status = UP_OK;
     up_job *job = calloc(1, sizeof *job);
@@ -263,7 +287,7 @@ up_status up_job_read(up_job_kind kind, const up_served *models, int count, cons
     job->holders = 1;
     UP_GO(up_json_read("request", body, size, JSON_REJECT_DUPLICATES, &job->body));
     UP_GO(check_fields(job));
-    UP_GO(choose_session(job, models, count));
+    UP_GO(choose_session(job, world));
     UP_GO(read_kind(job));
     *out = job;
     job = NULL;

@@ -3,6 +3,7 @@
 #ifndef UP_SERVE_SERVE_H
 #define UP_SERVE_SERVE_H
 
+#include "infer/index.h"
 #include "uniperceiver/uniperceiver.h"
 
 /* The model and the tuned tasks over it; requests choose by name. The first is the model, named "". */
@@ -10,6 +11,14 @@ typedef struct up_served {
     const char *name;
     up_session *session;
 } up_served;
+
+/* An index to search in, and the model that made it. */
+typedef struct up_served_index {
+    const up_index *index; /* NULL: none */
+    up_session *session;
+    int threads;
+    int64_t pixels_most; /* of a picture that is shown */
+} up_served_index;
 
 typedef struct up_serve_options {
     const char *address; /* to listen at, as a number */
@@ -21,6 +30,7 @@ typedef struct up_serve_options {
     int waiting_most;    /* requests that wait for their turn */
     int batch_most;      /* requests answered together */
     int batch_ms;        /* how long the first of a batch waits for others */
+    up_served_index search;
 } up_serve_options;
 
 /* Serve until SIGINT or SIGTERM, then answer what was asked before and return UP_OK. Requests cut off by a

@@ -146,14 +146,17 @@ static up_status describe(up_server *s) {
     const up_config *c = up_model_config(up_session_model(s->models[0].session));
     const up_serve_options *o = s->options;
     size_t size;
+    json_t *index =
+        o->search.index ? json_pack("{s:I}", "rows", up_index_about_of(o->search.index).count) : json_null();
     json_t *limits =
         json_pack("{s:I,s:I,s:i,s:i,s:i,s:i,s:i,s:i}", "body_bytes", (json_int_t)o->body_most, "pixels",
                   (json_int_t)o->pixels_most, "seconds", o->seconds, "waiting", o->waiting_most, "inputs",
                   UP_JOB_INPUTS, "candidates", UP_JOB_CANDIDATES, "beam", UP_JOB_BEAM, "words", UP_JOB_WORDS);
-    json_t *about = json_pack("{s:s,s:s,s:i,s:i,s:i,s:i,s:i,s:b,s:o,s:o}", "version", up_version(), "preset",
-                              c->preset, "width", c->width, "layers", c->layers, "image_size", c->image_size,
-                              "frames", c->frames, "text_tokens", c->text_positions, "video",
-                              up_video_available(), "tuned", list_served(s), "limits", limits);
+    json_t *about =
+        json_pack("{s:s,s:s,s:i,s:i,s:i,s:i,s:i,s:b,s:o,s:o,s:o}", "version", up_version(), "preset",
+                  c->preset, "width", c->width, "layers", c->layers, "image_size", c->image_size, "frames",
+                  c->frames, "text_tokens", c->text_positions, "video", up_video_available(), "tuned",
+                  list_served(s), "limits", limits, "index", index);
     up_status status = up_json_write("model", about, JSON_COMPACT, &s->about, &size);
     json_decref(about);
     return status;

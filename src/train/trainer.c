@@ -24,7 +24,7 @@ static up_status open_decoders(up_trainer *t) {
     int wanted = 0;
     for (size_t i = 0; i < s->task_count; i++) {
         const up_task *task = &up_tasks_table[s->tasks[i].kind];
-        if (task->video) UP_TRY(up_video_require(s->tasks[i].name));
+        if (task->video) UP_TRY(up_video_require(s->tasks[i].name, "video"));
         wanted |= task->image || task->video;
     }
     if (!wanted || s->isolate == UP_ISOLATE_OFF) return UP_OK;
