@@ -2,75 +2,12 @@
  * with an online softmax (Milakov and Gimelshein 2018; Dao et al. 2022), nothing of N x N is stored.
  * Gradients are sums in a fixed order: queries gather theirs over tiles of keys, keys theirs over tiles of
  * queries, so nothing is added atomically. The mask of a sequence is computed from its kind. */
-#include "backend_cuda/device.cuh"
+#include "backend_cuda/attention.cuh"
 
 /* A block has a tile of rows that stay (queries, or keys on the way back) and walks over tiles of the others.
  * Thread (x, y) has rows 4 y .. 4 y + 3 and of the others x and x + 16; the 16 of a y are half a warp. */
 enum { UP_TILE = 32, UP_ATTENTION_X = 16, UP_ATTENTION_Y = 8, UP_ROWS = 4, UP_OTHERS = 2 };
 enum { UP_ATTENTION_THREADS = UP_ATTENTION_X * UP_ATTENTION_Y };
-
-/* The columns of a sequence's row: UP_SEQ_Q_START and so on; the kinds of masks. */
-enum { UP_AT_Q, UP_AT_QUERIES, UP_AT_K, UP_AT_KEYS, UP_AT_KIND, UP_AT_PREFIX, UP_AT_WORDS, UP_AT_SIDE };
-enum { UP_FULL_MASK, UP_DOUBLED_MASK, UP_CAUSAL_MASK };
-
-/* up_mask_sees of backend.h. */
-UP_DEVICE bool up_sees(int kind, int prefix, int words, int i, int j) {
-    if (kind == UP_FULL_MASK) return true;
-    if (kind == UP_CAUSAL_MASK) return j <= i;
-    if (i < prefix) return j < prefix;
-    if (i < prefix + words) return j <= i;
-    return j < i - words || j == i;
-}
-
-template <class T> struct up_attention_call {
-    up_list sequences; /* rows of 8 */
-    up_matrix<const T> q, k, v, prompt_k, prompt_v;
-    up_matrix<T> out;
-    up_matrix<float> lse;
-    int sequence_count, heads, width, prompts, sides, tiles; /* tiles: of queries, at most */
-    float scale;                                             /* 1 / sqrt(width) */
-    /* backward */
-    up_matrix<const T> dout;
-    up_matrix<T> dq, dk, dv, dprompt_k, dprompt_v;
-    float *average; /* [Nq, H]: sum over j of p_j (dout . v_j) */
-};
-
-/* One sequence and one head. Keys are counted with the prompts first. */
-struct up_span {
-    int q_row, queries, k_row, keys, prompts, prompt_row, col, kind, prefix, words;
-    __device__ __forceinline__ bool sees(int i, int j) const {
-        return j < prompts || up_sees(kind, prefix, words, i + keys - prompts - queries, j - prompts);
-    }
-    /* No query up to i sees a key from this one on. */
-    __device__ __forceinline__ int end_of_keys(int i) const {
-        if (kind == UP_FULL_MASK) return keys;
-        const int at = i + keys - prompts - queries;
-        const int own = kind == UP_DOUBLED_MASK && at < prefix ? prefix : at + 1;
-        return prompts + own < keys ? prompts + own : keys;
-    }
-};
-
-template <class T> UP_DEVICE up_span up_span_of(const up_attention_call<T> &a, int s, int head) {
-    const int *f = a.sequences.at + s * a.sequences.stride;
-    up_span r;
-    r.q_row = f[UP_AT_Q];
-    r.queries = f[UP_AT_QUERIES];
-    r.k_row = f[UP_AT_K];
-    r.keys = a.prompts + f[UP_AT_KEYS];
-    r.prompts = a.prompts;
-    r.prompt_row = (a.sides > 1 ? f[UP_AT_SIDE] : 0) * a.prompts;
-    r.col = head * a.width;
-    r.kind = f[UP_AT_KIND];
-    r.prefix = f[UP_AT_PREFIX];
-    r.words = f[UP_AT_WORDS];
-    return r;
-}
-
-/* Row j of the keys or values: prompts first, then the sequence's own. */
-template <class T>
-UP_DEVICE const T *up_key_row(const up_span &s, up_matrix<const T> own, up_matrix<const T> prompt, int j) {
-    return (j < s.prompts ? prompt.row(s.prompt_row + j) : own.row(s.k_row + j - s.prompts)) + s.col;
-}
 
 /* A tile in shared memory: rows of W values and one more, so that a column lies in different banks; 0 beyond.
  */
@@ -475,8 +412,6 @@ static __global__ void __launch_bounds__(UP_ATTENTION_THREADS) up_attend_bwd_few
 }
 
 #if UP_HOST_PART
-#include "backend_cuda/cuda.h"
-
 #include <math.h>
 
 static_assert((int)UP_AT_Q == (int)UP_SEQ_Q_START && (int)UP_AT_QUERIES == (int)UP_SEQ_Q_COUNT &&
@@ -489,7 +424,8 @@ static_assert((int)UP_FULL_MASK == (int)UP_MASK_FULL && (int)UP_DOUBLED_MASK == 
               "the masks of backend.h");
 
 size_t up_attention_scratch(const up_op_dims *d) {
-    return sizeof(float) * (size_t)d->rows * (size_t)d->heads + UP_PIECE;
+    const size_t of_queries = up_pieces::round(sizeof(float) * (size_t)d->rows * (size_t)d->heads);
+    return 2 * of_queries + UP_PIECE;
 }
 
 template <class T> static up_attention_call<T> call_of(const up_attention_args *a) {
@@ -507,39 +443,61 @@ template <class T> static up_attention_call<T> call_of(const up_attention_args *
     c.width = (int)(a->q.cols / a->heads);
     c.prompts = a->prompts;
     c.sides = a->prompt_sides;
-    c.tiles = a->max_keys > 0 ? (int)up_blocks(a->max_keys, UP_TILE) : 1;
     c.scale = (float)(1 / sqrt((double)c.width));
+    c.vectors = c.width % UP_VECTOR == 0 && up_fits(a->q, UP_VECTOR) && up_fits(a->k, UP_VECTOR) &&
+                up_fits(a->v, UP_VECTOR) && up_fits(a->prompt_k, UP_VECTOR) &&
+                up_fits(a->prompt_v, UP_VECTOR);
     return c;
 }
 
-/* One warp for each sequence and head, where every sequence has few keys. */
+/* ---- one warp for each sequence and head, where every sequence has few keys ---- */
 static bool has_few_keys(const up_attention_args *a) {
     return a->max_keys <= UP_FEW && !a->prompts;
 }
-template <class T> static unsigned few_blocks(const up_attention_call<T> &call) {
-    return up_blocks((int64_t)call.sequence_count * call.heads, UP_FEW_WARPS);
+template <class T, class Kernel>
+static void launch_few(up_backend *b, Kernel kernel, const up_attention_call<T> &call) {
+    const unsigned blocks = up_blocks((int64_t)call.sequence_count * call.heads, UP_FEW_WARPS);
+    up_launch(kernel, blocks, UP_ATTENTION_THREADS, 0, up_stream(b), call);
+}
+template <class T> static void attend_few(up_backend *b, const up_attention_call<T> &call) {
+    up_by_head_width(call.width,
+                     [&](auto w) { launch_few<T>(b, up_attend_few<T, decltype(w)::value>, call); });
+}
+template <class T> static void attend_bwd_few(up_backend *b, const up_attention_call<T> &call) {
+    up_by_head_width(call.width,
+                     [&](auto w) { launch_few<T>(b, up_attend_bwd_few<T, decltype(w)::value>, call); });
 }
 
-/* f(up_count<W>): heads are worked on as if they were 16, 32, 64 or 128 wide. */
-template <class F> static void by_head_width(int width, F f) {
-    if (width <= 16)
-        f(up_count<16>());
-    else if (width <= 32)
-        f(up_count<32>());
-    else if (width <= 64)
-        f(up_count<64>());
-    else
-        f(up_count<128>());
+/* ---- in tiles on plain cores: f32 ---- */
+static int tiles_of(int most) {
+    return most > 0 ? (int)up_blocks(most, UP_TILE) : 1;
+}
+static void attend_tiles(up_backend *b, up_attention_call<float> call, int most) {
+    call.tiles = tiles_of(most);
+    const dim3 grid((unsigned)(call.sequence_count * call.tiles), (unsigned)call.heads);
+    up_by_head_width(call.width, [&](auto w) {
+        enum { W = decltype(w)::value };
+        up_launch_with_room<float>(b, up_attend<float, W>, grid, UP_ATTENTION_THREADS,
+                                   sizeof(up_forward_room<W>), call);
+    });
+}
+static void attend_bwd_tiles(up_backend *b, up_attention_call<float> call, int most) {
+    call.tiles = tiles_of(most);
+    const dim3 grid((unsigned)(call.sequence_count * call.tiles), (unsigned)call.heads);
+    const dim3 all(up_blocks(call.prompts, UP_TILE), (unsigned)call.heads, (unsigned)call.sides);
+    const auto launch = [&](void (*kernel)(up_attention_call<float>), dim3 blocks, size_t room) {
+        up_launch_with_room<float>(b, kernel, blocks, UP_ATTENTION_THREADS, room, call);
+    };
+    up_by_head_width(call.width, [&](auto w) {
+        enum { W = decltype(w)::value };
+        const size_t room = sizeof(up_backward_room<W>);
+        launch(up_attend_bwd_queries<float, W>, grid, room);
+        if (call.dk.at || call.dv.at) launch(up_attend_bwd_keys<float, W>, grid, room);
+        if (up_wants_prompts(call)) launch(up_attend_bwd_prompts<float, W>, all, room);
+    });
 }
 
-template <class T>
-static void launch(up_backend *b, void (*kernel)(up_attention_call<T>), dim3 grid, size_t room,
-                   const up_attention_call<T> &call) {
-    enum { ALWAYS = 48 << 10 }; /* more has to be asked for */
-    if (room > ALWAYS) cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)room);
-    up_launch(kernel, grid, UP_ATTENTION_THREADS, room, up_stream(b), call);
-}
-
+/* ---- slots ---- */
 static up_status attention(up_backend *b, const up_attention_args *a) {
     up_cuda_zero(b, a->out); /* rows of no sequence */
     up_cuda_zero(b, a->lse);
@@ -547,16 +505,30 @@ static up_status attention(up_backend *b, const up_attention_args *a) {
     up_by_type(a->q.dtype, [&](auto t) {
         typedef typename decltype(t)::type T;
         const up_attention_call<T> call = call_of<T>(a);
-        const dim3 grid((unsigned)(call.sequence_count * call.tiles), (unsigned)call.heads);
-        by_head_width(call.width, [&](auto w) {
-            enum { W = decltype(w)::value };
-            if (has_few_keys(a))
-                launch<T>(b, up_attend_few<T, W>, few_blocks(call), 0, call);
-            else
-                launch<T>(b, up_attend<T, W>, grid, sizeof(up_forward_room<W>), call);
-        });
+        if (has_few_keys(a))
+            attend_few(b, call);
+        else if constexpr (sizeof(T) == sizeof(float))
+            attend_tiles(b, call, a->max_keys);
+        else
+            up_tensor_attention(b, call, a->max_keys);
     });
     return up_launched("attention");
+}
+
+template <class T> static up_attention_call<T> call_back_of(const up_attention_grad *g) {
+    const up_attention_args *a = &g->forward;
+    up_attention_call<T> c = call_of<T>(a);
+    c.dout = up_as<const T>(g->dout);
+    c.dq = up_as<T>(g->dq);
+    c.dk = up_as<T>(g->dk);
+    c.dv = up_as<T>(g->dv);
+    c.dprompt_k = up_as<T>(g->dprompt_k);
+    c.dprompt_v = up_as<T>(g->dprompt_v);
+    up_pieces pieces(g->scratch);
+    c.average = pieces.take<float>((size_t)(a->q.rows * a->heads));
+    c.largest = pieces.take<float>((size_t)(a->q.rows * a->heads));
+    c.vectors = c.vectors && up_fits(g->dout, UP_VECTOR);
+    return c;
 }
 
 static up_status attention_bwd(up_backend *b, const up_attention_grad *g) {
@@ -567,28 +539,13 @@ static up_status attention_bwd(up_backend *b, const up_attention_grad *g) {
     if (a->sequences.rows <= 0 || up_is_empty(a->q)) return up_launched("attention_bwd");
     up_by_type(a->q.dtype, [&](auto t) {
         typedef typename decltype(t)::type T;
-        up_attention_call<T> call = call_of<T>(a);
-        call.dout = up_as<const T>(g->dout);
-        call.dq = up_as<T>(g->dq);
-        call.dk = up_as<T>(g->dk);
-        call.dv = up_as<T>(g->dv);
-        call.dprompt_k = up_as<T>(g->dprompt_k);
-        call.dprompt_v = up_as<T>(g->dprompt_v);
-        call.average = up_pieces(g->scratch).take<float>((size_t)(a->q.rows * a->heads));
-        const dim3 grid((unsigned)(call.sequence_count * call.tiles), (unsigned)call.heads);
-        const bool prompts = call.prompts && (call.dprompt_k.at || call.dprompt_v.at);
-        by_head_width(call.width, [&](auto w) {
-            enum { W = decltype(w)::value };
-            if (has_few_keys(a)) {
-                launch<T>(b, up_attend_bwd_few<T, W>, few_blocks(call), 0, call);
-                return;
-            }
-            const size_t room = sizeof(up_backward_room<W>);
-            launch<T>(b, up_attend_bwd_queries<T, W>, grid, room, call);
-            if (call.dk.at || call.dv.at) launch<T>(b, up_attend_bwd_keys<T, W>, grid, room, call);
-            const dim3 all(up_blocks(call.prompts, UP_TILE), (unsigned)call.heads, (unsigned)call.sides);
-            if (prompts) launch<T>(b, up_attend_bwd_prompts<T, W>, all, room, call);
-        });
+        const up_attention_call<T> call = call_back_of<T>(g);
+        if (has_few_keys(a))
+            attend_bwd_few(b, call);
+        else if constexpr (sizeof(T) == sizeof(float))
+            attend_bwd_tiles(b, call, a->max_keys);
+        else
+            up_tensor_attention_bwd(b, call, a->max_keys);
     });
     return up_launched("attention_bwd");
 }
