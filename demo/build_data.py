@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Builds the demo's data, demo/data/{fashion,emoji,text,clips}.tar.gz and manifest.json, from Debian packages.
+"""Builds the demo's data, demo/data/{fashion,questions,emoji,text,clips}.tar.gz and manifest.json, from Debian packages.
 
 Which packages, which licences and the exact commands: demo/README.md. The same packages give the same bytes: every
 choice comes from a seeded generator over a sorted list, and archives carry no time of their own.
@@ -37,6 +37,13 @@ TEST_PER_TOPIC = 20  # glosses, or a fifth of the topic where it is small
 TEST_SHARE = 0.15  # of the person x skin tone x gender combinations
 
 CLASSES = "t-shirt,trouser,pullover,dress,coat,sandal,shirt,sneaker,bag,ankle boot".split(",")
+# Of each class: the answers to QUESTIONS.
+QUESTIONS = "where is it worn?", "is it a shoe?"
+ANSWERS = {
+    "t-shirt": ("body", "no"), "trouser": ("legs", "no"), "pullover": ("body", "no"), "dress": ("body", "no"),
+    "coat": ("body", "no"), "sandal": ("feet", "yes"), "shirt": ("body", "no"), "sneaker": ("feet", "yes"),
+    "bag": ("hand", "no"), "ankle boot": ("feet", "yes"),
+}
 TONES = {
     "\U0001f3fb": "light skin tone",
     "\U0001f3fc": "medium-light skin tone",
@@ -182,6 +189,27 @@ def build_fashion():
         files.update(numbered(rows, "image", f"fashion/{split}", "png", fashion_png))
         files[f"fashion/{split}.tsv"] = table(["image", "label"], rows)
         counts[f"fashion/{split}.tsv"] = len(rows)
+    return files, counts
+
+
+def question_rows(pictures, rng):
+    """One question about each picture: `pictures` are rows of a list beside which the archive's folder will lie."""
+    rows = []
+    for picture in pictures:
+        n = rng.randrange(len(QUESTIONS))
+        rows.append({"image": "../fashion/" + picture["image"], "question": QUESTIONS[n],
+                     "answer": ANSWERS[picture["label"]][n]})
+    return rows
+
+
+def build_questions(fashion):
+    """Of the lists of build_fashion(): their pictures, asked about."""
+    rng, files, counts = random.Random(5), {}, {}
+    for split in ("train", "test"):
+        columns, *lines = (line.split("\t") for line in fashion[f"fashion/{split}.tsv"].decode().splitlines())
+        rows = question_rows([dict(zip(columns, line)) for line in lines], rng)
+        files[f"questions/{split}.tsv"] = table(["image", "question", "answer"], rows)
+        counts[f"questions/{split}.tsv"] = len(rows)
     return files, counts
 
 
@@ -495,8 +523,10 @@ def main():
     vocabulary = choose_vocabulary(candidates, fixed, VOCABULARY)
 
     train, test = hold_out(emoji, random.Random(2))
+    fashion = build_fashion()
     parts = {
-        "fashion": build_fashion(),
+        "fashion": fashion,
+        "questions": build_questions(fashion[0]),
         "emoji": build_emoji(font, train, test, vocabulary, tokenizer),
         "text": build_text(glosses, vocabulary, tokenizer),
         "clips": build_clips(font, train),
