@@ -30,9 +30,11 @@ if(TARGET uniperceiver_cli AND NOT UP_SANITIZE)
            ${PROJECT_BINARY_DIR} ${PROJECT_SOURCE_DIR} ${CMAKE_C_COMPILER})
 endif()
 
-# The page for newcomers: its configurations and commands, as written.
+# The page for newcomers with its configurations, and the commands of all other pages, as written.
 if(TARGET uniperceiver_cli)
-  add_test(NAME test_own_data COMMAND bash ${CMAKE_CURRENT_SOURCE_DIR}/test_own_data.sh)
-  set_tests_properties(test_own_data PROPERTIES ENVIRONMENT
-    "UP_SOURCE_DIR=${PROJECT_SOURCE_DIR};UP_BINARY=$<TARGET_FILE:uniperceiver_cli>")
+  foreach(name own_data docs)
+    add_test(NAME test_${name} COMMAND bash ${CMAKE_CURRENT_SOURCE_DIR}/test_${name}.sh)
+    set_tests_properties(test_${name} PROPERTIES ENVIRONMENT
+      "UP_SOURCE_DIR=${PROJECT_SOURCE_DIR};UP_BINARY=$<TARGET_FILE:uniperceiver_cli>")
+  endforeach()
 endif()
