@@ -22,6 +22,9 @@ if(TARGET uniperceiver_cli AND NOT UP_SANITIZE)
   add_test(NAME python COMMAND bash ${CMAKE_CURRENT_SOURCE_DIR}/test_python.sh
            $<TARGET_FILE:uniperceiver_cli> ${PROJECT_SOURCE_DIR})
   set_tests_properties(python PROPERTIES SKIP_RETURN_CODE 77 ENVIRONMENT "UP_LIBRARY=$<TARGET_FILE:uniperceiver>")
+  add_test(NAME outside_runtimes COMMAND sh -c "exec \"\${UP_PYTHON:-python3}\" -B \"$1\" \"$2\" \"$3\"" -
+           ${CMAKE_CURRENT_SOURCE_DIR}/outside_runtimes.py $<TARGET_FILE:uniperceiver_cli> ${PROJECT_SOURCE_DIR})
+  set_tests_properties(outside_runtimes PROPERTIES SKIP_RETURN_CODE 77)
 endif()
 
 # A sanitizer's runtime must be the first library of a program: these builds are run as they lie, not installed.
