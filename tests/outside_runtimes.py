@@ -60,12 +60,14 @@ def check(folder, preset):
     path = f"{folder}/{preset}.safetensors"
     run("init", "--preset", preset, "--seed", "1", "--out", path)
     model = torch_model.load(path)
-    size = model.config["image_size"]
-    rgb = np.random.default_rng(1).integers(0, 256, (size, size, 3), dtype=np.uint8)
-    rgb[: size // 2] //= 3
+    full, size = model.config["image_resize"], model.config["image_size"]  # the middle of the picture is seen
+    edge = (full - size) // 2
+    rgb = np.random.default_rng(1).integers(0, 256, (full, full, 3), dtype=np.uint8)
+    rgb[: full // 2] //= 3
     write_png(folder + "/picture.png", rgb)
     mean, std = NORM["video" if model.config["frames_as_images"] > 1 else "image"]
-    pixels = ((rgb / 255.0 - mean) / std).transpose(2, 0, 1)[None].astype(np.float32)
+    seen = rgb[edge : edge + size, edge : edge + size]
+    pixels = ((seen / 255.0 - mean) / std).transpose(2, 0, 1)[None].astype(np.float32)
     ids = np.array([[int(i) for i in run("tokenize", TEXT).split()] + [END]])
     for kind, name, value in (("text", "ids", ids), ("image", "pixels", pixels)):
         flag = ["--text", TEXT] if kind == "text" else ["--image", folder + "/picture.png"]
