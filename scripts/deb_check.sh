@@ -18,7 +18,6 @@ lintian --fail-on error --suppress-tags bogus-mail-host,bogus-mail-host-in-debia
 
 debootstrap --variant=minbase "$suite" "$root" >"$work/debootstrap.log" || { tail -5 "$work/debootstrap.log"; exit 1; }
 mount -t proc proc "$root/proc" 2>/dev/null || true
-cp -r /etc/apt/auth.conf.d /etc/apt/apt.conf.d "$root/etc/apt/" 2>/dev/null || true
 inside apt-get -q update >/dev/null
 needs=$(for package in "$work/packages"/*.deb; do dpkg-deb -f "$package" Depends | tr ',' '\n'; done |
     sed -E 's/\|.*//; s/\(.*//; s/ //g' | grep -v uniperceiver | sort -u | tr '\n' ' ')
