@@ -2,6 +2,7 @@
  * default; UP_CPU_GEMM=dnnl|openblas takes a library's for f32, for comparison. 16-bit activations and pixels
  * go through ours always. A library's product is one thread's; the loop over threads is ours (pool.c). */
 #include "backend_cpu/cpu.h"
+#include "ref/log.h"
 
 /* Where OpenMP cannot be told to leave oneDNN one thread, oneDNN is not used. */
 #if defined(UP_WITH_DNNL) && defined(_OPENMP)
@@ -64,10 +65,10 @@ static void check_core(void *library) {
     int wide = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl");
     for (size_t i = 0; wide && i < sizeof old / sizeof *old; i++)
         if (!strcasecmp(name, old[i]))
-            fprintf(stderr,
-                    "uniperceiver: OpenBLAS: takes its kernels for %s though the processor has AVX-512; "
-                    "OPENBLAS_CORETYPE=SkylakeX chooses those\n",
-                    name);
+            up_log(UP_LOG_NOTICE,
+                   "OpenBLAS: takes its kernels for %s though the processor has AVX-512; "
+                   "OPENBLAS_CORETYPE=SkylakeX chooses those",
+                   name);
 #endif
 }
 

@@ -22,6 +22,9 @@ if(TARGET uniperceiver_cli AND NOT UP_SANITIZE)
   add_test(NAME python COMMAND bash ${CMAKE_CURRENT_SOURCE_DIR}/test_python.sh
            $<TARGET_FILE:uniperceiver_cli> ${PROJECT_SOURCE_DIR})
   set_tests_properties(python PROPERTIES SKIP_RETURN_CODE 77 ENVIRONMENT "UP_LIBRARY=$<TARGET_FILE:uniperceiver>")
+  add_test(NAME outside_runtimes COMMAND sh -c "exec \"\${UP_PYTHON:-python3}\" -B \"$1\" \"$2\" \"$3\"" -
+           ${CMAKE_CURRENT_SOURCE_DIR}/outside_runtimes.py $<TARGET_FILE:uniperceiver_cli> ${PROJECT_SOURCE_DIR})
+  set_tests_properties(outside_runtimes PROPERTIES SKIP_RETURN_CODE 77)
 endif()
 
 # A sanitizer's runtime must be the first library of a program: these builds are run as they lie, not installed.
@@ -30,11 +33,13 @@ if(TARGET uniperceiver_cli AND NOT UP_SANITIZE)
            ${PROJECT_BINARY_DIR} ${PROJECT_SOURCE_DIR} ${CMAKE_C_COMPILER})
 endif()
 
-# The page for newcomers: its configurations and commands, as written.
+# The page for newcomers with its configurations, and the commands of all other pages, as written.
 if(TARGET uniperceiver_cli)
-  add_test(NAME test_own_data COMMAND bash ${CMAKE_CURRENT_SOURCE_DIR}/test_own_data.sh)
-  set_tests_properties(test_own_data PROPERTIES ENVIRONMENT
-    "UP_SOURCE_DIR=${PROJECT_SOURCE_DIR};UP_BINARY=$<TARGET_FILE:uniperceiver_cli>")
+  foreach(name own_data docs)
+    add_test(NAME test_${name} COMMAND bash ${CMAKE_CURRENT_SOURCE_DIR}/test_${name}.sh)
+    set_tests_properties(test_${name} PROPERTIES ENVIRONMENT
+      "UP_SOURCE_DIR=${PROJECT_SOURCE_DIR};UP_BINARY=$<TARGET_FILE:uniperceiver_cli>")
+  endforeach()
 endif()
 
 # The configurations of the paper's tasks over sample folders, and an evaluation that is killed.

@@ -1181,6 +1181,37 @@ static void test_tokens(void) {
 
 /* ---- from outside ---- */
 
+/* The numbers in structs are those of the table, and are told with the evaluations' progress to a listener.
+ */
+static void count_line(void *self, up_log_level level, const char *line) {
+    *(int *)self += level == UP_LOG_REPORT && !strncmp(line, "evaluating ", 11);
+}
+
+static void compare_results(const up_scores *scores, const char *config, const char *model) {
+    const up_train_options options = {.backend = "ref"};
+    up_results results;
+    int evaluations = 0;
+    UP_ASSERT_OK(up_listen(&(up_listener){.log = count_line, .self = &evaluations}));
+    UP_ASSERT_OK(up_evaluate_results(config, NULL, 0, &options, model, &results));
+    UP_ASSERT_OK(up_listen(NULL));
+    CU_ASSERT(evaluations > 1);
+    CU_ASSERT_EQUAL_FATAL(results.count, scores->count);
+    for (size_t i = 0; i < results.count; i++) {
+        const up_score *s = &scores->list[i];
+        const up_result *r = &results.list[i];
+        CU_ASSERT_STRING_EQUAL(r->task, s->task);
+        CU_ASSERT_STRING_EQUAL(r->metric, s->metric);
+        CU_ASSERT_EQUAL(r->trained, s->trained);
+        CU_ASSERT_EQUAL(r->value, s->number.value);
+        CU_ASSERT_EQUAL(r->chance, s->number.chance);
+        CU_ASSERT_EQUAL(r->standard_error, s->number.error);
+        CU_ASSERT_EQUAL(r->n, s->number.n);
+        CU_ASSERT_EQUAL(r->input_tokens, s->tokens.inputs);
+        CU_ASSERT_EQUAL(r->target_tokens, s->tokens.targets);
+    }
+    up_results_free(&results);
+}
+
 /* up_evaluate with what it prints in a file. */
 static up_status evaluate_aside(const char *config, const char *const *overrides, size_t count,
                                 const char *model, const char *json, char *printed, size_t room) {
@@ -1229,6 +1260,7 @@ static void test_evaluate(void) {
         CU_ASSERT_EQUAL(json_integer_value(json_object_get(tokens, "targets")), s->tokens.targets);
     }
     json_decref(list);
+    compare_results(&v.e.scores, write_config(lines), model);
     const char *const half[] = {"precision=bf16"};
     UP_ASSERT_OK(evaluate_aside(write_config(lines), half, 1, model, json, printed, sizeof printed));
     evaluated_free(&v);

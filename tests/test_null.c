@@ -70,6 +70,8 @@ static void errors(void) {
     CU_ASSERT_STRING_EQUAL(text, "");
     CU_ASSERT_STRING_EQUAL(up_status_name((up_status)-1), "unknown status");
     CU_ASSERT_PTR_NOT_NULL(up_version());
+    REFUSED(up_listen(&(up_listener){.size = 8}));
+    UP_ASSERT_OK(up_listen(NULL));
 }
 
 static void random_numbers(void) {
@@ -563,6 +565,10 @@ static void training(void) {
     REFUSED(up_evaluate(NULL, NULL, 0, NULL, NULL, NULL));
     REFUSED(up_evaluate(up_lab_config(), NULL, 1, NULL, NULL, NULL));
     REFUSED(up_evaluate(up_lab_config(), nothing, 1, NULL, NULL, NULL));
+    REFUSED(up_evaluate_results(NULL, NULL, 0, NULL, NULL, &(up_results){0}));
+    REFUSED(up_evaluate_results(up_lab_config(), NULL, 1, NULL, NULL, &(up_results){0}));
+    REFUSED(up_evaluate_results(up_lab_config(), NULL, 0, NULL, NULL, NULL));
+    up_results_free(NULL);
 }
 
 /* ---- sessions ---- */

@@ -6,6 +6,7 @@
 #include "files/safetensors.h"
 #include "tests/lab.h"
 #include "tests/support.h"
+#include "uniperceiver/log.h"
 
 #include <glob.h>
 #include <math.h>
@@ -423,6 +424,47 @@ static void test_starving(void) {
     up_lab_remove(up_lab_path("starving"));
 }
 
+/* A listener hears of a run what stderr would: its steps, its summary; stderr stays empty. */
+typedef struct heard {
+    int reports, steps;
+    int64_t last, total;
+} heard;
+
+static void hear_line(void *self, up_log_level level, const char *line) {
+    ((heard *)self)->reports += level == UP_LOG_REPORT && strstr(line, "steps") != NULL;
+}
+
+static void hear_progress(void *self, const up_progress_report *progress) {
+    heard *h = self;
+    CU_ASSERT(progress->done >= h->last && progress->seconds_left >= 0 && *progress->text);
+    h->last = progress->done;
+    h->total = progress->total;
+    h->steps++;
+}
+
+static void test_listener(void) {
+    char setting[600];
+    heard h = {0};
+    const char *aside = up_lab_text("said.txt", "");
+    snprintf(setting, sizeof setting, "run=%s", up_lab_path("heard"));
+    const char *const overrides[] = {setting, "steps=3", "log_every=1"};
+    fflush(stderr);
+    int kept = dup(STDERR_FILENO);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(freopen(aside, "w", stderr));
+    UP_ASSERT_OK(up_listen(&(up_listener){.log = hear_line, .progress = hear_progress, .self = &h}));
+    up_status status = up_train(config, overrides, 3, &(up_train_options){.backend = "ref", .threads = 1});
+    UP_ASSERT_OK(up_listen(NULL));
+    CU_ASSERT_EQUAL(ftell(stderr), 0);
+    dup2(kept, STDERR_FILENO);
+    close(kept);
+    UP_ASSERT_OK(status);
+    CU_ASSERT(h.steps >= 3);
+    CU_ASSERT_EQUAL(h.last, 3);
+    CU_ASSERT_EQUAL(h.total, 3);
+    CU_ASSERT(h.reports > 0);
+    up_lab_remove(up_lab_path("heard"));
+}
+
 static void test_prepare(void) {
     write_config();
     CU_ASSERT_PTR_NOT_NULL_FATAL(config);
@@ -442,5 +484,6 @@ const up_test up_tests[] = {
     {"events", test_events},
     {"no events", test_no_events},
     {"starving", test_starving},
+    {"listener", test_listener},
     {NULL, NULL},
 };

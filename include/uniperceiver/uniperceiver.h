@@ -18,6 +18,7 @@
 #include "uniperceiver/random.h"
 #include "uniperceiver/decoder.h"
 #include "uniperceiver/encoder.h"
+#include "uniperceiver/log.h"
 #include "uniperceiver/loss.h"
 #include "uniperceiver/optimizer.h"
 #include "uniperceiver/target_set.h"

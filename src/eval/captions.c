@@ -4,6 +4,7 @@
 #include "eval/caption_metrics.h"
 #include "eval/parts.h"
 #include "files/progress.h"
+#include "ref/log.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -262,7 +263,7 @@ static up_status score_metrics(up_evaluation *e, const up_source *s, const capti
     UP_GO(fill_corpus(s, c, picture, 1, &shifted));
     int has_wordnet = up_wordnet_open(UP_WORDNET_FOLDER, &wordnet) == UP_OK;
     if (!has_wordnet && !e->options.quiet)
-        fprintf(stderr, "  METEOR and SPICE left out: %s\n", up_last_error());
+        up_log(UP_LOG_REPORT, "  METEOR and SPICE left out: %s", up_last_error());
     for (const up_caption_metric *m = up_caption_metrics; m->name; m++)
         if (has_wordnet || !m->wants_wordnet) UP_GO(score_metric(e, s, m, &own, &shifted, &wordnet));
 done:

@@ -86,6 +86,9 @@ size_t up_shown_row(size_t n, int i);
 
 /* The evaluations of settings that are open, on a model that is: scores in e->scores. */
 up_status up_evaluate_all(up_evaluation *e);
+/* What was asked for: options and settings, which list evaluations. Close also after a failure. */
+up_status up_evaluation_read(up_evaluation *e, const char *config_path, const char *const *overrides,
+                             size_t count, const up_train_options *options);
 up_status up_evaluation_open(up_evaluation *e, const char *model_path);
 /* The part of opening that follows the session's: what measures its model. */
 up_status up_evaluation_prepare(up_evaluation *e);

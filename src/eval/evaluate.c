@@ -5,6 +5,7 @@
 #include "files/digest.h"
 #include "infer/session.h"
 #include "ref/given.h"
+#include "ref/log.h"
 #include "tasks/classes.h"
 
 #include <stdlib.h>
@@ -210,8 +211,8 @@ static up_status evaluate_source(up_evaluation *e, up_source *source) {
     up_tokens used = {after.inputs - before.inputs, after.targets - before.targets};
     for (size_t i = first; i < e->scores.count; i++) e->scores.list[i].tokens = used;
     if (!e->options.quiet)
-        fprintf(stderr, "  %lld tokens of inputs encoded, %lld of targets\n", (long long)used.inputs,
-                (long long)used.targets);
+        up_log(UP_LOG_REPORT, "  %lld tokens of inputs encoded, %lld of targets", (long long)used.inputs,
+               (long long)used.targets);
     return UP_OK;
 }
 
@@ -220,7 +221,8 @@ up_status up_evaluate_all(up_evaluation *e) {
         up_source source;
         UP_TRY(up_source_open(&e->settings.evaluations[i], &e->world, &source));
         if (!e->options.quiet)
-            fprintf(stderr, "evaluating %s: %zu rows\n", source.settings->name, up_evaluation_rows(&source));
+            up_log(UP_LOG_REPORT, "evaluating %s: %zu rows", source.settings->name,
+                   up_evaluation_rows(&source));
         up_status status = evaluate_source(e, &source);
         up_source_close(&source);
         up_target_set_free(e->averaged);
@@ -251,16 +253,22 @@ static up_status choose_parts(up_evaluation *e, const char *json_path) {
     return up_fail(UP_ERR_MEMORY, "evaluation", "no memory for a path");
 }
 
+up_status up_evaluation_read(up_evaluation *e, const char *config_path, const char *const *overrides,
+                             size_t count, const up_train_options *options) {
+    if (!config_path) return up_fail(UP_ERR_ARGUMENT, "configuration", "its path is NULL");
+    if (count && !overrides) return up_fail(UP_ERR_ARGUMENT, "overrides", "%zu of them and no list", count);
+    UP_TRY(up_options_take("options", options, UP_BYTES_TO(up_train_options, cache), &e->options,
+                           sizeof e->options));
+    UP_TRY(up_settings_read(config_path, overrides, count, &e->settings));
+    return e->settings.evaluation_count ? UP_OK
+                                        : up_fail(UP_ERR_ARGUMENT, config_path, "lists no evaluations");
+}
+
 up_status up_evaluate(const char *config_path, const char *const *overrides, size_t count,
                       const up_train_options *options, const char *model_path, const char *json_path) {
     up_evaluation e = {0};
     up_status status = UP_OK;
-    if (!config_path) return up_fail(UP_ERR_ARGUMENT, "configuration", "its path is NULL");
-    if (count && !overrides) return up_fail(UP_ERR_ARGUMENT, "overrides", "%zu of them and no list", count);
-    UP_TRY(up_options_take("options", options, UP_BYTES_TO(up_train_options, cache), &e.options,
-                           sizeof e.options));
-    UP_TRY(up_settings_read(config_path, overrides, count, &e.settings));
-    if (!e.settings.evaluation_count) UP_GO(up_fail(UP_ERR_ARGUMENT, config_path, "lists no evaluations"));
+    UP_GO(up_evaluation_read(&e, config_path, overrides, count, options));
     UP_GO(up_evaluation_open(&e, model_path));
     if (!json_path)
         UP_GO(up_predictions_create(up_session_model(e.session), e.world.tokenizer, &e.predictions));

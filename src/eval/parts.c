@@ -4,6 +4,7 @@
 #include "files/digest.h"
 #include "files/weights.h"
 #include "infer/session.h"
+#include "ref/log.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -130,7 +131,8 @@ const void *up_parts_take(up_parts *p, size_t first, size_t *size) {
         return p->bytes;
     }
     p->reading = 0;
-    if (p->end && !p->quiet) fprintf(stderr, "  goes on behind row %zu, where it was interrupted\n", first);
+    if (p->end && !p->quiet)
+        up_log(UP_LOG_REPORT, "  goes on behind row %zu, where it was interrupted", first);
     fseek(p->file, p->end, SEEK_SET);
     if (ftruncate(fileno(p->file), p->end)) p->end = -1;
     return NULL;

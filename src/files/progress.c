@@ -1,6 +1,7 @@
 /* progress.c - lines of progress on stderr. */
 #include "files/progress.h"
 #include "files/clock.h"
+#include "ref/log.h"
 
 #include <stdio.h>
 #include <sys/ioctl.h>
@@ -9,12 +10,13 @@
 static const double between_rows = 0.2, between_lines = 15; /* seconds */
 
 int up_progress_on_terminal(void) {
-    return isatty(STDERR_FILENO);
+    return !up_progress_is_heard() && isatty(STDERR_FILENO);
 }
 
 int up_progress_due(double *shown) {
     double now = up_now();
-    if (now - *shown < (up_progress_on_terminal() ? between_rows : between_lines)) return 0;
+    if (now - *shown < (up_progress_on_terminal() || up_progress_is_heard() ? between_rows : between_lines))
+        return 0;
     *shown = now;
     return 1;
 }
@@ -23,6 +25,13 @@ int up_progress_due(double *shown) {
 int up_progress_width(void) {
     struct winsize size;
     return (ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80) - 1;
+}
+
+void up_progress_line(const char *what, int64_t done, int64_t total, double seconds_left, const char *text) {
+    if (up_progress_is_heard())
+        up_progress_tell(&(up_progress_report){what, done, total, seconds_left, text});
+    else
+        fprintf(stderr, "%s\n", text);
 }
 
 /* One row: a line that wraps could not be renewed. */
@@ -42,11 +51,12 @@ void up_counter_show(up_counter *c, int64_t done) {
     double elapsed = up_now() - c->started;
     int last = done == c->total, begun = c->shown > c->started;
     if (c->quiet || done < 1 || !(up_progress_due(&c->shown) || (last && begun))) return;
-    int left = (int)(elapsed / (double)done * (double)(c->total - done));
+    double seconds = elapsed / (double)done * (double)(c->total - done);
+    int left = (int)seconds;
     snprintf(line, sizeof line, "%s %lld/%lld  %d:%02d left", c->what, (long long)done, (long long)c->total,
              left / 60, left % 60);
     if (up_progress_on_terminal())
         up_progress_row(line, last);
     else
-        fprintf(stderr, "%s\n", line);
+        up_progress_line(c->what, done, c->total, seconds, line);
 }

@@ -26,7 +26,8 @@ up_status up_weights_base(const char *path, const up_safetensors *file, const ch
 up_status up_weights_digest(up_model *model, uint64_t *out);
 
 /* What up_model_write would write now, copied to the host: 4 bytes a weight. `put` writes it, from any
- * thread, whatever has become of the weights since; the model must live on. `name` is for messages. */
+ * thread, whatever has become of the weights since; the model must live on. `name` is for messages. Not of a
+ * model that is mapped: its places are the file's. */
 typedef struct up_weights_image up_weights_image;
 up_status up_weights_take(up_model *model, const char *name, up_weights_image **out);
 up_status up_weights_put(up_weights_image *image, const char *path);

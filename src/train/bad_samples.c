@@ -3,6 +3,7 @@
  * when the step that they were drawn for is whole, so that neither the loader's threads nor a restart change
  * what is told. */
 #include "files/digest.h"
+#include "ref/log.h"
 #include "train/trainer.h"
 
 #include <search.h>
@@ -162,10 +163,10 @@ static json_t *line_of(const up_trainer *t, const up_bad_event *e, size_t number
 static void tell(up_trainer *t, const up_bad_event *e, const char *path) {
     if (t->options.quiet || t->bad.told > TOLD) return;
     if (t->bad.told++ < TOLD)
-        fprintf(stderr, "uniperceiver: %s: a sample cannot be read, another takes its place: %s\n",
-                t->settings.tasks[e->source].name, e->sample.reason);
+        up_log(UP_LOG_NOTICE, "%s: a sample cannot be read, another takes its place: %s",
+               t->settings.tasks[e->source].name, e->sample.reason);
     else
-        fprintf(stderr, "uniperceiver: more samples cannot be read: all are listed in %s\n", path);
+        up_log(UP_LOG_NOTICE, "more samples cannot be read: all are listed in %s", path);
 }
 
 static up_status list(up_trainer *t, const up_bad_event *e) {

@@ -1,5 +1,6 @@
 /* changes.c - where two configurations differ, line by line: what a resumed run tells. */
 #include "train/trainer.h"
+#include "ref/log.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -48,8 +49,8 @@ static void tell(const char *folder, const lines *a, size_t i, size_t i_end, con
                  size_t j_end) {
     char was[LINE_SIZE], is[LINE_SIZE];
     for (; i < i_end || j < j_end; i++, j++)
-        fprintf(stderr, "uniperceiver: %s: the configuration has changed since: was \"%s\", is \"%s\"\n",
-                folder, show(a, i, i_end, was), show(b, j, j_end, is));
+        up_log(UP_LOG_NOTICE, "%s: the configuration has changed since: was \"%s\", is \"%s\"", folder,
+               show(a, i, i_end, was), show(b, j, j_end, is));
 }
 
 /* common[i, j]: the most lines that a from i on and b from j on have in common, in order. */

@@ -2,6 +2,7 @@
 #include "files/file.h"
 #include "files/json.h"
 #include "train/checkpoint.h"
+#include "ref/log.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -146,15 +147,15 @@ static void tell_backend(const up_trainer *t, const char *folder, const char *th
     char name[100];
     if (!then || !strcmp(then, t->backend->ops->name)) return;
     up_printable(then, strlen(then), name, sizeof name);
-    fprintf(stderr, "uniperceiver: %s: was trained on backend %s, goes on on %s\n", folder, name,
-            t->backend->ops->name);
+    up_log(UP_LOG_NOTICE, "%s: was trained on backend %s, goes on on %s", folder, name,
+           t->backend->ops->name);
 }
 
 /* A run that averages from here on begins with the weights that the checkpoint has. */
 static up_status read_average(up_trainer *t, const char *path) {
     int found;
     UP_TRY(up_average_read(&t->average, path, &found));
-    if (!found) fprintf(stderr, "uniperceiver: %s: is missing: the average begins now\n", path);
+    if (!found) up_log(UP_LOG_NOTICE, "%s: is missing: the average begins now", path);
     return UP_OK;
 }
 
@@ -205,7 +206,7 @@ up_status up_checkpoint_load(up_trainer *t, int *found) {
         *found = status == UP_OK;
         /* a broken checkpoint is passed over, anything else is the user's to solve */
         if (status != UP_ERR_FORMAT || i + 1 == count) break;
-        fprintf(stderr, "uniperceiver: %s: trying the checkpoint before it\n", up_last_error());
+        up_log(UP_LOG_NOTICE, "%s: trying the checkpoint before it", up_last_error());
     }
     while (*found && i > 0) UP_GO(set_aside(t, steps[--i]));
 done:

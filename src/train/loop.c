@@ -2,6 +2,7 @@
  * stop when asked to, when time is over, and after a failure, each with a checkpoint. */
 #include "train/trainer.h"
 #include "ref/given.h"
+#include "ref/log.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -75,11 +76,10 @@ static up_status settle(up_trainer *t, int64_t count) {
     if (!t->value.skipped) return UP_OK;
     t->skipped++;
     if (!up_leads(t)) return UP_OK;
-    fprintf(stderr,
-            "uniperceiver: step %lld: loss or gradient is not finite: step skipped, weights untouched",
-            (long long)count);
-    if (t->value.loss_scale != 1) fprintf(stderr, ", loss scale now %g", t->value.loss_scale);
-    fprintf(stderr, "\n");
+    up_log_line line = {.used = 0};
+    if (t->value.loss_scale != 1) up_log_add(&line, ", loss scale now %g", t->value.loss_scale);
+    up_log(UP_LOG_NOTICE, "step %lld: loss or gradient is not finite: step skipped, weights untouched%s",
+           (long long)count, line.text);
     return UP_OK;
 }
 
@@ -199,11 +199,9 @@ static up_status rescue(up_trainer *t, up_status failure) {
     status = settle(t, t->step);
     if (status == UP_OK) status = up_checkpoint_save(t);
     if (status != UP_OK)
-        fprintf(stderr, "uniperceiver: no checkpoint of step %lld: %s\n", (long long)t->step,
-                up_last_error());
+        up_log(UP_LOG_NOTICE, "no checkpoint of step %lld: %s", (long long)t->step, up_last_error());
     else if (!t->options.quiet)
-        fprintf(stderr, "uniperceiver: %s: a checkpoint of step %lld is there\n", t->settings.run,
-                (long long)t->step);
+        up_log(UP_LOG_NOTICE, "%s: a checkpoint of step %lld is there", t->settings.run, (long long)t->step);
     return up_fail_again(failure, message);
 }
 

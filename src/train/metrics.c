@@ -1,6 +1,7 @@
 /* metrics.c - what a run has measured, as a line of metrics.jsonl and as scalars of the event file; and what
  * is summed up for the line to come, which a checkpoint carries over. */
 #include "train/trainer.h"
+#include "ref/log.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -82,10 +83,9 @@ static void tell_starving(up_trainer *t, double seconds) {
     if (t->starving_told || t->watched < long_enough || !(share > most)) return;
     int64_t workers = t->settings.workers;
     t->starving_told = 1;
-    fprintf(stderr,
-            "uniperceiver: training waits for its data %.0f%% of the time: workers: %lld would feed it (now "
-            "%lld)\n",
-            100 * share, (long long)ceil((double)workers / fmax(1 - share, 0.05)), (long long)workers);
+    up_log(UP_LOG_NOTICE,
+           "training waits for its data %.0f%% of the time: workers: %lld would feed it (now %lld)",
+           100 * share, (long long)ceil((double)workers / fmax(1 - share, 0.05)), (long long)workers);
 }
 
 up_status up_metrics_write(up_trainer *t, const json_t *line) {

@@ -2,6 +2,7 @@
  * each line of metrics; and a summary at the end. */
 #include "files/progress.h"
 #include "train/trainer.h"
+#include "ref/log.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -38,10 +39,14 @@ static void write_time(char *out, size_t room, double seconds) {
         snprintf(out, room, "%dh%02d", minutes / 60, minutes % 60);
 }
 
+static double seconds_left(const up_trainer *t, double elapsed) {
+    int64_t done = t->step - t->started_step;
+    return done ? elapsed / (double)done * (double)(t->settings.steps - t->step) : 0;
+}
+
 static void put_time_left(row *r, const up_trainer *t, double elapsed) {
     char left[24];
-    int64_t done = t->step - t->started_step;
-    write_time(left, sizeof left, done ? elapsed / (double)done * (double)(t->settings.steps - t->step) : 0);
+    write_time(left, sizeof left, seconds_left(t, elapsed));
     snprintf(next_field(r), FIELD_SIZE, "%lld/%lld %s", (long long)t->step, (long long)t->settings.steps,
              left);
 }
@@ -106,20 +111,21 @@ static void show_row(const row *r, int last) {
     up_progress_row(line, last);
 }
 
-static void show_line(const row *r, const up_trainer *t) {
+static void show_line(const row *r, const up_trainer *t, double elapsed) {
     char task[FIELD_SIZE];
-    for (int i = 0; i < r->count; i++) fprintf(stderr, "%s%s", i ? "  " : "step ", r->field[i]);
+    up_log_line line = {.used = 0};
+    for (int i = 0; i < r->count; i++) up_log_add(&line, "%s%s", i ? "  " : "step ", r->field[i]);
     for (size_t i = 0; i < t->settings.task_count; i++)
-        if (task_text(t, i, task, sizeof task)) fprintf(stderr, "  %s", task);
-    fprintf(stderr, "\n");
+        if (task_text(t, i, task, sizeof task)) up_log_add(&line, "  %s", task);
+    up_progress_line(t->settings.name, t->step, t->settings.steps, seconds_left(t, elapsed), line.text);
 }
 
 void up_progress(const up_trainer *t, int line, int last) {
     static double shown; /* of the last row */
     double elapsed = up_now() - t->started;
-    int terminal = up_progress_on_terminal();
+    int terminal = up_progress_on_terminal(), renewed = terminal || up_progress_is_heard();
     row r = {.count = 0};
-    if (t->options.quiet || !(line || last || (terminal && up_progress_due(&shown)))) return;
+    if (t->options.quiet || !(line || last || (renewed && up_progress_due(&shown)))) return;
     if (terminal) put_bar(&r, t);
     put_time_left(&r, t, elapsed);
     if (terminal) put_a_task(&r, t);
@@ -127,7 +133,7 @@ void up_progress(const up_trainer *t, int line, int last) {
     if (terminal)
         show_row(&r, last);
     else
-        show_line(&r, t);
+        show_line(&r, t, elapsed);
 }
 
 void up_progress_summary(const up_trainer *t) {
@@ -135,21 +141,22 @@ void up_progress_summary(const up_trainer *t) {
     char took[24];
     if (t->options.quiet) return;
     write_time(took, sizeof took, up_now() - t->started);
-    fprintf(stderr, "%s: %lld steps, %lld of them in this process in %s; %lld skipped\n", t->settings.name,
-            (long long)t->step, (long long)(t->step - t->started_step), took, (long long)t->skipped);
-    fprintf(stderr, "  %-28s %12s %11s %11s\n", "task", "samples", "first loss", "last loss");
+    up_log(UP_LOG_REPORT, "%s: %lld steps, %lld of them in this process in %s; %lld skipped",
+           t->settings.name, (long long)t->step, (long long)(t->step - t->started_step), took,
+           (long long)t->skipped);
+    up_log(UP_LOG_REPORT, "  %-28s %12s %11s %11s", "task", "samples", "first loss", "last loss");
     for (size_t i = 0; i < t->settings.task_count; i++)
         if (t->losses[i].known)
-            fprintf(stderr, "  %-28s %12lld %11.3f %11.3f\n", t->settings.tasks[i].name,
-                    (long long)t->taken[i], t->losses[i].first, t->losses[i].last);
+            up_log(UP_LOG_REPORT, "  %-28s %12lld %11.3f %11.3f", t->settings.tasks[i].name,
+                   (long long)t->taken[i], t->losses[i].first, t->losses[i].last);
     if (up_bad_samples_count(t))
-        fprintf(stderr,
-                "  %lld samples could not be read and were replaced: %s/bad-samples.jsonl lists them\n",
-                (long long)up_bad_samples_count(t), run);
+        up_log(UP_LOG_REPORT,
+               "  %lld samples could not be read and were replaced: %s/bad-samples.jsonl lists them",
+               (long long)up_bad_samples_count(t), run);
     if (t->best_step)
-        fprintf(stderr, "  best %s: %.4f at step %lld: %s/best.safetensors\n", t->settings.best, t->best,
-                (long long)t->best_step, run);
-    fprintf(stderr, "  in %s: model.safetensors%s, checkpoints, metrics.jsonl%s\n", run,
-            t->average.values ? ", model-ema.safetensors" : "",
-            t->settings.events ? ", events for tensorboard --logdir" : "");
+        up_log(UP_LOG_REPORT, "  best %s: %.4f at step %lld: %s/best.safetensors", t->settings.best, t->best,
+               (long long)t->best_step, run);
+    up_log(UP_LOG_REPORT, "  in %s: model.safetensors%s, checkpoints, metrics.jsonl%s", run,
+           t->average.values ? ", model-ema.safetensors" : "",
+           t->settings.events ? ", events for tensorboard --logdir" : "");
 }

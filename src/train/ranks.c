@@ -3,6 +3,7 @@
 #include "backend_cpu/cpu.h"
 #include "files/digest.h"
 #include "train/trainer.h"
+#include "ref/log.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,8 +22,8 @@ up_status up_ranks_open(up_trainer *t) {
     int threads = threads_of(t);
     if (!up_leads(t)) t->options.quiet = 1;
     if (t->comm->ranks > 1 && !t->options.quiet)
-        fprintf(stderr, "uniperceiver: %d ranks over %s, %d on the same processors\n", t->comm->ranks,
-                t->comm->ops->name, t->comm->neighbours);
+        up_log(UP_LOG_NOTICE, "%d ranks over %s, %d on the same processors", t->comm->ranks,
+               t->comm->ops->name, t->comm->neighbours);
     return up_backend_create(backend, threads, &t->backend);
 }
 
@@ -32,10 +33,10 @@ void up_ranks_tell_sets(const up_trainer *t) {
     for (int i = 0; i < sets->count; i++) {
         int64_t count = up_target_set_count(sets->list[i].set);
         if (!count) continue; /* filled anew for each batch */
-        fprintf(stderr, "uniperceiver: target set of %lld entries: %s\n", (long long)count,
-                up_target_set_divided(sets->list[i].set)
-                    ? "divided over the ranks, features gathered"
-                    : "fewer than ranks, encoded by each that compares with it");
+        up_log(UP_LOG_NOTICE, "target set of %lld entries: %s", (long long)count,
+               up_target_set_divided(sets->list[i].set)
+                   ? "divided over the ranks, features gathered"
+                   : "fewer than ranks, encoded by each that compares with it");
     }
 }
 

@@ -2,6 +2,7 @@
 #include "train/trainer.h"
 #include "data/video_module.h"
 #include "files/file.h"
+#include "ref/log.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -65,12 +66,12 @@ static void tell_what_learns(const up_trainer *t) {
     int64_t learns = up_optimizer_count(t->stepper.optimizer, counts);
     up_params_count(up_model_params(t->model), all);
     for (int g = 0; g < UP_GROUP_COUNT; g++) total += all[g];
-    fprintf(stderr, "uniperceiver: %lld of %lld parameters learn (%.2f%%):", (long long)learns,
-            (long long)total, 100 * (double)learns / (double)total);
+    up_log_line line = {.used = 0};
     for (int g = 0; g < UP_GROUP_COUNT; g++)
         if (counts[g])
-            fprintf(stderr, " %s %lld", up_param_group_name((up_param_group)g), (long long)counts[g]);
-    fprintf(stderr, "\n");
+            up_log_add(&line, " %s %lld", up_param_group_name((up_param_group)g), (long long)counts[g]);
+    up_log(UP_LOG_NOTICE, "%lld of %lld parameters learn (%.2f%%):%s", (long long)learns, (long long)total,
+           100 * (double)learns / (double)total, line.text);
 }
 
 static up_status open_model(up_trainer *t) {
@@ -119,7 +120,7 @@ static up_status restore(up_trainer *t, int *found) {
     if (up_leads(t)) UP_TRY(up_checkpoint_load(t, found));
     UP_TRY(up_ranks_restored(t, found));
     if (!*found && !t->options.quiet)
-        fprintf(stderr, "uniperceiver: %s: no checkpoint yet, starting at step 0\n", t->settings.run);
+        up_log(UP_LOG_NOTICE, "%s: no checkpoint yet, starting at step 0", t->settings.run);
     return UP_OK;
 }
 
