@@ -34,8 +34,11 @@ docs/backend.md ctest | runs this test
 docs/backend.md build/work/ | for a backend that is not there yet
 docs/cuda.md cmake | needs nvcc
 docs/metrics.md uniperceiver score | patterns; test_scores and test_cli use them
+docs/metrics.md uniperceiver tables | wants runs; test_tasks and test_cli
 docs/parallel.md mpirun | minutes; test_ranks and test_hosts
 docs/serve.md uniperceiver serve | goes on until it is stopped: test_serve
+docs/serve.md uniperceiver index | of a folder of photos: test_bulk
+docs/serve.md curl | asks a server: test_serve
 docs/serve.md echo | asks a server: test_serve
 docs/serve.md bench/serve_load.py | asks a server for a minute
 docs/your-own-data.md build/uniperceiver | test_own_data runs the page

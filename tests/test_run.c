@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 const char *const up_suite_name = "run";
@@ -137,33 +138,37 @@ static void test_time_limit(void) {
     up_lab_remove(run);
 }
 
-/* A sample that cannot be read ends the run; the failure is told, and the last whole step is saved. */
-static void test_failures_leave_a_checkpoint(void) {
-    const char *whole = up_lab_path("whole"), *run = up_lab_path("failed");
-    const char *away = up_lab_path("away.jpg"), *picture = up_lab_path("there.jpg");
-    char image[700], text[2000];
+static void copy(const char *from, const char *to) {
     void *bytes;
     size_t size;
-    UP_ASSERT_OK(up_file_read(up_lab_golden("image", "jpeg_420.jpg"), &bytes, &size));
-    UP_ASSERT_OK(up_file_write(picture, bytes, size));
+    UP_ASSERT_OK(up_file_read(from, &bytes, &size));
+    UP_ASSERT_OK(up_file_write(to, bytes, size));
     free(bytes);
-    snprintf(image, sizeof image, "%s", picture);
-    snprintf(text, sizeof text, "image\tlabel\tname\n%s\tphotograph\tone\n%s\tdrawing\ttwo\n", image,
-             up_lab_golden("image", "png_rgb8.png"));
-    up_lab_text("pictures.tsv", text);
+}
+
+/* Samples none of which can be read end the run; the failure is told, and the last whole step is saved. */
+static void test_failures_leave_a_checkpoint(void) {
+    const char *whole = up_lab_path("whole"), *run = up_lab_path("failed");
+    const char *away = up_lab_path("away"), *pictures = up_lab_path("there");
+    CU_ASSERT_EQUAL(mkdir(pictures, 0777), 0);
+    copy(up_lab_golden("image", "jpeg_420.jpg"), up_lab_path("there/one.jpg"));
+    copy(up_lab_golden("image", "png_rgb8.png"), up_lab_path("there/two.png"));
+    up_lab_text("pictures.tsv",
+                "image\tlabel\tname\nthere/one.jpg\tphotograph\tone\nthere/two.png\tdrawing\ttwo\n");
     UP_ASSERT_OK(train(whole, 0, NULL, NULL));
 
-    /* the picture is gone after the first step: some step later needs it */
+    /* the pictures are gone after the first step: some step later needs them */
     volatile sig_atomic_t stop = 1;
     CU_ASSERT_EQUAL(train(run, 0, &stop, NULL), UP_ERR_INTERRUPTED);
-    CU_ASSERT_EQUAL(rename(picture, away), 0);
-    CU_ASSERT_EQUAL(train(run, 1, NULL, (const char *const[]){"checkpoint_every=100", NULL}), UP_ERR_IO);
-    CU_ASSERT_PTR_NOT_NULL(strstr(up_last_error(), "there.jpg: cannot open"));
-    CU_ASSERT_EQUAL(rename(away, picture), 0);
+    CU_ASSERT_EQUAL(rename(pictures, away), 0);
+    CU_ASSERT_EQUAL(train(run, 1, NULL, (const char *const[]){"checkpoint_every=100", NULL}), UP_ERR_FORMAT);
+    CU_ASSERT_PTR_NOT_NULL(strstr(up_last_error(), "100 samples drawn one after the other cannot be read"));
+    CU_ASSERT_EQUAL(rename(away, pictures), 0);
     UP_ASSERT_OK(train(run, 1, NULL, NULL));
     expect_same_runs(whole, run);
     up_lab_remove(whole);
     up_lab_remove(run);
+    up_lab_remove(pictures);
     write_config(); /* the lists as they were */
 }
 
