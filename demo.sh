@@ -1,6 +1,7 @@
 #!/bin/bash
 # demo.sh [--fresh] [--backend NAME] [--seed N] [--steps N] - builds the program, trains the small model of
-# configs/demo.yaml from scratch and evaluates it: a table here, the same numbers in runs/demo/metrics.json.
+# configs/demo.yaml from scratch and evaluates it: a table here, the same numbers in runs/demo/metrics.json. Then it tunes
+# prompts with a tenth of the rows of a task that the model never saw, and writes all of it as a page, runs/demo/report.html.
 #   --fresh          remove the results of an earlier run first
 #   --backend NAME   cpu (default) or ref
 #   --seed N         another seed than the file's, in its own folder, runs/demo-seed-N (scripts/demo_seeds.sh: several)
@@ -13,7 +14,7 @@ fresh=0 backend=cpu seed='' steps='' run=runs/demo
 while [ $# -gt 0 ]; do
     case $1 in
     --help)
-        sed -n '2,8s/^# \{0,1\}//p' "$0"
+        sed -n '2,9s/^# \{0,1\}//p' "$0"
         exit 0
         ;;
     --fresh) fresh=1 ;;
@@ -73,7 +74,7 @@ measured() { # measured COMMAND...: run it, and remember the most memory that an
     return $code
 }
 
-if [ $fresh = 1 ]; then rm -rf "$run"; fi
+if [ $fresh = 1 ]; then rm -rf "$run" "$run-questions"; fi
 resume=()
 if [ -e "$run/model.safetensors" ]; then
     echo "$run holds a finished run; ./demo.sh --fresh trains anew. Evaluating it again."
@@ -86,5 +87,21 @@ else
         { echo "demo.sh: training did not end; the same command goes on with it" >&2; exit 1; }
 fi
 measured build/uniperceiver eval "${settings[@]}" --backend "$backend"
+
+# A task that pre-training never saw: as the model is, and with prompts tuned on a tenth of its rows.
+tuning=(configs/tune-questions.yaml "run=$run-questions" "init_from=$run" tasks.0.fraction=0.1)
 echo
-echo "demo.sh: done in $SECONDS s, peak memory $((peak / 1024)) MiB; numbers in $run/metrics.json, model in $run/model.safetensors"
+mkdir -p "$run-questions"
+echo "Questions that it never saw, without tuning:"
+measured build/uniperceiver eval "${tuning[@]}" --model "$run/model.safetensors" --json "$run-questions/untuned.json" --backend "$backend" --quiet
+if [ ! -e "$run-questions/tuned.safetensors" ]; then
+    measured build/uniperceiver train "${tuning[@]}" --backend "$backend" --quiet
+fi
+echo
+echo "The same after prompt tuning with 10% of their rows:"
+measured build/uniperceiver eval "${tuning[@]}" --backend "$backend" --quiet
+
+build/uniperceiver report "$run"
+echo
+echo "demo.sh: done in $SECONDS s, peak memory $((peak / 1024)) MiB; numbers in $run/metrics.json, model in $run/model.safetensors,
+what was tuned in $run-questions/tuned.safetensors ($(du -k "$run-questions/tuned.safetensors" | cut -f 1) KiB); all of it to look at: $run/report.html"

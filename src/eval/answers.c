@@ -18,10 +18,12 @@ static const struct {
              {"other", "VQA accuracy, other"}};
 enum { KINDS = sizeof kinds / sizeof *kinds };
 
+/* A single answer to a question is its class: nobody agrees or disagrees with it. */
 int up_has_answers(const up_source *s) {
     up_sample sample = {0};
     int asked = s->task->text && s->task->text->asked && s->task->targets == UP_TARGETS_CLASSES;
-    int has = asked && up_dataset_sample(&s->data, 0, &sample) == UP_OK && up_sample_count(&sample, answer);
+    int has =
+        asked && up_dataset_sample(&s->data, 0, &sample) == UP_OK && up_sample_count(&sample, answer) > 1;
     up_sample_free(&sample);
     return has;
 }

@@ -122,8 +122,13 @@ size_t up_shown_row(size_t n, int i) {
     return (size_t)(2 * i + 1) * n / (2 * UP_SHOWN);
 }
 
+/* In the model's training, or in the tuning that gave what is evaluated. */
 static int is_trained(const up_evaluation *e, const up_task *task) {
-    return up_config_task(e->world.config, task->name) >= 0;
+    if (up_config_task(e->world.config, task->name) >= 0) return 1;
+    if (!e->scores.tune || !strcmp(e->scores.tune, "none")) return 0;
+    for (size_t i = 0; i < e->settings.task_count; i++)
+        if (&up_tasks_table[e->settings.tasks[i].kind] == task) return 1;
+    return 0;
 }
 
 up_status up_score_add(up_evaluation *e, const up_source *source, const char *metric, up_metric number) {

@@ -8,11 +8,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-static void table_part(const up_scores *s, int trained) {
+static void table_part(const up_scores *s, int trained, const char *title) {
     for (size_t i = 0; i < s->count; i++) {
         const up_score *x = &s->list[i];
         const up_metric *m = &x->number;
         if (x->trained != trained) continue;
+        if (title) printf("%s\n", title);
+        title = NULL;
         /* without spread of its own (all right or all wrong), chance's spread is the measure */
         double error = m->error > 0 || !m->n ? m->error : sqrt(m->chance * (1 - m->chance) / (double)m->n);
         double above = error > 0 ? (m->value - m->chance) / error : 0;
@@ -35,10 +37,8 @@ static void table_tokens(const up_scores *s) {
 void up_report_table(const up_scores *s) {
     printf("\n  %-34s %-18s %6s  %6s  %6s  %6s  %6s\n", "task", "metric", "value", "chance", "error",
            "sigmas", "n");
-    printf("Tasks that were trained, on data that was not\n");
-    table_part(s, 1);
-    printf("Tasks that were never trained\n");
-    table_part(s, 0);
+    table_part(s, 1, "Tasks that were trained, on data that was not");
+    table_part(s, 0, "Tasks that were never trained");
     printf("error: standard error of the value; sigmas: how many of them it stands above chance\n");
     table_tokens(s);
     printf("a target set that an evaluation before has used is not encoded again\n");
