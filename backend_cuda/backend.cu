@@ -101,9 +101,8 @@ static up_status open_device(up_cuda *c) {
         up_cuda_check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device), "device"));
     UP_TRY(
         up_cuda_check(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device), "device"));
-    UP_TRY(up_cuda_check(cudaDeviceGetAttribute(&c->shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, device),
-                         "device"));
     c->capability = 10 * major + minor;
+    if (getenv("UP_CUDA_VOLTA") && c->capability > LEAST_CAPABILITY) c->capability = LEAST_CAPABILITY;
     if (c->capability < LEAST_CAPABILITY)
         return up_fail(UP_ERR_UNSUPPORTED, "backend cuda",
                        "the GPU has compute capability %d.%d; wanted 7.0 or more", major, minor);

@@ -20,7 +20,6 @@ struct up_cuda {
     up_staging *staging;
     float *scalars; /* device, [UP_SCALARS]: factors of products that are known there alone */
     int capability; /* 80 for 8.0 */
-    int shared;     /* bytes of shared memory that a block can have */
 };
 
 static inline up_cuda *up_cuda_of(up_backend *b) {

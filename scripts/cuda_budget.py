@@ -4,9 +4,11 @@ floors that the datasheets of three GPUs set on them. Prints the tables of docs/
 
 LAYERS, D, H, F, WORDS, PARAMETERS = 12, 768, 12, 3072, 49411, 123_952_136
 E = 2  # bytes of an activation: f16 or bf16
-TILE, FEW = 32, 4  # rows of a tile of attention.cu; keys at most that a warp has in registers
+# attention_tensor.cu: rows that stay in a block, rows that pass in a tile; attention.cu: keys at most that a warp has in registers
+STAYING, PASSING, FEW = 64, 32, 4
 
-# Datasheets, SXM boards, dense: 16-bit tensor and f32 TFLOP/s, GB/s; f32 multiply-adds of an SM in a cycle.
+# Datasheets, SXM boards, dense: 16-bit tensor and f32 TFLOP/s, GB/s; f32 multiply-adds of an SM in a cycle. Shared memory
+# gives an SM 128 bytes in each of these cycles.
 GPUS = {
     "V100": (125, 15.7, 900, 64),
     "A100 80 GB": (312, 19.5, 2039, 64),
@@ -21,31 +23,29 @@ STEPS = [
 ]
 
 
-def shared_rate(fma):
-    """Multiply-adds that the tiles of attention.cu can feed: a warp's loads from shared memory, one a cycle and SM."""
-    dots = 8 / 6  # 4 rows by 2 others: 6 loads
-    sums = 16 / 8  # 4 rows by 4 columns: 8 loads
-    return min(1, 32 * dots / fma), min(1, 32 * sums / fma)
-
-
-KINDS = ("flop", "dots", "sums", "f32", "shuffles", "size")
+KINDS = ("flop", "shared", "f32", "shuffles", "size")
 
 
 def part(name, **amounts):
-    """flop: 16-bit products; dots, sums: f32 from shared memory in attention; f32: other f32; shuffles: of a warp; size: bytes."""
+    """flop: 16-bit products; shared: bytes of shared memory; f32: f32 arithmetic; shuffles: of a warp; size: bytes of memory."""
     return {"name": name, **{kind: amounts.get(kind, 0) for kind in KINDS}}
 
 
 def attention(sequences, tokens, keys):
-    """Forward and backward: in tiles, whole ones; or by a warp for each head, 5 shuffles a sum."""
-    rows, tiles = E * sequences * tokens * D, -(-tokens // TILE)
+    """Forward and backward: on tensor cores in tiles, whole ones; or by a warp for each head, 5 shuffles a sum."""
+    rows, tiles = E * sequences * tokens * D, -(-tokens // STAYING)
     if keys <= FEW:
         area = sequences * tokens * FEW
         return ({"f32": 4 * area * D, "shuffles": 5 * area * H, "size": 5 * rows},
                 {"f32": 10 * area * D, "shuffles": 10 * area * H, "size": 10 * rows})
-    area = sequences * tiles * -(-keys // TILE) * TILE * TILE
-    return ({"dots": 2 * area * D, "sums": 2 * area * D, "size": 3 * rows + 2 * rows * tiles},
-            {"dots": 12 * area * D, "sums": 6 * area * D, "size": 9 * rows + 16 * rows * tiles})
+    pairs = sequences * tiles * STAYING * -(-keys // PASSING) * PASSING  # of queries and keys, for each head
+    # Of a strip of 16 rows and a tile, in KiB: 8 of fragments to 2 of scores in a product with a head's width; 2 of scores are
+    # read, 2 of weights written; 2 + 4 of fragments in a weighted sum. A weight is two numbers, so its products count twice.
+    strip, dots, scores, weights, sums = 16 * PASSING, 8 + 2, 2, 2, 2 + 4
+    forward = dots + scores + weights + sums
+    backward = 2 * (2 * dots + 2 * scores) + weights + sums + 2 * dots + 2 * scores + 2 * (weights + sums)
+    return ({"flop": 6 * pairs * D, "shared": forward * 1024 * pairs * H / strip, "size": 3 * rows + 2 * rows * tiles},
+            {"flop": 24 * pairs * D, "shared": backward * 1024 * pairs * H / strip, "size": 9 * rows + 6 * rows * tiles})
 
 
 def parts(sequences, tokens, keys, predicting, passes):
@@ -79,21 +79,21 @@ def step_end():
 
 
 def floor(p, gpu):
-    """Milliseconds: arithmetic or bytes, whatever is longer."""
+    """Milliseconds: arithmetic, bytes of shared memory or of memory, whatever is longest."""
     tensor, f32, bandwidth, fma = GPUS[gpu]
-    dots, sums = shared_rate(fma)
-    work = p["flop"] / tensor + p["f32"] / f32 + p["dots"] / (f32 * dots) + p["sums"] / (f32 * sums) + p["shuffles"] * 2 * fma / f32
-    return max(work / 1e9, p["size"] / bandwidth / 1e6)
+    work = p["flop"] / tensor + p["f32"] / f32 + p["shuffles"] * 2 * fma / f32
+    shared = p["shared"] / (f32 / (2 * fma) * 128)
+    return max(work / 1e9, shared / 1e9, p["size"] / bandwidth / 1e6)
 
 
 def main():
-    print("| step | tokens | products, 16 bits | attention, f32 | similarities, f32 | bytes |\n|---|---|---|---|---|---|")
+    print("| step | tokens | linear maps, 16 bits | attention, 16 bits | similarities, f32 | bytes |\n|---|---|---|---|---|---|")
     for name, *shape in STEPS:
         all_parts = parts(*shape)
         total = {kind: sum(p[kind] for p in all_parts) for kind in KINDS}
-        plain = total["dots"] + total["sums"] + sum(p["f32"] for p in all_parts[:-1])
-        print(f"| {name} | {shape[0] * shape[1]:,} | {total['flop'] / 1e12:.2f} TFLOP | "
-              f"{plain / 1e12:.2f} TFLOP | {all_parts[-1]['f32'] / 1e12:.2f} TFLOP | {total['size'] / 1e9:.1f} GB |")
+        attended = sum(p["flop"] + p["f32"] for p in all_parts if p["name"].startswith("attention"))
+        print(f"| {name} | {shape[0] * shape[1]:,} | {all_parts[0]['flop'] / 1e12:.2f} TFLOP | "
+              f"{attended / 1e12:.2f} TFLOP | {all_parts[-1]['f32'] / 1e12:.2f} TFLOP | {total['size'] / 1e9:.1f} GB |")
     for name, *shape in STEPS:
         all_parts = parts(*shape) + [step_end()]
         print(f"\n{name[0].upper() + name[1:]}:\n\n| part | " + " | ".join(GPUS) + " |\n|---|" + "---|" * len(GPUS))
