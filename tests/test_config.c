@@ -5,6 +5,7 @@
 #include "tasks/tasks.h"
 #include "tests/support.h"
 #include "train/settings.h"
+#include "train/trainer.h"
 #include "uniperceiver/random.h"
 
 #include <math.h>
@@ -458,6 +459,30 @@ static void pretraining_tasks(void) {
     up_settings_free(&s);
 }
 
+/* Each iteration of each rank draws a row with the probability of its weight: 131,072 draws of 8 ranks. */
+static void pretraining_order(void) {
+    enum { RANKS = 8, ROUNDS = 16384, DRAWS = RANKS * ROUNDS };
+    const double critical = 44.31; /* chi-square of 25 degrees of freedom at p = 0.01 */
+    const up_rounds rounds = {.ranks = RANKS};
+    double total = 0, chi = 0;
+    int64_t drawn[TABLE10_ROWS] = {0};
+    up_settings s;
+    UP_ASSERT_OK(up_settings_read(up_test_path("configs/pretrain-base.yaml"), NULL, 0, &s));
+    CU_ASSERT_EQUAL_FATAL(s.task_count, TABLE10_ROWS);
+    CU_ASSERT_TRUE(s.mixed);
+    for (int64_t i = 0; i < DRAWS; i++) drawn[up_order_task(&s, &rounds, i)]++;
+    for (size_t t = 0; t < TABLE10_ROWS; t++) total += s.tasks[t].weight;
+    for (size_t t = 0; t < TABLE10_ROWS; t++) {
+        double wanted = DRAWS * s.tasks[t].weight / total;
+        double off = (double)drawn[t] - wanted;
+        chi += off * off / wanted;
+        CU_ASSERT_TRUE(drawn[t] > 0);
+    }
+    if (!(chi < critical)) fprintf(stderr, "chi-square %.2f\n", chi);
+    CU_ASSERT_TRUE(chi < critical);
+    up_settings_free(&s);
+}
+
 /* Section 4.2. */
 static void pretraining_optimizer(void) {
     up_settings s;
@@ -485,5 +510,6 @@ const up_test up_tests[] = {{"defaults", defaults},
                             {"dump", dump},
                             {"description", description},
                             {"pretraining_tasks", pretraining_tasks},
+                            {"pretraining_order", pretraining_order},
                             {"pretraining_optimizer", pretraining_optimizer},
                             {NULL, NULL}};
