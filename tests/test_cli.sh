@@ -121,7 +121,12 @@ cat="$golden/image/jpeg_420.jpg" other="$golden/image/source.png" clip="$golden/
 ok info "$cat" && is 'info of a picture' "$out" $'kind: picture\nsize: 37 x 29'
 ok info "$clip" && has '^kind: video$' && has '^frames: [1-9]'
 mkdir checkpoint && cp tiny.safetensors checkpoint/model.safetensors
-fails 1 'checkpoint/state.json: cannot open' info checkpoint
+ok info checkpoint && is 'info of a run' "$out" "$("$up" info tiny.safetensors)"
+echo '{"step": ' >checkpoint/state.json
+fails 1 'checkpoint/state.json: ' info checkpoint
+mkdir -p classes/cat classes/dog && cp "$cat" classes/cat/1.jpg && cp "$other" classes/dog/1.png
+ok info classes && has '^kind: dataset$' && has '^format: folder$' && has '^samples: 2$' && has '^classes: 2$'
+mkdir nothing && fails 1 'nothing: no samples' info nothing
 echo '{"step": 12, "updates": 11, "skipped": 1}' >checkpoint/state.json
 ok info checkpoint && has '^step: 12$' && has '^preset: tiny$'
 fails 2 'no FILE' info

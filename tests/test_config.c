@@ -1,10 +1,12 @@
 /* test_config.c - YAML configuration: values, defaults, lists, aliases and overrides into a struct, every
- * message of every refusal, and the way back to YAML; and that configs/pretrain-base.yaml is the paper's. */
+ * message of every refusal, a base under a file,
+ * and the way back to YAML; and that configs/pretrain-base.yaml is the paper's, and the others over it. */
 #include "files/config.h"
 #include "files/file.h"
 #include "tasks/tasks.h"
 #include "tests/support.h"
 #include "train/settings.h"
+#include "train/trainer.h"
 #include "uniperceiver/random.h"
 
 #include <math.h>
@@ -304,6 +306,83 @@ static void files(void) {
     remove(path);
 }
 
+/* --- a base --- */
+
+static char based[] = "/tmp/test_config.XXXXXX";
+
+static const char *in_folder(const char *name) {
+    static char path[64];
+    snprintf(path, sizeof path, "%s/%s", based, name);
+    return path;
+}
+
+static void put(const char *name, const char *text) {
+    UP_ASSERT_OK(up_file_write(in_folder(name), text, strlen(text)));
+}
+
+static up_status read_over(const char *text, const char *override, demo *c) {
+    put("over.yaml", text);
+    return up_config_read(in_folder("over.yaml"), &demo_schema, &override, override != NULL, c);
+}
+
+static const char layered[] = "base: base.yaml\nmodel: {width: 8}\ntrain: {lr: 2, betas: [0, 0]}\n"
+                              "tasks: {1: {weight: 5}, mlm: {files: [z]}}\nnote: ~\n";
+
+/* Keys of maps and elements of lists are laid over, all else is replaced, and overrides go over both. */
+static void bases(void) {
+    demo c;
+    CU_ASSERT_PTR_NOT_NULL_FATAL(mkdtemp(based));
+    put("base.yaml", everything);
+    UP_ASSERT_OK(read_over(layered, "tasks.caption.weight=6", &c));
+    CU_ASSERT_TRUE(c.model.width == 8 && c.model.dropout == 0.25 && c.model.pooling == POOL_FIRST);
+    CU_ASSERT_TRUE(c.train.steps == 7 && c.train.lr == 2 && c.train.betas[1] == 0 && c.train.resume);
+    CU_ASSERT_EQUAL_FATAL(c.task_count, 2);
+    CU_ASSERT_TRUE(c.tasks[0].weight == -2.5 && c.tasks[0].file_count == 1 && c.tasks[1].weight == 6);
+    CU_ASSERT_EQUAL(c.tasks[1].file_count, 3);
+    CU_ASSERT_TRUE(!c.note && c.layout_count == 3);
+    up_config_free(&demo_schema, &c);
+    put("base.yaml", "base: first.yaml\ntrain: {steps: 8}\n"); /* of a base */
+    put("first.yaml", everything);
+    UP_ASSERT_OK(read_over("base: base.yaml\n", NULL, &c));
+    CU_ASSERT_TRUE(c.train.steps == 8 && c.train.lr == 0.005 && c.task_count == 2);
+    up_config_free(&demo_schema, &c);
+}
+
+static void wrong_bases(void) {
+    static const struct {
+        const char *text, *base, *message;
+    } cases[] = {
+        {"base: none.yaml\n", SOUND, "/none.yaml: cannot open"},
+        {"base: ../base.yaml\n", SOUND,
+         "base: \"../base.yaml\"; wanted the name of a file in the same folder"},
+        {"base: [base.yaml]\n", SOUND, "over.yaml:1: base: a list; wanted the name of a file"},
+        {"base:\n", SOUND, "over.yaml:1: base: no value; wanted the name of a file"},
+        {"base: over.yaml\n", SOUND, "over.yaml:1: base: more than 8 bases, or a file that is its own"},
+        {"base: base.yaml\n", "note: x\n", "base.yaml:1: model.width: missing"},
+        {"base: base.yaml\n", "\nmodel: {width: x}\n", "base.yaml:2: model.width: \"x\""},
+        {"base: base.yaml\n", "[a]\n", "base.yaml:1: a list; wanted a map"},
+        {"base: base.yaml\n", "#\n", "base.yaml: is empty"},
+        {"base: base.yaml\nmodel:\n  width: 0\n", SOUND, "over.yaml:3: model.width: 0 is out of range"},
+        {"base: base.yaml\nbase: base.yaml\n", SOUND, "over.yaml:2: base: given twice, first in line 1"},
+        {"base: base.yaml\nnote: a\nnote: b\n", SOUND, "over.yaml:3: note: given twice, first in line 2"},
+        {"base: base.yaml\nnotes: a\n", SOUND, "over.yaml:2: notes: unknown key (did you mean \"note\"?)"},
+        {"base: base.yaml\ntasks: {b: {weight: 2}}\n", SOUND "tasks: [{name: a}]\n",
+         "over.yaml:2: tasks: no element \"b\" in the base's list of 1"},
+        {"base: base.yaml\ntasks: {a: 2}\n", SOUND "tasks: [{name: a}]\n",
+         "over.yaml:2: tasks.0: \"2\"; wanted a map"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        demo c;
+        put("base.yaml", cases[i].base);
+        int sound = read_over(cases[i].text, NULL, &c) != UP_OK && strstr(up_last_error(), cases[i].message);
+        if (!sound) fprintf(stderr, "\"%s\"; wanted \"%s\"\n", up_last_error(), cases[i].message);
+        CU_ASSERT_TRUE(sound);
+        CU_ASSERT_TRUE(!c.output && !c.tasks && !c.train.betas);
+    }
+    static const char *const names[] = {"base.yaml", "first.yaml", "over.yaml", ""};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) remove(in_folder(names[i]));
+}
+
 /* A schema whose own default is wrong says so instead of blaming the file. */
 static void wrong_default(void) {
     static const up_config_row rows[] = {
@@ -420,13 +499,13 @@ static const struct table10_row {
 };
 enum { TABLE10_ROWS = sizeof table10 / sizeof table10[0] };
 
-/* The dataset is told by its folder: data/NAME/. */
-static int is_row(const up_task_settings *t, const struct table10_row *row) {
+/* The dataset is told by its folder: data/NAME/. `share` is what is left of the batch. */
+static int is_row(const up_task_settings *t, const struct table10_row *row, int share) {
     char folder[64];
     snprintf(folder, sizeof folder, "/../data/%s/", row->data);
-    return !strcmp(up_tasks_table[t->kind].name, row->kind) && strstr(t->data, folder) &&
-           t->batch == row->batch && t->weight == row->weight && t->smoothing == row->smoothing &&
-           t->loss_weight == row->loss_weight;
+    int batch = row->batch > share ? row->batch / share : 1;
+    return !strcmp(up_tasks_table[t->kind].name, row->kind) && strstr(t->data, folder) && t->batch == batch &&
+           t->weight == row->weight && t->smoothing == row->smoothing && t->loss_weight == row->loss_weight;
 }
 
 /* Appendix E: what is done to pictures and clips. */
@@ -446,7 +525,7 @@ static void pretraining_tasks(void) {
     CU_ASSERT_EQUAL_FATAL(s.task_count, TABLE10_ROWS);
     CU_ASSERT_EQUAL(s.task_count, 26);
     for (size_t i = 0; i < s.task_count; i++) {
-        int sound = is_row(&s.tasks[i], &table10[i]) && is_augmented(&s.tasks[i]);
+        int sound = is_row(&s.tasks[i], &table10[i], 1) && is_augmented(&s.tasks[i]);
         if (!sound) fprintf(stderr, "task %zu, %s, is not the paper's\n", i, s.tasks[i].name);
         CU_ASSERT_TRUE(sound);
         weights += s.tasks[i].weight;
@@ -455,6 +534,101 @@ static void pretraining_tasks(void) {
     CU_ASSERT_TRUE(s.tasks[1].frames == 8 && s.tasks[2].frames == 3);
     CU_ASSERT_PTR_NOT_NULL(s.tasks[1].leave_out);
     CU_ASSERT_PTR_NOT_NULL(s.tasks[0].names);
+    up_settings_free(&s);
+}
+
+/* What lies over it: the same rows, at the sizes that each says. */
+static const struct variant {
+    const char *path;
+    int share; /* of a batch, one part in so many */
+    int layers, width, heads, ffn, image_size;
+    int64_t steps;
+} variants[] = {
+    {"configs/pretrain-small.yaml", 4, 12, 384, 6, 1536, 224, 500000},
+    {"configs/pretrain-tiny.yaml", 16, 12, 192, 3, 768, 224, 500000},
+    {"configs/pretrain-released-base.yaml", 1, 12, 768, 12, 3072, 160, 200000},
+    {"configs/pretrain-released-base-224.yaml", 1, 12, 768, 12, 3072, 224, 45000},
+};
+
+/* A second stage goes over the model that the first one ends with. */
+static void model_of(const up_settings *s, up_config *c) {
+    up_settings first;
+    up_config from;
+    if (!s->init_from) {
+        UP_ASSERT_OK(up_settings_model(s, c));
+        return;
+    }
+    UP_ASSERT_OK(up_settings_read(up_test_path("configs/pretrain-released-base.yaml"), NULL, 0, &first));
+    CU_ASSERT_STRING_EQUAL(s->init_from, first.run);
+    UP_ASSERT_OK(up_settings_model(&first, &from));
+    up_settings_free(&first);
+    UP_ASSERT_OK(up_settings_model_over(s, &from, c));
+}
+
+static void check_variant(const struct variant *v) {
+    up_settings s;
+    up_config c;
+    UP_ASSERT_OK(up_settings_read(up_test_path(v->path), NULL, 0, &s));
+    CU_ASSERT_EQUAL_FATAL(s.task_count, TABLE10_ROWS);
+    for (size_t i = 0; i < s.task_count; i++) {
+        int sound = is_row(&s.tasks[i], &table10[i], v->share);
+        /* as much of a picture is left by the crop as there */
+        if (s.tasks[i].resize) sound &= s.tasks[i].resize == lround(256.0 * v->image_size / 224);
+        if (s.tasks[i].resize_most) sound &= s.tasks[i].resize_most == lround(320.0 * v->image_size / 224);
+        if (!sound) fprintf(stderr, "%s: task %zu, %s, is not the paper's\n", v->path, i, s.tasks[i].name);
+        CU_ASSERT_TRUE(sound);
+    }
+    CU_ASSERT_EQUAL(s.steps, v->steps);
+    CU_ASSERT_STRING_NOT_EQUAL(s.run, "runs/pretrain-base");
+    model_of(&s, &c);
+    CU_ASSERT_TRUE(c.layers == v->layers && c.width == v->width && c.heads == v->heads && c.ffn == v->ffn);
+    CU_ASSERT_TRUE(c.image_size == v->image_size && c.patch == 16 && c.tasks == 8 && c.drop_path == 0.1);
+    up_settings_free(&s);
+}
+
+static void pretraining_variants(void) {
+    for (size_t i = 0; i < sizeof variants / sizeof variants[0]; i++) check_variant(&variants[i]);
+}
+
+/* The recipe of the authors' released model, in both stages. */
+static void released_recipe(void) {
+    for (size_t i = 2; i < sizeof variants / sizeof variants[0]; i++) {
+        up_settings s;
+        up_config c;
+        UP_ASSERT_OK(up_settings_read(up_test_path(variants[i].path), NULL, 0, &s));
+        up_adamw a = up_settings_adamw(&s);
+        CU_ASSERT_TRUE(a.beta1 == 0.9 && a.beta2 == 0.95 && a.eps == 1e-6 && a.decay == 0.2);
+        CU_ASSERT_TRUE(a.max_norm == 0.1 && a.min_scale == 2048 && a.good_steps == 200);
+        CU_ASSERT_TRUE(s.optimizer.lr == 1e-3 && s.optimizer.min_lr == 1e-6 && s.optimizer.warmup == 10000);
+        CU_ASSERT_EQUAL(up_settings_dtype(&s), UP_F16);
+        CU_ASSERT_EQUAL(s.tasks[3].text_limit, 128);
+        model_of(&s, &c);
+        CU_ASSERT_TRUE(c.shared_norm && c.image_time && c.fixed_space && c.output_head && c.layer_scale);
+        up_settings_free(&s);
+    }
+}
+
+/* Each iteration of each rank draws a row with the probability of its weight: 131,072 draws of 8 ranks. */
+static void pretraining_order(void) {
+    enum { RANKS = 8, ROUNDS = 16384, DRAWS = RANKS * ROUNDS };
+    const double critical = 44.31; /* chi-square of 25 degrees of freedom at p = 0.01 */
+    const up_rounds rounds = {.ranks = RANKS};
+    double total = 0, chi = 0;
+    int64_t drawn[TABLE10_ROWS] = {0};
+    up_settings s;
+    UP_ASSERT_OK(up_settings_read(up_test_path("configs/pretrain-base.yaml"), NULL, 0, &s));
+    CU_ASSERT_EQUAL_FATAL(s.task_count, TABLE10_ROWS);
+    CU_ASSERT_TRUE(s.mixed);
+    for (int64_t i = 0; i < DRAWS; i++) drawn[up_order_task(&s, &rounds, i)]++;
+    for (size_t t = 0; t < TABLE10_ROWS; t++) total += s.tasks[t].weight;
+    for (size_t t = 0; t < TABLE10_ROWS; t++) {
+        double wanted = DRAWS * s.tasks[t].weight / total;
+        double off = (double)drawn[t] - wanted;
+        chi += off * off / wanted;
+        CU_ASSERT_TRUE(drawn[t] > 0);
+    }
+    if (!(chi < critical)) fprintf(stderr, "chi-square %.2f\n", chi);
+    CU_ASSERT_TRUE(chi < critical);
     up_settings_free(&s);
 }
 
@@ -480,10 +654,15 @@ const up_test up_tests[] = {{"defaults", defaults},
                             {"messages", messages},
                             {"too_large", too_large},
                             {"files", files},
+                            {"bases", bases},
+                            {"wrong_bases", wrong_bases},
                             {"wrong_default", wrong_default},
                             {"damaged", damaged},
                             {"dump", dump},
                             {"description", description},
                             {"pretraining_tasks", pretraining_tasks},
+                            {"pretraining_variants", pretraining_variants},
+                            {"released_recipe", released_recipe},
+                            {"pretraining_order", pretraining_order},
                             {"pretraining_optimizer", pretraining_optimizer},
                             {NULL, NULL}};

@@ -3,6 +3,7 @@
 #include "tests/lab.h"
 #include "tests/support.h"
 #include "files/file.h"
+#include "files/released.h"
 #include "files/safetensors.h"
 #include "uniperceiver/random.h"
 
@@ -976,6 +977,67 @@ static void test_fine_tuning(void) {
     up_lab_remove(tuned);
 }
 
+/* A small model of the released architecture, for pictures of 2 x 2 patches, and what `import` makes of it
+ * for others of 3 x 3. */
+static void make_stages(const char *first, const char *imported) {
+    const up_released_options larger = {.heads = 2, .image_size = 24};
+    const char *released = up_lab_path("stage.pth");
+    up_config c;
+    up_backend *b;
+    up_model *m;
+    UP_ASSERT_OK(up_config_preset("released-base", &c));
+    c.layers = c.heads = 2;
+    c.width = c.text_positions = 16;
+    c.ffn = 64;
+    c.patch = 8;
+    c.frames = 2;
+    c.image_size = c.image_resize = c.video_resize = 16;
+    UP_ASSERT_OK(up_backend_create("ref", 1, &b));
+    UP_ASSERT_OK(up_model_create(b, &c, 7, &m));
+    UP_ASSERT_OK(up_model_write(m, first));
+    up_model_destroy(m);
+    up_backend_free(b);
+    UP_ASSERT_OK(up_released_export(first, released));
+    UP_ASSERT_OK(up_released_import(released, &larger, imported));
+}
+
+/* Pre-training in two stages: a run over larger pictures begins with the table of positions that `import`
+ * would have made, and with all other tensors as they were. A rate of 0 shows what it begins with. */
+static void test_second_stage(void) {
+    const char *run = up_lab_path("stage-2"), *first = up_lab_path("stage-1.safetensors");
+    const char *imported = up_lab_path("stage-imported.safetensors");
+    char from[700], to[700], path[700];
+    up_safetensors *was, *want, *got;
+    make_stages(first, imported);
+    snprintf(from, sizeof from, "init_from=%s", first);
+    snprintf(to, sizeof to, "run=%s", run);
+    const char *stage[] = {from, to, "model.image_size=24", "tune=all", "optimizer.lr=0", "steps=2"};
+    const up_train_options options = {.backend = "ref", .quiet = 1};
+    UP_ASSERT_OK(up_train(tune_config(), stage, 6, &options));
+    snprintf(path, sizeof path, "%s/model.safetensors", run);
+    UP_ASSERT_OK(up_safetensors_open(first, &was));
+    UP_ASSERT_OK(up_safetensors_open(imported, &want));
+    UP_ASSERT_OK(up_safetensors_open(path, &got));
+    CU_ASSERT(up_safetensors_count(got) > up_safetensors_count(want)); /* a temperature more */
+    for (size_t i = 0; i < up_safetensors_count(want); i++) {
+        const up_safetensor *w = up_safetensors_at(want, i), *g = up_safetensors_find(got, w->name);
+        const up_safetensor *before = up_safetensors_find(was, w->name);
+        CU_ASSERT_FATAL(g && before && g->bytes == w->bytes);
+        CU_ASSERT(!memcmp(g->data, w->data, w->bytes));
+        CU_ASSERT_EQUAL(g->bytes != before->bytes, !strcmp(w->name, "patch.space.weight"));
+        if (g->bytes == before->bytes) CU_ASSERT(!memcmp(g->data, before->data, g->bytes));
+    }
+    up_safetensors_close(was);
+    up_safetensors_close(want);
+    up_safetensors_close(got);
+    up_lab_remove(run);
+    for (int i = 0; i < 2; i++) { /* an overlay has the tensors of what it shares */
+        stage[3] = i ? "tune=head" : "tune=prompts";
+        EXPECT_ERROR(up_train(tune_config(), stage, 6, &options), UP_ERR_ARGUMENT,
+                     "its image_size is 16, the configuration's 24");
+    }
+}
+
 const up_test up_tests[] = {
     {"learning rate", test_learning_rate},
     {"order of tasks", test_order_of_tasks},
@@ -999,6 +1061,7 @@ const up_test up_tests[] = {
     {"tuning resumes", test_tuning_resumes},
     {"tuning moves four groups", test_tuning_moves_four_groups},
     {"fine-tuning", test_fine_tuning},
+    {"second stage", test_second_stage},
     {"full disk", test_full_disk},
     {NULL, NULL},
 };

@@ -213,13 +213,36 @@ static up_status index_info(telling *t, const char *path) {
     return UP_OK;
 }
 
+/* A checkpoint, a run that has ended, or a folder of class folders, by the files that tell. */
+static up_status folder_info(telling *t, const char *folder, const up_dataset_options *options) {
+    enum { STATE, MODEL, TUNED, MARKS };
+    static const char *const marks[MARKS] = {"state.json", "model.safetensors", "tuned.safetensors"};
+    up_status status = UP_OK;
+    char *path = NULL;
+    int mark;
+    for (mark = STATE; mark < MARKS; mark++) {
+        free(path);
+        path = NULL;
+        UP_TRY(path_in(folder, marks[mark], &path));
+        if (!access(path, F_OK)) break;
+    }
+    if (mark == STATE)
+        status = checkpoint_info(t, folder);
+    else if (mark == MARKS)
+        status = dataset_info(t, options);
+    else
+        status = model_info(t, path);
+    free(path);
+    return status;
+}
+
 static up_status info(telling *t, const char *path, up_dataset_options options) {
     unsigned char start[16] = {0};
     struct stat about;
     options.data = path;
     int is_folder = !stat(path, &about) && S_ISDIR(about.st_mode);
     if (options.format || (!is_folder && up_dataset_guess(path))) return dataset_info(t, &options);
-    if (is_folder) return checkpoint_info(t, path);
+    if (is_folder) return folder_info(t, path, &options);
     if (up_cli_is_index(path)) return index_info(t, path);
     int file;
     int64_t bytes;

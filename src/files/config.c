@@ -1,6 +1,7 @@
-/* config.c - reads a configuration in three steps: YAML text (libyaml) to a small tree whose nodes know their
- * line, command-line overrides applied to that tree, then the tree checked against the schema while the
- * struct is filled. Aliases are expanded into the tree, under a limit on its nodes and depth. */
+/* config.c - reads a configuration in four steps: YAML text (libyaml) to a small tree whose nodes know their
+ * line, that tree laid over the one of its base, command-line overrides applied to it, then the tree checked
+ * against the schema while the struct is filled. Aliases are expanded into the tree, under a limit on its
+ * nodes and depth. */
 #include "files/config.h"
 #include "ref/given.h"
 #include "files/file.h"
@@ -17,6 +18,7 @@ enum {
     MAX_BYTES = 256 * 1024,
     MAX_EXPANDED = 16 * MAX_BYTES, /* text and 16 bytes a value, aliases expanded */
     MAX_DEPTH = 32,
+    MAX_BASES = 8,
     FROM_COMMAND_LINE = 0, /* instead of a line */
     FROM_SCHEMA = -1       /* the schema's own fallback text */
 };
@@ -437,6 +439,13 @@ static up_status read_list(reader *r, const node *n, const place *at, const up_c
     return UP_OK;
 }
 
+static up_status check_once(const reader *r, const place *at, const node *map, size_t i) {
+    for (size_t j = 0; j < i; j += 2)
+        if (!strcmp(map->items[j]->text, map->items[i]->text))
+            return wrong(r, map->items[i]->line, at, "given twice, first in line %ld", map->items[j]->line);
+    return UP_OK;
+}
+
 static up_status check_keys(const reader *r, const place *at, const node *map, const up_config_row *rows) {
     for (size_t i = 0; i < map->count; i += 2) {
         const node *key = map->items[i];
@@ -444,9 +453,7 @@ static up_status check_keys(const reader *r, const place *at, const node *map, c
         const up_config_row *row = rows;
         while (row->key && strcmp(row->key, key->text)) row++;
         if (!row->key) return unknown_key(r, key->line, &here, rows);
-        for (size_t j = 0; j < i; j += 2)
-            if (!strcmp(map->items[j]->text, key->text))
-                return wrong(r, key->line, &here, "given twice, first in line %ld", map->items[j]->line);
+        UP_TRY(check_once(r, &here, map, i));
     }
     return UP_OK;
 }
@@ -475,6 +482,96 @@ static up_status read_map(reader *r, const place *at, const node *map, long line
     return UP_OK;
 }
 
+/* --- a base, over which a file lays its keys --- */
+
+static up_status load(reader *r, const char *text, size_t size, const up_config_schema *schema, int bases,
+                      node **root);
+
+static const char base_key[] = "base"; /* of the outermost map, in whatever schema */
+
+/* Maps go over maps key by key, and over lists by number or name of an element; all else is replaced. */
+static up_status lay_over(const reader *r, const place *at, const node *over, node **under) {
+    for (size_t i = 0; i < over->count; i += 2) {
+        node *key = over->items[i], *value = over->items[i + 1];
+        const place here = {at, key->text, 0};
+        int list = (*under)->kind == YAML_SEQUENCE_NODE;
+        node **slot = list ? look_up_element(*under, key->text) : look_up(*under, key->text);
+        UP_TRY(check_once(r, &here, over, i));
+        if (!at->up && !strcmp(key->text, base_key)) continue;
+        if (!slot && list)
+            return wrong(r, key->line, at, "no element \"%.80s\" in the base's list of %zu", key->text,
+                         (*under)->count);
+        if (!slot) {
+            UP_TRY(add_item(r, *under, key));
+            UP_TRY(add_item(r, *under, value));
+        } else if (value->kind == YAML_MAPPING_NODE && (*slot)->kind != YAML_SCALAR_NODE) {
+            UP_TRY(lay_over(r, &here, value, slot));
+        } else {
+            *slot = value;
+        }
+    }
+    return UP_OK;
+}
+
+/* A base is sound alone: what is found wrong later is in the file that has it, whose lines are told. */
+static up_status check_alone(reader *r, const node *root, const up_config_schema *schema) {
+    const place top = {0};
+    void *config = calloc(1, schema->size);
+    if (!config) return no_memory(r);
+    up_status status = read_map(r, &top, root, root->line, schema, config);
+    up_config_free(schema, config);
+    free(config);
+    return status;
+}
+
+/* The base of the file that the reader names, which lies beside it. */
+static up_status load_base(reader *r, const char *base, const up_config_schema *schema, int bases,
+                           node **root) {
+    up_status status = UP_OK;
+    const char *name = r->name, *slash = strrchr(name, '/');
+    char *path = NULL;
+    void *text = NULL;
+    size_t size;
+    if (asprintf(&path, "%.*s%s", slash ? (int)(slash - name) + 1 : 0, name, base) < 0) return no_memory(r);
+    r->name = path;
+    UP_GO(up_file_read(path, &text, &size));
+    UP_GO(load(r, text, size, schema, bases, root));
+    UP_GO(check_alone(r, *root, schema));
+done:
+    r->name = name;
+    free(text);
+    free(path);
+    return status;
+}
+
+/* Where *root has the key `base`, it becomes the tree of both. */
+static up_status add_base(reader *r, const up_config_schema *schema, int bases, node **root) {
+    const place top = {0}, at = {&top, base_key, 0};
+    node *over = *root;
+    node **found = look_up(over, base_key);
+    if (!found) return UP_OK;
+    const node *base = *found;
+    if (base->kind != YAML_SCALAR_NODE || !*base->text || strchr(base->text, '/'))
+        return not_a(r, base, &at, "the name of a file in the same folder");
+    if (bases == MAX_BASES)
+        return wrong(r, base->line, &at, "more than %d bases, or a file that is its own", MAX_BASES);
+    UP_TRY(load_base(r, base->text, schema, bases + 1, root));
+    (*root)->line = over->line;
+    return lay_over(r, &top, over, root);
+}
+
+/* A text as a tree, laid over its base. */
+static up_status load(reader *r, const char *text, size_t size, const up_config_schema *schema, int bases,
+                      node **root) {
+    const place top = {0};
+    if (size > MAX_BYTES)
+        return up_fail(UP_ERR_FORMAT, r->name, "%zu bytes; wanted at most %d", size, MAX_BYTES);
+    if (hopeless(text, size)) return up_fail(UP_ERR_FORMAT, r->name, "nested deeper than %d", MAX_DEPTH);
+    UP_TRY(parse(r, text, size, &top, 1, root));
+    if (!*root) return up_fail(UP_ERR_FORMAT, r->name, "is empty; wanted a map of keys");
+    return add_base(r, schema, bases, root);
+}
+
 up_status up_config_parse(const char *name, const char *text, size_t size, const up_config_schema *schema,
                           const char *const *overrides, size_t count, void *config) {
     up_status status = UP_OK;
@@ -482,11 +579,7 @@ up_status up_config_parse(const char *name, const char *text, size_t size, const
     const place top = {0};
     node *root;
     memset(config, 0, schema->size);
-    if (size > MAX_BYTES)
-        return up_fail(UP_ERR_FORMAT, name, "%zu bytes; wanted at most %d", size, MAX_BYTES);
-    if (hopeless(text, size)) return up_fail(UP_ERR_FORMAT, name, "nested deeper than %d", MAX_DEPTH);
-    UP_GO(parse(&r, text, size, &top, 1, &root));
-    if (!root) UP_GO(up_fail(UP_ERR_FORMAT, name, "is empty; wanted a map of keys"));
+    UP_GO(load(&r, text, size, schema, 0, &root));
     for (size_t i = 0; i < count; i++) UP_GO(up_given(overrides[i], "an override"));
     for (size_t i = 0; i < count; i++) UP_GO(apply(&r, overrides[i], &root));
     UP_GO(read_map(&r, &top, root, root->line, schema, config));

@@ -73,7 +73,10 @@ struct up_config_schema {
 
 /* Read a file over `config` (zeroed first) and check it. Overrides are "dotted.path=value", value in YAML,
  * applied in order before the check; elements of a list are named by number or, if they are maps, by their
- * "name". A key that is `null` counts as not given. Free with up_config_free, also fine after a failure. */
+ * "name". A key that is `null` counts as not given. `base: FILE` names a file in the same folder, sound
+ * alone, over whose keys those of this file go before the overrides: maps over maps key by key, a map over a
+ * list by number or name of its elements, all else replaces. Free with up_config_free, also fine after a
+ * failure. */
 up_status up_config_read(const char *path, const up_config_schema *schema, const char *const *overrides,
                          size_t count, void *config);
 

@@ -2,6 +2,7 @@
  * tensor here. Both directions go by the one table. */
 #include "files/released.h"
 #include "files/file.h"
+#include "files/resize_grid.h"
 #include "files/safetensors.h"
 #include "files/torch_file.h"
 #include "files/weights.h"
@@ -236,27 +237,6 @@ static up_status check_tensors(const char *path, const up_torch_file *file, cons
 
 /* --- import: values --- */
 
-/* Bilinear between the centres of cells, edges repeated: [from, from, width] -> [to, to, width]. */
-static void resize_grid(const float *in, int from, float *out, int to, int64_t width) {
-    for (int cell = 0; cell < to * to; cell++) {
-        double at[2] = {cell / to, cell % to}, share[2];
-        int64_t low[2], high[2];
-        for (int k = 0; k < 2; k++) {
-            double place = fmax(0, (at[k] + 0.5) * from / to - 0.5);
-            low[k] = (int64_t)place;
-            high[k] = low[k] + 1 < from ? low[k] + 1 : from - 1;
-            share[k] = place - (double)low[k];
-        }
-        const float *a = in + (low[0] * from + low[1]) * width, *b = in + (low[0] * from + high[1]) * width;
-        const float *c = in + (high[0] * from + low[1]) * width, *d = in + (high[0] * from + high[1]) * width;
-        for (int64_t i = 0; i < width; i++) {
-            double upper = (1 - share[1]) * a[i] + share[1] * b[i];
-            double lower = (1 - share[1]) * c[i] + share[1] * d[i];
-            out[cell * width + i] = (float)((1 - share[0]) * upper + share[0] * lower);
-        }
-    }
-}
-
 typedef struct import {
     const char *from;
     up_torch_file *file;
@@ -287,7 +267,7 @@ static up_status import_entry(import *m, const entry *e) {
     if (e->form == SCALAR && !isfinite(m->values[0]))
         return up_fail(UP_ERR_FORMAT, m->from, "\"%s\" is not finite", e->released);
     if (e->own == m->params.space && side != m->grid) {
-        resize_grid(m->values, m->grid, m->resized, side, m->config.width);
+        up_resize_grid(m->values, m->grid, m->resized, side, m->config.width);
         memcpy(m->values, m->resized, (size_t)cells * (size_t)m->config.width * sizeof(float));
     }
     return put_values(m, e);

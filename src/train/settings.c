@@ -261,12 +261,13 @@ up_status up_settings_model(const up_settings *s, up_config *c) {
     return up_config_check(c);
 }
 
-/* Weights of one shape are no start for another. */
+/* Weights of one shape are no start for another; a model of its own has its table of positions resized
+ * (start.c). */
 static up_status check_shapes(const up_settings *s, const up_config *from, const up_config *c) {
     static const char *const free_fields[] = {"prompts",      "prompt_sides", "drop_path",
                                               "image_resize", "video_resize", "video_stride"};
     for (const up_config_field *f = up_config_fields; f->name; f++) {
-        int free_field = 0;
+        int free_field = s->tune == UP_TUNE_ALL && !strcmp(f->name, "image_size");
         for (size_t i = 0; i < sizeof free_fields / sizeof *free_fields; i++)
             free_field |= !strcmp(f->name, free_fields[i]);
         const void *a = (const char *)from + f->offset, *b = (const char *)c + f->offset;

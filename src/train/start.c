@@ -1,8 +1,10 @@
 /* start.c - runs that begin with a model: fine-tuning makes a model of its own of it, prompt tuning an
  * overlay that shares its weights (paper section 3.3, appendix C). */
+#include "files/resize_grid.h"
 #include "train/trainer.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 
 /* What the run's weights begin as: the tuned task where there is one, else the model. */
 static up_model *start_of(const up_trainer *t) {
@@ -63,6 +65,29 @@ static up_status start_temperatures(const up_trainer *t) {
     return UP_OK;
 }
 
+/* A model for pictures of another size begins with the table of patches' positions resized. */
+static up_status start_positions(const up_trainer *t) {
+    const up_model *from = start_of(t);
+    const up_config *had = up_model_config(from);
+    const up_backend_ops *ops = t->backend->ops;
+    if (had->image_size == t->config.image_size) return UP_OK;
+    up_status status = UP_OK;
+    up_view was = up_model_weight(from, up_model_params(from)->space);
+    up_view is = up_model_weight(t->model, up_model_params(t->model)->space);
+    float *values = malloc((size_t)(was.rows * was.cols) * sizeof *values);
+    float *resized = malloc((size_t)(is.rows * is.cols) * sizeof *resized);
+    if (!values || !resized)
+        UP_GO(up_fail(UP_ERR_MEMORY, t->settings.init_from, "no memory to resize its table of positions"));
+    UP_GO(ops->download(t->backend, values, was));
+    up_resize_grid(values, had->image_size / had->patch, resized, t->config.image_size / t->config.patch,
+                   is.cols);
+    UP_GO(ops->upload(t->backend, is, resized));
+done:
+    free(values);
+    free(resized);
+    return status;
+}
+
 /* Words that the model has, and those of the run's own texts. */
 static up_status start_targets(up_trainer *t) {
     int count;
@@ -80,6 +105,7 @@ up_status up_start_model(up_trainer *t) {
                  : up_overlay_create(t->base, c->prompts, c->prompt_sides, c->classes, seed, &t->model));
     UP_TRY(up_start_name_classes(t));
     UP_TRY(up_model_copy(t->model, start_of(t)));
+    UP_TRY(start_positions(t));
     UP_TRY(start_temperatures(t));
     UP_TRY(start_targets(t));
     up_model_destroy(t->start);
