@@ -93,7 +93,7 @@ def operation_tables():
 
 def step_tables():
     print("## Steps\n")
-    print("GFLOP/s of needed arithmetic (`bench/arithmetic.h`: the last layer at read-out rows alone), as a share of the FMA "
+    print("GFLOP/s of needed arithmetic (`ref/model/arithmetic.h`: the last layer at read-out rows alone), as a share of the FMA "
           "peak of that run. Activations: of the encoders that the step uses. Peak: of the whole process.\n")
     rows = sorted_results([s for s in steps if "step" in s])
     for preset in dict.fromkeys(s["preset"] for s in rows):

@@ -139,7 +139,7 @@ static void run_batch(void *state) {
 
 static void report_batch(void *state, up_report *report) {
     up_step *s = state;
-    up_arithmetic a = up_arithmetic_needed(&s->config, &s->batch, s->gradients);
+    up_arithmetic a = up_arithmetic_needed(s->model, &s->batch, s->gradients);
     *report = s->report;
     report->samples = s->batch.sequences;
     report->tokens = s->batch.tokens;

@@ -2,9 +2,9 @@
 #ifndef UP_BENCH_STEPS_OWN_H
 #define UP_BENCH_STEPS_OWN_H
 
-#include "bench/arithmetic.h"
 #include "bench/common.h"
 #include "bench/steps.h"
+#include "ref/model/arithmetic.h"
 #include "uniperceiver/random.h"
 #include "uniperceiver/uniperceiver.h"
 

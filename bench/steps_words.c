@@ -77,7 +77,7 @@ static up_arithmetic of_entries(const up_step *s, double count) {
     UP_BENCH_OK(up_batch_open(&one, UP_SIDE_TARGET, 1));
     UP_BENCH_OK(up_batch_text(&one, (int32_t[]){0, UP_TOKEN_END}, 2, 0, NULL));
     UP_BENCH_OK(up_batch_close(&one));
-    up_arithmetic a = up_arithmetic_needed(&s->config, &one, s->gradients);
+    up_arithmetic a = up_arithmetic_needed(s->model, &one, s->gradients);
     up_batch_free(&one);
     return (up_arithmetic){count * a.forward, count * a.backward};
 }
@@ -87,7 +87,7 @@ static void report_vocabulary(void *state, up_report *report) {
     vocabulary *v = state;
     up_step *s = &v->step;
     double count = (double)up_target_set_count(v->set);
-    up_arithmetic inputs = up_arithmetic_needed(&s->config, &s->batch, s->gradients);
+    up_arithmetic inputs = up_arithmetic_needed(s->model, &s->batch, s->gradients);
     up_arithmetic set = of_entries(s, count);
     up_arithmetic cosines = up_arithmetic_cosines(&s->config, s->batch.readouts, count);
     *report = s->report;

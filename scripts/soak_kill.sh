@@ -92,7 +92,7 @@ done
 
 if grep -q 'trying the checkpoint before it' "$work/said"; then fail "a checkpoint did not load"; fi
 if compgen -G "$work/run/*.broken" >/dev/null; then fail "a checkpoint was broken"; fi
-timed='"(seconds|samples_per_second|tokens_per_second|data_wait_seconds|memory_mib)":[^,]*,'
+timed='"(seconds|samples_per_second|tokens_per_second|data_wait_seconds|memory_mib|gflops)":[^,]*,'
 for run in whole run; do sed -E "s/$timed//g" "$work/$run/metrics.jsonl" >"$work/$run.lines"; done
 cmp "$work/whole.lines" "$work/run.lines" || fail "the metrics differ"
 for file in model model-ema; do

@@ -2,6 +2,7 @@
  * random models. What must not matter does not: chunks, tiles, unused rows, the order of passes, what else
  * learns. */
 #include "ref/model/activations.h"
+#include "ref/model/arithmetic.h"
 #include "tests/lab.h"
 #include "tests/support.h"
 #include "uniperceiver/loss.h"
@@ -781,7 +782,119 @@ static void a_set_is_encoded_once_for_each_state_of_the_weights(void) {
     close_world(&w);
 }
 
+/* ---- needed arithmetic, written out for the small model: D = 32, F = 48, three layers ---- */
+
+enum {
+    MAP = 2 * 32 * 32,         /* a row through D x D */
+    FFN = 2 * 2 * 32 * 48,     /* a row through both maps */
+    ROW = 4 * MAP + FFN,       /* a row of a whole layer: queries, keys, values, projection, FFN */
+    KEYS = 2 * MAP,            /* keys and values alone */
+    READ = ROW - KEYS,         /* what the last layer adds at rows that are read out */
+    PAIR = 2 * 2 * 32,         /* a score, and a weighted value */
+    PATCH = 2 * 3 * 4 * 4 * 32 /* 4 x 4 pixels of three colours to D */
+};
+
+/* [<SPE> a b c] of which <SPE> is read, and [<SPE> 4 cells | 2 words | 2 slots] of which the slots are. */
+static void put_counted(world *w, up_batch *b) {
+    UP_ASSERT_OK(up_batch_begin(b, &w->config));
+    UP_ASSERT_OK(up_batch_open(b, UP_SIDE_INPUT, 1));
+    UP_ASSERT_OK(up_batch_text(b, (int32_t[]){1, 2, 3}, 3, 0, NULL));
+    UP_ASSERT_OK(up_batch_close(b));
+    UP_ASSERT_OK(up_batch_open(b, UP_SIDE_INPUT, 0));
+    put_picture(w, b, 0);
+    UP_ASSERT_OK(up_batch_words_and_slots(b, (int32_t[]){4, 5}, 2));
+    UP_ASSERT_OK(up_batch_close(b));
+}
+
+static void arithmetic_of_a_batch(void) {
+    enum { TOKENS = 4 + 9, READOUTS = 1 + 2 };
+    enum { PAIRS = 4 * 4 + 5 * 5 + 6 + 7 + 6 + 7, READ_PAIRS = 4 + 6 + 7 };
+    enum { LINEAR = 2 * TOKENS * ROW + TOKENS * KEYS + READOUTS * READ };
+    enum { ATTENTION = (2 * PAIRS + READ_PAIRS) * PAIR, PATCHES = 4 * PATCH };
+    world w = open_world("ref", 0, 3);
+    up_gradients *all = NULL, *norms = NULL, *temperature = NULL;
+    up_batch b = {0};
+    put_counted(&w, &b);
+    UP_ASSERT_OK(up_gradients_create(w.model, 0, &all));
+    UP_ASSERT_OK(up_gradients_create(w.model, 1u << UP_GROUP_NORM, &norms));
+    UP_ASSERT_OK(up_gradients_create(w.model, 1u << UP_GROUP_TEMPERATURE, &temperature));
+    up_arithmetic a = up_arithmetic_needed(w.model, &b, NULL);
+    CU_ASSERT_EQUAL(a.forward, LINEAR + ATTENTION + PATCHES);
+    CU_ASSERT_EQUAL(a.forward, 488320);
+    CU_ASSERT_EQUAL(a.backward, 0);
+    a = up_arithmetic_needed(w.model, &b, all);
+    CU_ASSERT_EQUAL(a.backward, 2 * LINEAR + 2 * ATTENTION + PATCHES);
+    a = up_arithmetic_needed(w.model, &b, norms); /* towards inputs alone */
+    CU_ASSERT_EQUAL(a.backward, LINEAR + 2 * ATTENTION);
+    a = up_arithmetic_needed(w.model, &b, temperature); /* nothing below the features */
+    CU_ASSERT_EQUAL(a.backward, 0);
+    a = up_arithmetic_cosines(&w.config, 3, 5);
+    CU_ASSERT(a.forward == 2 * 3 * 5 * 32 && a.backward == 2 * a.forward);
+    up_batch_free(&b);
+    up_gradients_free(temperature);
+    up_gradients_free(norms);
+    up_gradients_free(all);
+    close_world(&w);
+}
+
+/* Each query sees as many keys as up_mask_sees says, prompts besides. */
+static void arithmetic_of_masks(void) {
+    static const int32_t sequences[][UP_SEQ_FIELDS] = {
+        {0, 5, 0, 5, UP_MASK_FULL, 0, 0, 0},
+        {0, 9, 0, 9, UP_MASK_DOUBLED, 3, 3, 0},
+        {0, 8, 0, 8, UP_MASK_DOUBLED, 0, 4, 0},
+        {0, 3, 0, 7, UP_MASK_CAUSAL, 0, 0, 0},
+    };
+    world w = open_world("ref", 2, 3);
+    for (int s = 0; s < 4; s++) {
+        int32_t f[UP_SEQ_FIELDS];
+        memcpy(f, sequences[s], sizeof f);
+        int queries = f[UP_SEQ_Q_COUNT], keys = f[UP_SEQ_K_COUNT], pairs = queries * w.config.prompts;
+        for (int i = 0; i < queries; i++)
+            for (int j = 0; j < keys; j++)
+                pairs +=
+                    up_mask_sees(f[UP_SEQ_KIND], f[UP_SEQ_PREFIX], f[UP_SEQ_WORDS], i + keys - queries, j);
+        up_batch b = {.tokens = queries, .sequences = 1, .sequence = f};
+        double prompts = (double)w.config.prompts * w.config.prompt_sides;
+        double linear = queries * (2.0 * ROW + KEYS) + 3 * prompts * KEYS;
+        CU_ASSERT_EQUAL(up_arithmetic_needed(w.model, &b, NULL).forward, linear + 2.0 * pairs * PAIR);
+    }
+    close_world(&w);
+}
+
+/* Forth and back once, in chunks, which are encoded twice. */
+static void arithmetic_of_a_set(void) {
+    enum { ENTRY = 2 * (3 * ROW + 9 * PAIR) + 3 * KEYS + READ + 3 * PAIR };
+    world w = open_world("ref", 0, 2);
+    up_gradients *all = NULL;
+    up_encoder *scout = NULL, *chunk = NULL;
+    up_target_set *s = NULL;
+    int32_t ids[] = {3, 4, 9};
+    UP_ASSERT_OK(up_gradients_create(w.model, 0, &all));
+    UP_ASSERT_OK(up_encoder_create(w.model, NULL, &scout));
+    UP_ASSERT_OK(up_encoder_create(w.model, &(up_encoder_options){.gradients = all}, &chunk));
+    UP_ASSERT_OK(up_target_set_create(w.model, 1, 1, &s));
+    UP_ASSERT_OK(up_target_set_fill_words(s, ids, 3, 10));
+    up_set_encoders how = {.scout = scout, .chunk = chunk, .tokens = 4};
+    for (int i = 0; i < 2; i++) UP_ASSERT_OK(up_target_set_encode(s, &how));
+    CU_ASSERT_EQUAL(up_target_set_needed(s), 3 * ENTRY);
+    up_features *y = up_target_set_features(s);
+    UP_ASSERT_OK(w.backend->ops->fill(w.backend, y->dunit, 1));
+    y->has_dunit = 1;
+    UP_ASSERT_OK(up_target_set_backward(s, &how, NULL, NULL));
+    CU_ASSERT_EQUAL(up_target_set_encoded(s), 2 * 9);
+    CU_ASSERT_EQUAL(up_target_set_needed(s), 3 * 3 * ENTRY);
+    up_target_set_free(s);
+    up_encoder_free(chunk);
+    up_encoder_free(scout);
+    up_gradients_free(all);
+    close_world(&w);
+}
+
 const up_test up_tests[] = {
+    {"arithmetic of a batch", arithmetic_of_a_batch},
+    {"arithmetic of masks", arithmetic_of_masks},
+    {"arithmetic of a set", arithmetic_of_a_set},
     {"chunks change nothing", chunks_change_nothing},
     {"unused rows change nothing", unused_rows_change_nothing},
     {"frozen groups change no gradient", frozen_groups_change_no_gradient},

@@ -492,6 +492,7 @@ static void target_sets(void) {
     NOTHING(up_target_set_owes(NULL));
     REFUSED(up_target_set_backward(NULL, &how, NULL, NULL));
     NOTHING(up_target_set_encoded(NULL));
+    NOTHING(up_target_set_needed(NULL));
     UP_ASSERT_OK(up_target_set_create(model, 0, 0, &s));
     REFUSED(up_target_set_fill(s, NULL));
     REFUSED(up_target_set_fill(s, &b));

@@ -73,10 +73,8 @@ static int same_files(const char *a, const char *b) {
     return same;
 }
 
-/* The lines of metrics.jsonl as an array, without what the clock says. */
-static json_t *lines_of(const char *run) {
-    static const char *const timed[] = {"seconds", "tokens_per_second", "samples_per_second",
-                                        "data_wait_seconds", "memory_mib"};
+/* The lines of metrics.jsonl as an array. */
+static json_t *read_lines(const char *run) {
     void *text;
     size_t size;
     json_t *lines = json_array();
@@ -84,11 +82,27 @@ static json_t *lines_of(const char *run) {
     for (char *line = text, *end; (end = strchr(line, '\n')); line = end + 1) {
         json_t *object = json_loadb(line, (size_t)(end - line), 0, NULL);
         CU_ASSERT_PTR_NOT_NULL_FATAL(object);
-        for (int i = 0; i < 5; i++) json_object_del(object, timed[i]);
         json_array_append_new(lines, object);
     }
     free(text);
     return lines;
+}
+
+/* The same without what the clock says. */
+static json_t *lines_of(const char *run) {
+    static const char *const timed[] = {"seconds",           "tokens_per_second", "samples_per_second",
+                                        "data_wait_seconds", "memory_mib",        "gflops"};
+    json_t *lines = read_lines(run), *line;
+    size_t at;
+    json_array_foreach(lines, at, line) {
+        for (int i = 0; i < 6; i++) json_object_del(line, timed[i]);
+    }
+    return lines;
+}
+
+static double number_of(const json_t *lines, size_t line, const char *key) {
+    const json_t *value = json_object_get(json_array_get(lines, line), key);
+    return json_is_number(value) ? json_number_value(value) : NAN;
 }
 
 static void expect_same_runs(const char *a, const char *b) {
@@ -112,8 +126,63 @@ static void test_lines_are_whole(void) {
     json_t *lines = lines_of(run);
     CU_ASSERT_EQUAL(json_array_size(lines), 3); /* 5, 10, 12 */
     json_decref(lines);
+    json_t *left = read_lines(whole), *right = read_lines(run);
+    for (size_t i = 0; i < 3; i++) { /* arithmetic a token, which no clock changes */
+        double wanted = number_of(left, i, "gflops") / number_of(left, i, "tokens_per_second");
+        double found = number_of(right, i, "gflops") / number_of(right, i, "tokens_per_second");
+        CU_ASSERT(wanted > 0 && fabs(found - wanted) < 1e-9 * wanted);
+    }
+    json_decref(left);
+    json_decref(right);
     up_lab_remove(whole);
     up_lab_remove(run);
+}
+
+/* `peak_share` is `gflops` over the key `peak`, in the lines and in what is said at the end; without the key
+ * it is absent. */
+static void test_share_of_peak(void) {
+    const char *run = up_lab_path("share"), *without = up_lab_path("no-share");
+    const char *said = up_lab_path("summary");
+    char folder[600];
+    const char *overrides[] = {folder, "peak=0.25", "log_every=3"};
+    const up_train_options options = {.backend = "ref", .threads = 1};
+    void *text;
+    size_t size;
+    snprintf(folder, sizeof folder, "run=%s", run);
+    fflush(stderr);
+    int kept = dup(STDERR_FILENO);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(freopen(said, "w", stderr));
+    UP_ASSERT_OK(up_train(config, overrides, 3, &options));
+    fflush(stderr);
+    dup2(kept, STDERR_FILENO);
+    close(kept);
+    json_t *lines = read_lines(run);
+    double gflop = 0, before = 0;
+    for (size_t i = 0; i < 4; i++) {
+        double gflops = number_of(lines, i, "gflops"), share = number_of(lines, i, "peak_share");
+        CU_ASSERT(gflops > 0 && fabs(share - gflops / 0.25) < 1e-12 * share);
+        gflop += gflops * (number_of(lines, i, "seconds") - before);
+        before = number_of(lines, i, "seconds");
+    }
+    UP_ASSERT_OK(up_file_read(said, &text, &size));
+    const char *row = strstr(text, " samples/s, "), *wait = strstr(text, "% of the time waiting for data, ");
+    double mean = NAN, share = NAN, most = NAN;
+    CU_ASSERT_FATAL(row && wait);
+    CU_ASSERT_EQUAL(sscanf(strchr(wait, ',') + 1, "%lf GFLOP/s (%lf%% of the peak), at most %lf MiB", &mean,
+                           &share, &most),
+                    3);
+    CU_ASSERT(fabs(mean - gflop / before) <= 0.051);
+    CU_ASSERT(fabs(share - 100 * gflop / before / 0.25) <= 0.051);
+    CU_ASSERT(most > 1 && most >= floor(number_of(lines, 3, "memory_mib")));
+    free(text);
+    json_decref(lines);
+    UP_ASSERT_OK(train(without, 0, NULL, NULL));
+    lines = read_lines(without);
+    CU_ASSERT(number_of(lines, 0, "gflops") > 0);
+    CU_ASSERT_PTR_NULL(json_object_get(json_array_get(lines, 0), "peak_share"));
+    json_decref(lines);
+    up_lab_remove(run);
+    up_lab_remove(without);
 }
 
 static void test_any_number_of_workers(void) {
@@ -478,6 +547,7 @@ static void test_prepare(void) {
 const up_test up_tests[] = {
     {"configuration", test_prepare},
     {"lines are whole", test_lines_are_whole},
+    {"share of peak", test_share_of_peak},
     {"any number of workers", test_any_number_of_workers},
     {"time limit", test_time_limit},
     {"failures leave a checkpoint", test_failures_leave_a_checkpoint},

@@ -78,6 +78,9 @@ UP_API up_status up_target_set_backward(up_target_set *set, const up_set_encoder
 
 /* Tokens that went through the encoder for it, forth and back, since it was made. */
 UP_API int64_t up_target_set_encoded(const up_target_set *set);
+/* Floating-point operations that its features and the gradients behind them needed since it was made (this
+ * rank's where it is divided): chunks that went forth twice count once. */
+UP_API double up_target_set_needed(const up_target_set *set);
 
 #ifdef __cplusplus
 }

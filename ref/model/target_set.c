@@ -3,6 +3,8 @@
  * are divided). */
 #include "uniperceiver/target_set.h"
 #include "ref/given.h"
+#include "ref/model/activations.h"
+#include "ref/model/arithmetic.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -25,6 +27,8 @@ struct up_target_set {
     double drop_path;
     uint64_t pass; /* of an encoder, which keeps the activations of all of it; 0: none does */
     int64_t encoded;
+    double needed; /* FLOP so far */
+    double owed;   /* FLOP of a way back through the present features */
 };
 
 up_status up_target_set_create(up_model *model, uint64_t key, int with_gradients, up_target_set **out) {
@@ -148,6 +152,10 @@ int64_t up_target_set_encoded(const up_target_set *s) {
     if (!s) return 0;
     return s->encoded;
 }
+double up_target_set_needed(const up_target_set *s) {
+    if (!s) return 0;
+    return s->needed;
+}
 
 /* ---- ranks ---- */
 
@@ -257,6 +265,17 @@ static up_status encode_part(up_target_set *s, const up_set_encoders *how, up_en
     return up_encoder_forward(encoder, up_view_rows(s->features.raw, first, b->sequences));
 }
 
+/* Forth for the first time: what is needed, however it is computed. */
+static up_status encode_fresh(up_target_set *s, const up_set_encoders *how, up_encoder *encoder,
+                              const up_batch *b, int first) {
+    const up_encoder *back = how->whole ? how->whole : how->chunk;
+    up_arithmetic a = up_arithmetic_needed(s->model, b, back ? back->gradients : NULL);
+    UP_TRY(encode_part(s, how, encoder, b, first));
+    s->needed += a.forward;
+    s->owed += a.backward;
+    return UP_OK;
+}
+
 /* Sequences first..first+count-1 as a batch of their own. */
 static up_status take_part(up_target_set *s, int first, int count) {
     UP_TRY(up_batch_begin(&s->part, &s->sequences.config));
@@ -272,13 +291,14 @@ static int fits_whole(const up_target_set *s, const up_set_encoders *how) {
 /* What this rank encodes, in one pass that keeps its activations. */
 static up_status encode_whole(up_target_set *s, const up_set_encoders *how) {
     int count = s->end - s->first;
-    if (count == s->sequences.sequences) return encode_part(s, how, how->whole, &s->sequences, 0);
+    if (count == s->sequences.sequences) return encode_fresh(s, how, how->whole, &s->sequences, 0);
     UP_TRY(take_part(s, s->first, count));
-    return encode_part(s, how, how->whole, &s->part, s->first);
+    return encode_fresh(s, how, how->whole, &s->part, s->first);
 }
 
 static up_status encode_own(up_target_set *s, const up_set_encoders *how) {
     s->pass = 0;
+    s->owed = 0;
     if (s->first == s->end) return UP_OK; /* fewer sequences than ranks */
     if (fits_whole(s, how)) {
         UP_TRY(encode_whole(s, how));
@@ -289,7 +309,7 @@ static up_status encode_own(up_target_set *s, const up_set_encoders *how) {
     for (int first = s->first, count; first < s->end; first += count) {
         count = chunk_count(s, how, first);
         UP_TRY(take_part(s, first, count));
-        UP_TRY(encode_part(s, how, how->scout, &s->part, first));
+        UP_TRY(encode_fresh(s, how, how->scout, &s->part, first));
     }
     return UP_OK;
 }
@@ -363,6 +383,7 @@ up_status up_target_set_backward(up_target_set *s, const up_set_encoders *how, u
     UP_TRY(up_features_back(&s->features));
     UP_TRY(scatter(s));
     s->pass = 0;
+    s->needed += s->owed;
     if (held) return up_encoder_backward(how->whole, own_rows(s, s->features.draw), done, context);
     return chunks_backward(s, how, done, context);
 }

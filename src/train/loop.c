@@ -88,6 +88,7 @@ static void mark_whole(up_trainer *t) {
     t->whole_iterations = t->iterations;
     t->whole_inputs = t->stepper.input_tokens;
     t->whole_sets = up_stepper_set_tokens(&t->stepper);
+    t->whole_needed = up_stepper_needed(&t->stepper);
     memcpy(t->whole_taken, t->taken, t->settings.task_count * sizeof *t->taken);
 }
 

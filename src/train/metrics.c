@@ -94,22 +94,25 @@ up_status up_metrics_write(up_trainer *t, const json_t *line) {
     return t->events.path ? up_events_write(&t->events, t->step, line) : UP_OK;
 }
 
-static double rate(int64_t count, double seconds) {
-    return seconds > 0 ? (double)count / seconds : 0;
+static double rate(double count, double seconds) {
+    return seconds > 0 ? count / seconds : 0;
 }
 
 static json_t *make_line(const up_trainer *t, double now, json_t *tasks) {
     double seconds = now - t->last_line;
     int64_t inputs = t->stepper.input_tokens - t->line_inputs;
     int64_t sets = up_stepper_set_tokens(&t->stepper) - t->line_sets;
-    json_t *line = json_pack("{s:I, s:f, s:I, s:I, s:f, s:I, s:I, s:f, s:f, s:f, s:f, s:O}", "step",
-                             (json_int_t)t->step, "lr", t->lr, "skipped", (json_int_t)t->skipped,
-                             "bad_samples", (json_int_t)up_bad_samples_count(t), "seconds", now - t->started,
-                             "input_tokens", (json_int_t)inputs, "target_tokens", (json_int_t)sets,
-                             "samples_per_second", rate(up_metrics_samples(t) - t->line_samples, seconds),
-                             "tokens_per_second", rate(inputs + sets, seconds), "data_wait_seconds",
-                             t->waited, "memory_mib", up_metrics_memory(), "tasks", tasks);
+    double gflops = rate(up_stepper_needed(&t->stepper) - t->line_needed, seconds) / 1e9;
+    json_t *line = json_pack(
+        "{s:I, s:f, s:I, s:I, s:f, s:I, s:I, s:f, s:f, s:f, s:f, s:f, s:O}", "step", (json_int_t)t->step,
+        "lr", t->lr, "skipped", (json_int_t)t->skipped, "bad_samples", (json_int_t)up_bad_samples_count(t),
+        "seconds", now - t->started, "input_tokens", (json_int_t)inputs, "target_tokens", (json_int_t)sets,
+        "samples_per_second", rate((double)(up_metrics_samples(t) - t->line_samples), seconds),
+        "tokens_per_second", rate((double)(inputs + sets), seconds), "data_wait_seconds", t->waited,
+        "memory_mib", up_metrics_memory(), "gflops", gflops, "tasks", tasks);
     int failed = !line;
+    if (!failed && t->settings.peak > 0)
+        failed = json_object_set_new(line, "peak_share", json_real(gflops / t->settings.peak));
     if (!failed && t->comm->ranks > 1)
         failed = json_object_set_new(line, "ranks", json_integer(t->comm->ranks)) ||
                  json_object_set_new(line, "sent_bytes",
@@ -123,6 +126,22 @@ static json_t *make_line(const up_trainer *t, double now, json_t *tasks) {
     return NULL;
 }
 
+/* The next line begins. */
+static void begin_line(up_trainer *t, double now) {
+    int64_t inputs = t->stepper.input_tokens, sets = up_stepper_set_tokens(&t->stepper);
+    double needed = up_stepper_needed(&t->stepper);
+    t->done.tokens += (double)(inputs - t->line_inputs + sets - t->line_sets);
+    t->done.needed += needed - t->line_needed;
+    t->done.waited += t->waited;
+    t->last_line = now;
+    t->line_inputs = inputs;
+    t->line_sets = sets;
+    t->line_needed = needed;
+    t->line_samples = up_metrics_samples(t);
+    t->line_bytes = t->comm->bytes;
+    t->waited = 0;
+}
+
 up_status up_metrics_log(up_trainer *t) {
     double now = up_now();
     json_t *tasks = json_object(), *line = NULL;
@@ -131,12 +150,7 @@ up_status up_metrics_log(up_trainer *t) {
     UP_GO(add_tasks(t, tasks));
     line = make_line(t, now, tasks);
     tell_starving(t, now - t->last_line);
-    t->last_line = now;
-    t->line_inputs = t->stepper.input_tokens;
-    t->line_sets = up_stepper_set_tokens(&t->stepper);
-    t->line_samples = up_metrics_samples(t);
-    t->line_bytes = t->comm->bytes;
-    t->waited = 0;
+    begin_line(t, now);
     UP_GO(up_metrics_write(t, line));
 done:
     json_decref(tasks);
@@ -168,11 +182,11 @@ static json_t *task_state(const up_trainer *t) {
 }
 
 json_t *up_metrics_state(const up_trainer *t) {
-    return json_pack("{s:I, s:I, s:I, s:f, s:f, s:o}", "input_tokens",
-                     (json_int_t)(t->whole_inputs - t->line_inputs), "target_tokens",
-                     (json_int_t)(t->whole_sets - t->line_sets), "samples",
-                     (json_int_t)(up_metrics_samples(t) - t->line_samples), "seconds",
-                     up_now() - t->last_line, "waited", t->waited, "tasks", task_state(t));
+    return json_pack(
+        "{s:I, s:I, s:I, s:f, s:f, s:f, s:o}", "input_tokens", (json_int_t)(t->whole_inputs - t->line_inputs),
+        "target_tokens", (json_int_t)(t->whole_sets - t->line_sets), "samples",
+        (json_int_t)(up_metrics_samples(t) - t->line_samples), "seconds", up_now() - t->last_line, "waited",
+        t->waited, "needed", t->whole_needed - t->line_needed, "tasks", task_state(t));
 }
 
 static double real_of(const json_t *object, const char *key) {
@@ -191,16 +205,25 @@ static void restore_task(up_trainer *t, size_t i, const json_t *entry) {
                                     .known = json_object_get(entry, "first") != NULL};
 }
 
+/* What other processes did for the line at hand is not done by this one. */
+static void restore_line(up_trainer *t, const json_t *state) {
+    int64_t inputs = json_integer_value(json_object_get(state, "input_tokens"));
+    int64_t sets = json_integer_value(json_object_get(state, "target_tokens"));
+    double needed = json_number_value(json_object_get(state, "needed")); /* absent in older ones: 0 */
+    t->line_inputs = t->stepper.input_tokens - inputs;
+    t->line_sets = up_stepper_set_tokens(&t->stepper) - sets;
+    t->line_needed = up_stepper_needed(&t->stepper) - needed;
+    t->line_samples = up_metrics_samples(t) - json_integer_value(json_object_get(state, "samples"));
+    t->carried = json_number_value(json_object_get(state, "seconds"));
+    t->waited = json_number_value(json_object_get(state, "waited"));
+    t->done = (up_done){-(double)(inputs + sets), -needed, -t->waited};
+}
+
 up_status up_metrics_restore(up_trainer *t, const json_t *state) {
     const json_t *tasks = json_object_get(state, "tasks");
     memset(t->sums, 0, t->settings.task_count * sizeof *t->sums); /* of a newer checkpoint that was broken */
     memset(t->losses, 0, t->settings.task_count * sizeof *t->losses);
     for (size_t i = 0; i < t->settings.task_count; i++) restore_task(t, i, json_array_get(tasks, i));
-    t->line_inputs = t->stepper.input_tokens - json_integer_value(json_object_get(state, "input_tokens"));
-    t->line_sets =
-        up_stepper_set_tokens(&t->stepper) - json_integer_value(json_object_get(state, "target_tokens"));
-    t->line_samples = up_metrics_samples(t) - json_integer_value(json_object_get(state, "samples"));
-    t->carried = json_number_value(json_object_get(state, "seconds"));
-    t->waited = json_number_value(json_object_get(state, "waited"));
+    restore_line(t, state);
     return UP_OK;
 }

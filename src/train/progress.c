@@ -136,6 +136,17 @@ void up_progress(const up_trainer *t, int line, int last) {
         show_line(&r, t, elapsed);
 }
 
+/* Of this process, until its last metrics line, which is of its last step. */
+static void show_rates(const up_trainer *t) {
+    double seconds = fmax(t->last_line - t->started, 1e-9), gflops = t->done.needed / seconds / 1e9;
+    up_log_line line = {.used = 0};
+    up_log_add(&line, "  %.1f samples/s, %.0f tokens/s, %.0f%% of the time waiting for data, %.1f GFLOP/s",
+               (double)(up_metrics_samples(t) - t->started_samples) / seconds, t->done.tokens / seconds,
+               100 * t->done.waited / seconds, gflops);
+    if (t->settings.peak > 0) up_log_add(&line, " (%.1f%% of the peak)", 100 * gflops / t->settings.peak);
+    up_log(UP_LOG_REPORT, "%s, at most %.0f MiB of memory", line.text, up_metrics_memory());
+}
+
 void up_progress_summary(const up_trainer *t) {
     const char *run = t->settings.run;
     char took[24];
@@ -144,6 +155,7 @@ void up_progress_summary(const up_trainer *t) {
     up_log(UP_LOG_REPORT, "%s: %lld steps, %lld of them in this process in %s; %lld skipped",
            t->settings.name, (long long)t->step, (long long)(t->step - t->started_step), took,
            (long long)t->skipped);
+    show_rates(t);
     up_log(UP_LOG_REPORT, "  %-28s %12s %11s %11s", "task", "samples", "first loss", "last loss");
     for (size_t i = 0; i < t->settings.task_count; i++)
         if (t->losses[i].known)

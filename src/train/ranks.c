@@ -98,13 +98,14 @@ up_status up_ranks_agree(up_trainer *t, int *flags, int count) {
 }
 
 /* What the ranks have measured since the last metrics line, besides the sums of the tasks. */
-enum { OF_LINE = 4 };
+enum { OF_LINE = 5 };
 
 static void take_line(const up_trainer *t, double *line) {
     line[0] = (double)(t->stepper.input_tokens - t->line_inputs);
     line[1] = (double)(up_stepper_set_tokens(&t->stepper) - t->line_sets);
     line[2] = (double)(t->comm->bytes - t->line_bytes);
     line[3] = t->waited / t->comm->ranks;
+    line[4] = up_stepper_needed(&t->stepper) - t->line_needed;
 }
 
 static void set_line(up_trainer *t, const double *line) {
@@ -112,6 +113,7 @@ static void set_line(up_trainer *t, const double *line) {
     t->line_sets = up_stepper_set_tokens(&t->stepper) - (int64_t)line[1];
     t->line_bytes = t->comm->bytes - (uint64_t)line[2];
     t->waited = line[3];
+    t->line_needed = up_stepper_needed(&t->stepper) - line[4];
 }
 
 up_status up_ranks_gather(up_trainer *t) {

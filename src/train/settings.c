@@ -147,6 +147,9 @@ static const up_config_row top_rows[] = {
      .help = "checkpoints of every so many steps are kept for good; 0: none"},
     {"time_limit", UP_CONFIG_REAL, TOP(time_limit), .fallback = "0", .min = 0, .max = 1e9,
      .help = "seconds within which the run ends with a checkpoint; 0: none"},
+    {"peak", UP_CONFIG_REAL, TOP(peak), .fallback = "0", .min = 0, .max = 1e15,
+     .help = "GFLOP/s that the processors of all ranks reach at most, as bench_peak prints it, for "
+             "`peak_share` of the metrics; 0: not known"},
     {"ema", UP_CONFIG_REAL, TOP(ema), .fallback = "0", .min = 0, .max = 0.9999999,
      .help = "decay a step of an average of the weights, e.g. 0.9999; 0: none"},
     {"ema_every", UP_CONFIG_INT, TOP(ema_every), .fallback = "10", .min = 1, .max = 1e6,

@@ -61,6 +61,7 @@ typedef struct up_settings {
     double decode_seconds; /* of processor time, of a sample that is isolated */
     double bad_samples;    /* largest share of a task's samples that cannot be read */
     double time_limit;     /* seconds; 0: none */
+    double peak;           /* GFLOP/s of what all ranks run on; 0: not known */
     double ema;            /* decay a step of the weights' average; 0: none */
     int64_t ema_every;     /* steps */
     int64_t validate_every;

@@ -1,6 +1,7 @@
 /* step.c - the step: encoders, target sets, loss and optimiser put together (paper section 3.1 and equation
  * 3). */
 #include "train/step.h"
+#include "ref/model/arithmetic.h"
 
 up_status up_stepper_open(const up_settings *settings, up_model *model, up_comm *comm, up_stepper *s) {
     up_status status = UP_OK;
@@ -86,6 +87,13 @@ static up_status targets_of(up_stepper *s, up_work *work, up_target_set **out) {
     return up_target_set_fill(set, &work->targets);
 }
 
+static void count_needed(up_stepper *s, const up_batch *inputs, const up_target_set *y) {
+    up_arithmetic encoding = up_arithmetic_needed(s->model, inputs, s->gradients);
+    up_arithmetic cosines =
+        up_arithmetic_cosines(up_model_config(s->model), inputs->readouts, (double)up_target_set_count(y));
+    s->needed += encoding.forward + encoding.backward + cosines.forward + cosines.backward;
+}
+
 up_status up_stepper_iterate(up_stepper *s, up_work *work, double share) {
     up_loss loss = work->loss;
     up_target_set *y;
@@ -98,6 +106,7 @@ up_status up_stepper_iterate(up_stepper *s, up_work *work, double share) {
     UP_TRY(up_features_back(&s->x));
     UP_TRY(up_encoder_backward(s->inputs, s->x.draw, NULL, NULL));
     s->input_tokens += work->batch.tokens;
+    count_needed(s, &work->batch, y);
     return UP_OK;
 }
 
@@ -139,4 +148,10 @@ int64_t up_stepper_set_tokens(const up_stepper *s) {
     int64_t tokens = 0;
     for (int i = 0; i < s->sets.count; i++) tokens += up_target_set_encoded(s->sets.list[i].set);
     return tokens;
+}
+
+double up_stepper_needed(const up_stepper *s) {
+    double needed = s->needed;
+    for (int i = 0; i < s->sets.count; i++) needed += up_target_set_needed(s->sets.list[i].set);
+    return needed;
 }

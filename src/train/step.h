@@ -23,6 +23,7 @@ typedef struct up_stepper {
     up_sets sets;
     int reported;         /* buckets of this step whose gradients are complete */
     int64_t input_tokens; /* encoded so far */
+    double needed;        /* FLOP so far of inputs and of comparing (ref/model/arithmetic.h) */
 } up_stepper;
 
 /* Encoders, loss and optimiser as the settings say. */
@@ -49,5 +50,7 @@ void up_stepper_divide(up_stepper *stepper);
 
 /* Tokens that went through the encoders for target sets so far, on every way. */
 int64_t up_stepper_set_tokens(const up_stepper *stepper);
+/* FLOP that the steps so far needed, of this rank: inputs, target sets, cosines, forth and back. */
+double up_stepper_needed(const up_stepper *stepper);
 
 #endif

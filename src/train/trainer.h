@@ -42,6 +42,11 @@ typedef struct up_task_losses {
     int known; /* 1: there was a line with this task */
 } up_task_losses;
 
+/* What this process and its ranks have done until the last metrics line. */
+typedef struct up_done {
+    double tokens, needed, waited; /* encoded; FLOP (up_stepper_needed); seconds for data */
+} up_done;
+
 /* An exponential moving average of what learns (average.c). */
 typedef struct up_average {
     up_model *model; /* borrowed, as the gradients */
@@ -119,8 +124,9 @@ struct up_trainer {
     int64_t whole_iterations;
     int64_t *whole_taken;             /* [settings.task_count] */
     int64_t whole_inputs, whole_sets; /* tokens encoded by then */
-    int updating;                     /* 1: AdamW is at work, and the weights are of no step */
-    int stopped;                      /* 1: all ranks end at the same step, with a checkpoint */
+    double whole_needed;
+    int updating; /* 1: AdamW is at work, and the weights are of no step */
+    int stopped;  /* 1: all ranks end at the same step, with a checkpoint */
 
     /* what the device measured is read one step later, or before it is told (loop.c) */
     int64_t settled;          /* steps whose losses and norm were read */
@@ -131,7 +137,9 @@ struct up_trainer {
     up_task_sums *latest; /* [settings.task_count] of the last metrics line, for the progress line */
     double *temperatures; /* [settings.task_count] of the last metrics line that had the task */
     int64_t line_inputs, line_sets; /* tokens encoded until the last metrics line */
-    int folder;                     /* descriptor that holds the lock of the run's folder; 0 = none */
+    double line_needed;
+    up_done done;
+    int folder; /* descriptor that holds the lock of the run's folder; 0 = none */
     double opened, started, last_line, waited;
     double carried;                    /* seconds of the line at hand that passed before the checkpoint */
     double slowest_step, slowest_save; /* seconds, of this process */

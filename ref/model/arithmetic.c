@@ -1,6 +1,6 @@
 /* arithmetic.c - the count of needed floating-point operations. Sizes: paper section 4.2; the narrow last
  * layer: ref/model/layers.c. */
-#include "bench/arithmetic.h"
+#include "ref/model/arithmetic.h"
 
 typedef struct counter {
     const up_config *config;
@@ -26,6 +26,16 @@ static void add_attention(counter *c, int layer, double pairs) {
     if (c->gradients && layer >= c->lowest) c->sum.backward += 2 * products;
 }
 
+/* How many keys up_mask_sees lets query i of a sequence attend to. */
+static int count_keys(const int32_t *f, int i) {
+    int place = i + f[UP_SEQ_K_COUNT] - f[UP_SEQ_Q_COUNT];
+    if (f[UP_SEQ_KIND] == UP_MASK_FULL) return f[UP_SEQ_K_COUNT];
+    if (f[UP_SEQ_KIND] == UP_MASK_CAUSAL) return place + 1;
+    if (place < f[UP_SEQ_PREFIX]) return f[UP_SEQ_PREFIX];
+    int slot = place >= f[UP_SEQ_PREFIX] + f[UP_SEQ_WORDS]; /* sees as many as its word */
+    return place + 1 - (slot ? f[UP_SEQ_WORDS] : 0);
+}
+
 /* Pairs that the masks allow: of all queries, or of those that are read out. */
 static double count_pairs(const up_config *config, const up_batch *batch, int read_only) {
     double pairs = 0;
@@ -36,10 +46,7 @@ static double count_pairs(const up_config *config, const up_batch *batch, int re
             int read = next < batch->readouts && batch->readout_row[next] == f[UP_SEQ_Q_START] + i;
             next += read;
             if (read_only && !read) continue;
-            int place = i + f[UP_SEQ_K_COUNT] - f[UP_SEQ_Q_COUNT];
-            pairs += config->prompts;
-            for (int j = 0; j < f[UP_SEQ_K_COUNT]; j++)
-                pairs += up_mask_sees(f[UP_SEQ_KIND], f[UP_SEQ_PREFIX], f[UP_SEQ_WORDS], place, j);
+            pairs += config->prompts + count_keys(f, i);
         }
     }
     return pairs;
@@ -68,18 +75,17 @@ static void add_patches(counter *c, const up_batch *batch) {
     if (c->gradients && up_learns(c->gradients, c->params->patch_weight)) c->sum.backward += product;
 }
 
-up_arithmetic up_arithmetic_needed(const up_config *config, const up_batch *batch,
+up_arithmetic up_arithmetic_needed(const up_model *model, const up_batch *batch,
                                    const up_gradients *gradients) {
-    up_params params;
-    if (up_params_build(config, &params) != UP_OK) return (up_arithmetic){0};
-    counter c = {.config = config, .params = &params, .gradients = gradients};
+    const up_config *config = up_model_config(model);
+    const up_params *params = up_model_params(model);
+    counter c = {.config = config, .params = params, .gradients = gradients};
     if (gradients) c.lowest = up_gradients_lowest(gradients);
     double all_pairs = count_pairs(config, batch, 0), read_pairs = count_pairs(config, batch, 1);
     for (int layer = 0; layer < config->layers; layer++) add_layer(&c, batch, layer, all_pairs, read_pairs);
     add_patches(&c, batch);
     if (config->output_head)
-        add_linear(&c, config->layers, params.output_weight, batch->readouts, config->width, config->width);
-    up_params_free(&params);
+        add_linear(&c, config->layers, params->output_weight, batch->readouts, config->width, config->width);
     return c.sum;
 }
 
