@@ -129,6 +129,8 @@ ok info classes && has '^kind: dataset$' && has '^format: folder$' && has '^samp
 mkdir nothing && fails 1 'nothing: no samples' info nothing
 echo '{"step": 12, "updates": 11, "skipped": 1}' >checkpoint/state.json
 ok info checkpoint && has '^step: 12$' && has '^preset: tiny$'
+mkdir -p run/checkpoint-00000003 && cp -r checkpoint run/checkpoint-00000012
+ok info run && has '^checkpoint: run/checkpoint-00000012$' && has '^step: 12$'
 fails 2 'no FILE' info
 printf 'text\tword\na cat\tcat\na dog\tdog\n' >two.tsv
 ok info two.tsv && is 'info of a list' "$out" $'kind: dataset\nformat: tsv\nsamples: 2\n  text: a cat\n  word: cat'

@@ -9,6 +9,7 @@
 #include "files/json.h"
 #include "files/safetensors.h"
 #include "files/weights.h"
+#include "train/checkpoint.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -108,25 +109,16 @@ done:
     return status;
 }
 
-/* "folder/name", malloc'ed. */
-static up_status path_in(const char *folder, const char *name, char **out) {
-    size_t room = strlen(folder) + strlen(name) + 2;
-    *out = malloc(room);
-    if (!*out) return up_fail(UP_ERR_MEMORY, folder, "no memory for its files' names");
-    snprintf(*out, room, "%s/%s", folder, name);
-    return UP_OK;
-}
-
 /* A folder of src/train/checkpoint.c: its counts, then its model. */
 static up_status checkpoint_info(telling *t, const char *folder) {
     static const char *const counts[] = {"step", "updates", "skipped"};
     up_status status = UP_OK;
-    char *state_path = NULL, *model_path = NULL;
+    char state_path[UP_PATH_SIZE], model_path[UP_PATH_SIZE];
     void *text = NULL;
     size_t size;
     json_t *state = NULL;
-    UP_GO(path_in(folder, "state.json", &state_path));
-    UP_GO(path_in(folder, "model.safetensors", &model_path));
+    UP_GO(up_checkpoint_path(state_path, folder, "state.json"));
+    UP_GO(up_checkpoint_path(model_path, folder, "model.safetensors"));
     UP_GO(up_file_read(state_path, &text, &size));
     UP_GO(up_json_read(state_path, text, size, 0, &state));
     if (!json_is_object(state)) UP_GO(up_fail(UP_ERR_FORMAT, state_path, "wanted a JSON object"));
@@ -137,8 +129,6 @@ static up_status checkpoint_info(telling *t, const char *folder) {
 done:
     json_decref(state);
     free(text);
-    free(state_path);
-    free(model_path);
     return status;
 }
 
@@ -213,27 +203,18 @@ static up_status index_info(telling *t, const char *path) {
     return UP_OK;
 }
 
-/* A checkpoint, a run that has ended, or a folder of class folders, by the files that tell. */
+static int has_file(const char *folder, const char *name, char path[UP_PATH_SIZE]) {
+    return up_checkpoint_path(path, folder, name) == UP_OK && !access(path, F_OK);
+}
+
+/* A checkpoint, a run (what it ended with, else its newest checkpoint), or a folder of class folders. */
 static up_status folder_info(telling *t, const char *folder, const up_dataset_options *options) {
-    enum { STATE, MODEL, TUNED, MARKS };
-    static const char *const marks[MARKS] = {"state.json", "model.safetensors", "tuned.safetensors"};
-    up_status status = UP_OK;
-    char *path = NULL;
-    int mark;
-    for (mark = STATE; mark < MARKS; mark++) {
-        free(path);
-        path = NULL;
-        UP_TRY(path_in(folder, marks[mark], &path));
-        if (!access(path, F_OK)) break;
-    }
-    if (mark == STATE)
-        status = checkpoint_info(t, folder);
-    else if (mark == MARKS)
-        status = dataset_info(t, options);
-    else
-        status = model_info(t, path);
-    free(path);
-    return status;
+    char path[UP_PATH_SIZE];
+    if (has_file(folder, "state.json", path)) return checkpoint_info(t, folder);
+    if (has_file(folder, "model.safetensors", path)) return model_info(t, path);
+    if (has_file(folder, "tuned.safetensors", path)) return model_info(t, path);
+    UP_TRY(up_checkpoint_newest(folder, path));
+    return *path ? checkpoint_info(t, path) : dataset_info(t, options);
 }
 
 static up_status info(telling *t, const char *path, up_dataset_options options) {

@@ -93,7 +93,7 @@ static up_status verify_files(const char *folder, const json_t *state) {
     char path[UP_PATH_SIZE];
     for (int i = 0; i < UP_CHECKPOINT_FILES; i++) {
         const json_t *entry = json_object_get(json_object_get(state, "files"), up_checkpoint_files[i]);
-        if (i == UP_FILE_AVERAGE && !entry) continue;
+        if (i == UP_CHECKPOINT_AVERAGE && !entry) continue;
         json_int_t size, crc;
         UP_TRY(up_checkpoint_path(path, folder, up_checkpoint_files[i]));
         UP_TRY(check_present(path));
@@ -166,11 +166,11 @@ static up_status load(up_trainer *t, const char *folder, int64_t number) {
     UP_TRY(read_state(folder, number, &state));
     UP_GO(tell_changes(t, folder, json_string_value(json_object_get(state, "settings"))));
     tell_backend(t, folder, json_string_value(json_object_get(state, "backend")));
-    UP_GO(up_checkpoint_path(path, folder, up_checkpoint_files[UP_FILE_MODEL]));
+    UP_GO(up_checkpoint_path(path, folder, up_checkpoint_files[UP_CHECKPOINT_MODEL]));
     UP_GO(read_weights(t, path));
-    UP_GO(up_checkpoint_path(path, folder, up_checkpoint_files[UP_FILE_OPTIMIZER]));
+    UP_GO(up_checkpoint_path(path, folder, up_checkpoint_files[UP_CHECKPOINT_OPTIMIZER]));
     UP_GO(read_moments(t, path));
-    UP_GO(up_checkpoint_path(path, folder, up_checkpoint_files[UP_FILE_AVERAGE]));
+    UP_GO(up_checkpoint_path(path, folder, up_checkpoint_files[UP_CHECKPOINT_AVERAGE]));
     if (t->average.values) UP_GO(read_average(t, path));
     UP_GO(up_checkpoint_path(path, folder, "state.json"));
     UP_GO(up_state_take(t, path, state));

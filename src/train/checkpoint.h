@@ -10,7 +10,7 @@ enum { UP_PATH_SIZE = 4096 };
 
 /* Of a checkpoint beside state.json, in the order in which they are written; the last one only where the run
  * averages its weights. */
-enum { UP_FILE_MODEL, UP_FILE_OPTIMIZER, UP_FILE_AVERAGE, UP_CHECKPOINT_FILES };
+enum { UP_CHECKPOINT_MODEL, UP_CHECKPOINT_OPTIMIZER, UP_CHECKPOINT_AVERAGE, UP_CHECKPOINT_FILES };
 extern const char *const up_checkpoint_files[UP_CHECKPOINT_FILES];
 
 /* "<folder>/<name>". */
@@ -20,6 +20,8 @@ up_status up_checkpoint_folder(const up_trainer *t, int64_t step, const char *en
 /* Steps of the run's checkpoints (kind 1) or of those left half written (kind 2), newest first; *count of
  * them. */
 up_status up_checkpoint_list(const char *run, int kind, int64_t **steps, size_t *count);
+/* The run's newest checkpoint, "" where there is none. */
+up_status up_checkpoint_newest(const char *run, char out[UP_PATH_SIZE]);
 void up_checkpoint_remove(const char *folder);
 /* Remove all but the newest `keep_last` and those that `keep_every` keeps. */
 up_status up_checkpoint_prune(const up_trainer *t);

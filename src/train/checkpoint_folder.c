@@ -87,11 +87,25 @@ done:
     return status;
 }
 
-up_status up_checkpoint_folder(const up_trainer *t, int64_t step, const char *ending,
-                               char out[UP_PATH_SIZE]) {
+static up_status path_of(const char *run, int64_t step, const char *ending, char out[UP_PATH_SIZE]) {
     char name[64];
     name_of(step, ending, name);
-    return up_checkpoint_path(out, t->settings.run, name);
+    return up_checkpoint_path(out, run, name);
+}
+
+up_status up_checkpoint_folder(const up_trainer *t, int64_t step, const char *ending,
+                               char out[UP_PATH_SIZE]) {
+    return path_of(t->settings.run, step, ending, out);
+}
+
+up_status up_checkpoint_newest(const char *run, char out[UP_PATH_SIZE]) {
+    int64_t *steps;
+    size_t count;
+    UP_TRY(up_checkpoint_list(run, 1, &steps, &count));
+    *out = 0;
+    up_status status = count ? path_of(run, steps[0], "", out) : UP_OK;
+    free(steps);
+    return status;
 }
 
 static int kept_for_good(const up_trainer *t, int64_t step) {

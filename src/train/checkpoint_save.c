@@ -61,7 +61,7 @@ static up_status describe_files(const up_snapshot *s, const char *folder, json_t
     char path[UP_PATH_SIZE];
     for (int i = 0; i < UP_CHECKPOINT_FILES; i++) {
         json_int_t size, crc;
-        if (i == UP_FILE_AVERAGE && !s->average) continue;
+        if (i == UP_CHECKPOINT_AVERAGE && !s->average) continue;
         UP_TRY(up_checkpoint_path(path, folder, up_checkpoint_files[i]));
         UP_TRY(up_checkpoint_sum(path, &size, &crc));
         json_t *entry = json_pack("{s:I, s:I}", "bytes", size, "crc32", crc);

@@ -85,11 +85,11 @@ done:
 
 up_status up_snapshot_write(up_snapshot *s, const char *folder) {
     char path[UP_PATH_SIZE];
-    UP_TRY(up_checkpoint_path(path, folder, up_checkpoint_files[UP_FILE_MODEL]));
+    UP_TRY(up_checkpoint_path(path, folder, up_checkpoint_files[UP_CHECKPOINT_MODEL]));
     UP_TRY(up_weights_put(s->model, path));
-    UP_TRY(up_checkpoint_path(path, folder, up_checkpoint_files[UP_FILE_OPTIMIZER]));
+    UP_TRY(up_checkpoint_path(path, folder, up_checkpoint_files[UP_CHECKPOINT_OPTIMIZER]));
     UP_TRY(write_moments(s, path));
     if (!s->average) return UP_OK;
-    UP_TRY(up_checkpoint_path(path, folder, up_checkpoint_files[UP_FILE_AVERAGE]));
+    UP_TRY(up_checkpoint_path(path, folder, up_checkpoint_files[UP_CHECKPOINT_AVERAGE]));
     return up_weights_put(s->average, path);
 }
