@@ -545,20 +545,12 @@ static void test_prepare(void) {
 }
 
 const up_test up_tests[] = {
-    {"configuration", test_prepare},
-    {"lines are whole", test_lines_are_whole},
-    {"share of peak", test_share_of_peak},
-    {"any number of workers", test_any_number_of_workers},
-    {"time limit", test_time_limit},
-    {"failures leave a checkpoint", test_failures_leave_a_checkpoint},
-    {"what is kept", test_what_is_kept},
-    {"average", test_average},
-    {"validation", test_validation},
-    {"validation after a stop", test_validation_after_a_stop},
-    {"wrong names", test_wrong_names},
-    {"events", test_events},
-    {"no events", test_no_events},
-    {"starving", test_starving},
-    {"listener", test_listener},
-    {NULL, NULL},
+    {"configuration", test_prepare},       {"lines are whole", test_lines_are_whole},
+    {"share of peak", test_share_of_peak}, {"any number of workers", test_any_number_of_workers},
+    {"time limit", test_time_limit},       {"failures leave a checkpoint", test_failures_leave_a_checkpoint},
+    {"what is kept", test_what_is_kept},   {"average", test_average},
+    {"validation", test_validation},       {"validation after a stop", test_validation_after_a_stop},
+    {"wrong names", test_wrong_names},     {"events", test_events},
+    {"no events", test_no_events},         {"starving", test_starving},
+    {"listener", test_listener},           {NULL, NULL},
 };
