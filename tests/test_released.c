@@ -59,13 +59,17 @@ static void test_import(void) {
 
 static void test_export(void) {
     const char *path = up_lab_path("first.safetensors"), *again = up_lab_path("again.safetensors");
-    const char *out = up_lab_path("exported.pth");
+    const char *out = up_lab_path("exported.pth"), *plain = up_lab_path("exported.safetensors");
     const char *original = up_lab_golden("released", layouts[0]);
     up_torch_file *made, *wanted;
     UP_ASSERT_OK(up_released_import(original, &four_heads, path));
     UP_ASSERT_OK(up_released_export(path, out));
     UP_ASSERT_OK(up_released_import(out, &four_heads, again));
     assert_same_tensors(again);
+    UP_ASSERT_OK(up_released_export(path, plain));
+    UP_ASSERT_OK(up_released_import(plain, &four_heads, again));
+    assert_same_tensors(again);
+    CU_ASSERT_EQUAL(up_released_import(path, &four_heads, again), UP_ERR_FORMAT); /* has our names */
     UP_ASSERT_OK(up_torch_open(out, &made));
     UP_ASSERT_OK(up_torch_open(original, &wanted));
     CU_ASSERT_EQUAL(up_torch_count(made), up_torch_count(wanted));

@@ -1,4 +1,4 @@
-/* import.c - the command import: a released model's PyTorch checkpoint as a model of this program. */
+/* import.c - the command import: a released model's checkpoint as a model of this program. */
 #include "cli/args.h"
 #include "cli/commands.h"
 #include "files/released.h"
@@ -13,10 +13,10 @@ int up_cmd_import(int argc, char **argv) {
         {"heads", UP_ARG_WHOLE, &heads, "N", "attention heads (default: width / 64)", 0, 1, 1024},
         {"out", UP_ARG_TEXT, &out, "FILE", "the safetensors file to write", 1, 0, 0},
         {0}};
-    const up_usage usage = {"import", "FILE.pth", "a released model's PyTorch checkpoint as a model file",
+    const up_usage usage = {"import", "FILE", "a released model (.pth or .safetensors) as a model file",
                             args};
     int code = up_args_read(&usage, argc, argv, &rest);
-    if (code == UP_ARGS_GO && rest.count != 1) code = up_args_wrong(&usage, "wanted one FILE.pth");
+    if (code == UP_ARGS_GO && rest.count != 1) code = up_args_wrong(&usage, "wanted one FILE");
     if (code == UP_ARGS_GO) {
         const up_released_options options = {.image_size = (int)image_size, .heads = (int)heads};
         code = up_cli_end(up_released_import(rest.items[0].value, &options, out));

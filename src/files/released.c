@@ -120,12 +120,45 @@ static up_status make_entries(const char *path, const up_config *c, const up_par
     return UP_OK;
 }
 
+/* --- import: the file, of either kind --- */
+
+typedef struct archive {
+    up_torch_file *torch; /* one of the two */
+    up_safetensors *plain;
+} archive;
+
+static int is_safetensors(const char *path) {
+    static const char ending[] = ".safetensors";
+    size_t length = strlen(path), tail = strlen(ending);
+    return length >= tail && !strcmp(path + length - tail, ending);
+}
+
+static up_status open_archive(const char *path, archive *a) {
+    return is_safetensors(path) ? up_safetensors_open(path, &a->plain) : up_torch_open(path, &a->torch);
+}
+
+static void close_archive(archive *a) {
+    up_torch_close(a->torch);
+    up_safetensors_close(a->plain);
+}
+
+static size_t tensor_count(const archive *a) {
+    return a->plain ? up_safetensors_count(a->plain) : up_torch_count(a->torch);
+}
+
+static const up_safetensor *tensor_at(const archive *a, size_t i) {
+    return a->plain ? up_safetensors_at(a->plain, i) : up_torch_at(a->torch, i);
+}
+
+static const up_safetensor *find_tensor(const archive *a, const char *name) {
+    return a->plain ? up_safetensors_find(a->plain, name) : up_torch_find(a->torch, name);
+}
+
 /* --- import: the configuration from shapes --- */
 
 /* Size d of a tensor, by which the configuration goes. */
-static up_status size_of(const char *path, const up_torch_file *file, const char *name, int ndim, int d,
-                         int *out) {
-    const up_safetensor *t = up_torch_find(file, name);
+static up_status size_of(const char *path, const archive *file, const char *name, int ndim, int d, int *out) {
+    const up_safetensor *t = find_tensor(file, name);
     if (!t) return up_fail(UP_ERR_FORMAT, path, "is no released model: \"%s\" is missing", name);
     if (t->ndim != ndim || t->shape[d] < 1 || t->shape[d] > 1 << 24)
         return up_fail(UP_ERR_FORMAT, path, "\"%s\" has another shape than a released model's", name);
@@ -133,20 +166,20 @@ static up_status size_of(const char *path, const up_torch_file *file, const char
     return UP_OK;
 }
 
-static int count_layers(const up_torch_file *file) {
+static int count_layers(const archive *file) {
     int layers = 0;
     char name[NAME_SIZE];
     do snprintf(name, sizeof name, "fused_encoder.layers.%d.norm1.weight", layers++);
-    while (up_torch_find(file, name));
+    while (find_tensor(file, name));
     return layers - 1;
 }
 
 /* The temperatures that the file has, in its order. */
-static up_status find_tasks(const char *path, const up_torch_file *file, up_config *c) {
+static up_status find_tasks(const char *path, const archive *file, up_config *c) {
     size_t prefix = strlen(scale_released);
     c->tasks = 0;
-    for (size_t i = 0; i < up_torch_count(file); i++) {
-        const char *name = up_torch_at(file, i)->name;
+    for (size_t i = 0; i < tensor_count(file); i++) {
+        const char *name = tensor_at(file, i)->name;
         char shown[4 * UP_NAME_SIZE];
         if (strncmp(name, scale_released, prefix)) continue;
         up_printable(name + prefix, strlen(name + prefix), shown, sizeof shown);
@@ -160,7 +193,7 @@ static up_status find_tasks(const char *path, const up_torch_file *file, up_conf
     return UP_OK;
 }
 
-static up_status find_config(const char *path, const up_torch_file *file, const up_released_options *options,
+static up_status find_config(const char *path, const archive *file, const up_released_options *options,
                              up_config *c, int *grid) {
     int cells = 0;
     UP_TRY(up_config_preset("released-base", c));
@@ -216,19 +249,18 @@ static int is_expected(const entry *entries, size_t count, const char *name) {
     return 0;
 }
 
-static up_status check_tensors(const char *path, const up_torch_file *file, const entry *entries,
-                               size_t count) {
+static up_status check_tensors(const char *path, const archive *file, const entry *entries, size_t count) {
     names missing = {"", 0}, unexpected = {"", 0};
     for (size_t i = 0; i < count; i++)
-        if (!up_torch_find(file, entries[i].released)) note(&missing, entries[i].released);
-    for (size_t i = 0; i < up_torch_count(file); i++)
-        if (!is_expected(entries, count, up_torch_at(file, i)->name))
-            note(&unexpected, up_torch_at(file, i)->name);
+        if (!find_tensor(file, entries[i].released)) note(&missing, entries[i].released);
+    for (size_t i = 0; i < tensor_count(file); i++)
+        if (!is_expected(entries, count, tensor_at(file, i)->name))
+            note(&unexpected, tensor_at(file, i)->name);
     if (missing.count || unexpected.count)
         return up_fail(UP_ERR_FORMAT, path, "is no released model: missing: %zu (%s); unexpected: %zu (%s)",
                        missing.count, missing.text, unexpected.count, unexpected.text);
     for (size_t i = 0; i < count; i++)
-        if (!same_shape(&entries[i].spec, up_torch_find(file, entries[i].released)))
+        if (!same_shape(&entries[i].spec, find_tensor(file, entries[i].released)))
             return up_fail(UP_ERR_FORMAT, path,
                            "\"%s\" has another shape than its model's other tensors want",
                            entries[i].released);
@@ -239,7 +271,7 @@ static up_status check_tensors(const char *path, const up_torch_file *file, cons
 
 typedef struct import {
     const char *from;
-    up_torch_file *file;
+    archive file;
     up_config config;
     up_params params;
     entry *entries; /* [count] */
@@ -258,12 +290,12 @@ static up_status put_values(import *m, const entry *e) {
 }
 
 static up_status import_entry(import *m, const entry *e) {
-    const up_safetensor *t = up_torch_find(m->file, e->released);
+    const up_safetensor *t = find_tensor(&m->file, e->released);
     int cells = up_config_cells(&m->config), side = m->config.image_size / m->config.patch;
     if (e->own < 0) return UP_OK;
-    UP_TRY(up_torch_check(m->file, t));
+    if (m->file.torch) UP_TRY(up_torch_check(m->file.torch, t));
     UP_TRY(up_safetensor_to_f32(t, m->values));
-    up_torch_release(m->file, t);
+    if (m->file.torch) up_torch_release(m->file.torch, t);
     if (e->form == SCALAR && !isfinite(m->values[0]))
         return up_fail(UP_ERR_FORMAT, m->from, "\"%s\" is not finite", e->released);
     if (e->own == m->params.space && side != m->grid) {
@@ -307,7 +339,7 @@ done:
 static up_status import_to(import *m, const up_released_options *options, const char *to) {
     int side;
     int64_t most = 0;
-    UP_TRY(find_config(m->from, m->file, options, &m->config, &m->grid));
+    UP_TRY(find_config(m->from, &m->file, options, &m->config, &m->grid));
     UP_TRY(up_params_build(&m->config, &m->params));
     UP_TRY(make_entries(m->from, &m->config, &m->params, &m->entries, &m->count));
     side = m->config.image_size / m->config.patch;
@@ -318,7 +350,7 @@ static up_status import_to(import *m, const up_released_options *options, const 
         if (e->own == m->params.space && e->spec.shape[0] * m->config.width > most)
             most = e->spec.shape[0] * m->config.width;
     }
-    UP_TRY(check_tensors(m->from, m->file, m->entries, m->count));
+    UP_TRY(check_tensors(m->from, &m->file, m->entries, m->count));
     m->values = malloc((size_t)most * sizeof *m->values);
     m->resized = malloc((size_t)side * (size_t)side * (size_t)m->config.width * sizeof *m->resized);
     if (!m->values || !m->resized) return up_fail(UP_ERR_MEMORY, m->from, "no memory for its largest tensor");
@@ -331,14 +363,14 @@ static up_status import_to(import *m, const up_released_options *options, const 
 
 up_status up_released_import(const char *from, const up_released_options *options, const char *to) {
 import m = {.from = from };
-    UP_TRY(up_torch_open(from, &m.file));
+    UP_TRY(open_archive(from, &m.file));
     up_status status = import_to(&m, options, to);
     up_safetensors_abort(m.writer);
     free(m.values);
     free(m.resized);
     free(m.entries);
     up_params_free(&m.params);
-    up_torch_close(m.file);
+    close_archive(&m.file);
     return status;
 }
 
@@ -360,10 +392,7 @@ typedef struct sink {
 } sink;
 
 static up_status open_sink(const char *to, const up_safetensor *specs, size_t count, sink *s) {
-    static const char ending[] = ".safetensors";
-    size_t length = strlen(to), tail = strlen(ending);
-    if (length >= tail && !strcmp(to + length - tail, ending))
-        return up_safetensors_begin(to, NULL, 0, specs, count, &s->plain);
+    if (is_safetensors(to)) return up_safetensors_begin(to, NULL, 0, specs, count, &s->plain);
     return up_torch_begin(to, specs, count, &s->torch);
 }
 

@@ -5,8 +5,9 @@
 
 #include "uniperceiver/model.h"
 
-/* Sizes are those of the tensors; heads 0: width / 64; image_size 0: the grid that the file has, another one
- * resizes its position table. Tensors that are missing, unexpected or of another shape are named. */
+/* From a checkpoint of PyTorch, or from safetensors of the same names where `from` ends so. Sizes are those
+ * of the tensors; heads 0: width / 64; image_size 0: the grid that the file has, another one resizes its
+ * position table. Tensors that are missing, unexpected or of another shape are named. */
 typedef struct up_released_options {
     int image_size, heads;
 } up_released_options;
