@@ -133,11 +133,14 @@ void up_progress(const up_trainer *t, int line, int last) {
 /* Of this process, until its last metrics line, which is of its last step. */
 static void show_rates(const up_trainer *t) {
     double seconds = fmax(t->last_line - t->started, 1e-9), gflops = t->done.needed / seconds / 1e9;
-    fprintf(stderr, "  %.1f samples/s, %.0f tokens/s, %.0f%% of the time waiting for data, %.1f GFLOP/s",
+    char share[48] = "";
+    if (t->settings.peak > 0)
+        snprintf(share, sizeof share, " (%.1f%% of the peak)", 100 * gflops / t->settings.peak);
+    fprintf(stderr,
+            "  %.1f samples/s, %.0f tokens/s, %.0f%% of the time waiting for data, %.1f GFLOP/s%s, at most "
+            "%.0f MiB of memory\n",
             (double)(up_metrics_samples(t) - t->started_samples) / seconds, t->done.tokens / seconds,
-            100 * t->done.waited / seconds, gflops);
-    if (t->settings.peak > 0) fprintf(stderr, " (%.1f%% of the peak)", 100 * gflops / t->settings.peak);
-    fprintf(stderr, ", at most %.0f MiB of memory\n", up_metrics_memory());
+            100 * t->done.waited / seconds, gflops, share, up_metrics_memory());
 }
 
 void up_progress_summary(const up_trainer *t) {
