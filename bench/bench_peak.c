@@ -38,8 +38,11 @@ int main(int argc, char **argv) {
         {"--seconds", UP_OPTION_REAL, &seconds, 0.01, "of each measurement"},
         {"--json", UP_OPTION_FLAG, &json, 0, "one object a line"},
         {0}};
-    if (up_bench_options(argc, argv,
-                         "bench_peak [OPTION...]: multiply-adds and bytes a second of this machine", options))
+    if (up_bench_options(
+            argc, argv,
+            "bench_peak [OPTION...]: multiply-adds and bytes a second of this machine; the "
+            "GFLOP/s of all threads, of the set and type that a training uses, are its key `peak`",
+            options))
         up_bench_die("it takes no words, see --help");
     up_machine_read(&machine);
     if (threads == 0) threads = machine.processors;

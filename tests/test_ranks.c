@@ -134,6 +134,11 @@ static double metric(const job *j, int line, const char *key) {
     return value;
 }
 
+/* Needed arithmetic over tokens, whatever time they took. */
+static double gflop_a_token(const job *j, int line) {
+    return metric(j, line, "gflops") / metric(j, line, "tokens_per_second");
+}
+
 /* Mean loss of a line's iterations over all tasks. */
 static double loss(const job *j, int line) {
     char path[600], *text = NULL;
@@ -252,6 +257,10 @@ static void same_as_one(int steps, const char *const *more) {
         CU_ASSERT_EQUAL(metric(&several, 0, "ranks"), ranks);
         CU_ASSERT(metric(&several, 0, "sent_bytes") > 0);
         CU_ASSERT_EQUAL(metric(&several, 0, "input_tokens"), metric(&one, 0, "input_tokens"));
+        if (metric(&several, 0, "target_tokens") == metric(&one, 0, "target_tokens")) {
+            double wanted = gflop_a_token(&one, 0);
+            CU_ASSERT(wanted > 0 && fabs(gflop_a_token(&several, 0) - wanted) < 1e-9 * wanted);
+        }
         up_lab_remove(several.folder);
     }
     up_lab_remove(one.folder);

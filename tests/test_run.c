@@ -138,53 +138,6 @@ static void test_lines_are_whole(void) {
     up_lab_remove(run);
 }
 
-/* `peak_share` is `gflops` over the key `peak`, in the lines and in what is said at the end; without the key
- * it is absent. */
-static void test_share_of_peak(void) {
-    const char *run = up_lab_path("share"), *without = up_lab_path("no-share");
-    const char *said = up_lab_path("summary");
-    char folder[600];
-    const char *overrides[] = {folder, "peak=0.25", "log_every=3"};
-    const up_train_options options = {.backend = "ref", .threads = 1};
-    void *text;
-    size_t size;
-    snprintf(folder, sizeof folder, "run=%s", run);
-    fflush(stderr);
-    int kept = dup(STDERR_FILENO);
-    CU_ASSERT_PTR_NOT_NULL_FATAL(freopen(said, "w", stderr));
-    UP_ASSERT_OK(up_train(config, overrides, 3, &options));
-    fflush(stderr);
-    dup2(kept, STDERR_FILENO);
-    close(kept);
-    json_t *lines = read_lines(run);
-    double gflop = 0, before = 0;
-    for (size_t i = 0; i < 4; i++) {
-        double gflops = number_of(lines, i, "gflops"), share = number_of(lines, i, "peak_share");
-        CU_ASSERT(gflops > 0 && fabs(share - gflops / 0.25) < 1e-12 * share);
-        gflop += gflops * (number_of(lines, i, "seconds") - before);
-        before = number_of(lines, i, "seconds");
-    }
-    UP_ASSERT_OK(up_file_read(said, &text, &size));
-    const char *row = strstr(text, " samples/s, "), *wait = strstr(text, "% of the time waiting for data, ");
-    double mean = NAN, share = NAN, most = NAN;
-    CU_ASSERT_FATAL(row && wait);
-    CU_ASSERT_EQUAL(sscanf(strchr(wait, ',') + 1, "%lf GFLOP/s (%lf%% of the peak), at most %lf MiB", &mean,
-                           &share, &most),
-                    3);
-    CU_ASSERT(fabs(mean - gflop / before) <= 0.051);
-    CU_ASSERT(fabs(share - 100 * gflop / before / 0.25) <= 0.051);
-    CU_ASSERT(most > 1 && most >= floor(number_of(lines, 3, "memory_mib")));
-    free(text);
-    json_decref(lines);
-    UP_ASSERT_OK(train(without, 0, NULL, NULL));
-    lines = read_lines(without);
-    CU_ASSERT(number_of(lines, 0, "gflops") > 0);
-    CU_ASSERT_PTR_NULL(json_object_get(json_array_get(lines, 0), "peak_share"));
-    json_decref(lines);
-    up_lab_remove(run);
-    up_lab_remove(without);
-}
-
 static void test_any_number_of_workers(void) {
     const char *one = up_lab_path("one"), *many = up_lab_path("many");
     UP_ASSERT_OK(train(one, 0, NULL, (const char *const[]){"workers=1", NULL}));
@@ -424,6 +377,57 @@ static unsigned char *read_events(const char *folder, size_t *size) {
     UP_ASSERT_OK(up_file_read(found.gl_pathv[0], &data, size));
     globfree(&found);
     return data;
+}
+
+/* `peak_share` is `gflops` over the key `peak`, in the lines and in what is said at the end; without the key
+ * it is absent. */
+static void test_share_of_peak(void) {
+    const char *run = up_lab_path("share"), *without = up_lab_path("no-share");
+    const char *said = up_lab_path("summary");
+    char folder[600];
+    const char *overrides[] = {folder, "peak=0.25", "log_every=3"};
+    const up_train_options options = {.backend = "ref", .threads = 1};
+    void *text;
+    size_t size;
+    snprintf(folder, sizeof folder, "run=%s", run);
+    fflush(stderr);
+    int kept = dup(STDERR_FILENO);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(freopen(said, "w", stderr));
+    UP_ASSERT_OK(up_train(config, overrides, 3, &options));
+    fflush(stderr);
+    dup2(kept, STDERR_FILENO);
+    close(kept);
+    json_t *lines = read_lines(run);
+    double gflop = 0, before = 0;
+    for (size_t i = 0; i < 4; i++) {
+        double gflops = number_of(lines, i, "gflops"), share = number_of(lines, i, "peak_share");
+        CU_ASSERT(gflops > 0 && fabs(share - gflops / 0.25) < 1e-12 * share);
+        gflop += gflops * (number_of(lines, i, "seconds") - before);
+        before = number_of(lines, i, "seconds");
+    }
+    UP_ASSERT_OK(up_file_read(said, &text, &size));
+    const char *row = strstr(text, " samples/s, "), *wait = strstr(text, "% of the time waiting for data, ");
+    double mean = NAN, share = NAN, most = NAN;
+    CU_ASSERT_FATAL(row && wait);
+    CU_ASSERT_EQUAL(sscanf(strchr(wait, ',') + 1, "%lf GFLOP/s (%lf%% of the peak), at most %lf MiB", &mean,
+                           &share, &most),
+                    3);
+    CU_ASSERT(fabs(mean - gflop / before) <= 0.051);
+    CU_ASSERT(fabs(share - 100 * gflop / before / 0.25) <= 0.051);
+    CU_ASSERT(most > 1 && most >= floor(number_of(lines, 3, "memory_mib")));
+    free(text);
+    json_decref(lines);
+    unsigned char *events = read_events(run, &size);
+    CU_ASSERT_PTR_NOT_NULL(memmem(events, size, "gflops", 6));
+    CU_ASSERT_PTR_NOT_NULL(memmem(events, size, "peak_share", 10));
+    free(events);
+    UP_ASSERT_OK(train(without, 0, NULL, NULL));
+    lines = read_lines(without);
+    CU_ASSERT(number_of(lines, 0, "gflops") > 0);
+    CU_ASSERT_PTR_NULL(json_object_get(json_array_get(lines, 0), "peak_share"));
+    json_decref(lines);
+    up_lab_remove(run);
+    up_lab_remove(without);
 }
 
 /* Byte by byte against the format: the head that TensorFlow's own files begin with, then two scalars. */
