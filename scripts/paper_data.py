@@ -6,6 +6,7 @@
 What is asked follows from what is shown: textures whose name is their class, pictures of two textures with a caption
 that says both, textures that slide, texts of a small grammar. Needs the program ffmpeg."""
 
+import functools
 import io
 import itertools
 import json
@@ -30,26 +31,20 @@ SIZES = ["small", "large", "old", "young", "slow", "quick"]
 THINGS = ["car", "house", "chair", "book", "cup", "boat", "lamp", "coat"]
 
 
-def pixels(at):
-    """RGB bytes of a picture; at(x, y) gives colour name and whether it is dark there."""
-    out = bytearray()
-    for y in range(SIDE):
-        for x in range(SIDE):
-            colour, dark = at(x, y)
-            out += bytes(v // 3 if dark else v for v in COLOURS[colour])
-    return bytes(out)
-
-
+@functools.lru_cache(maxsize=None)
 def texture(kind, dx=0, dy=0):
+    """RGB bytes of a picture. Textures repeat after 12 pixels."""
     colour, name = kind
-    return pixels(lambda x, y: (colour, TEXTURES[name](x + dx, y + dy)))
+    light = bytes(COLOURS[colour])
+    dark = bytes(v // 3 for v in light)
+    return b"".join(dark if TEXTURES[name](x + dx, y + dy) else light for y in range(SIDE) for x in range(SIDE))
 
 
 def pair(left, right, dx, dy):
-    def at(x, y):
-        colour, name = left if x < SIDE // 2 else right
-        return colour, TEXTURES[name](x + dx, y + dy)
-    return pixels(at)
+    """The left half of one beside the right half of the other."""
+    a, b = texture(left, dx, dy), texture(right, dx, dy)
+    line, half = 3 * SIDE, 3 * SIDE // 2
+    return b"".join(a[i:i + half] + b[i + half:i + line] for i in range(0, len(a), line))
 
 
 def folder_of(path):
@@ -108,7 +103,7 @@ def imagenet(root, rng):
 def clip(path, kind, direction, rng):
     dx, dy = DIRECTIONS[direction]
     at = rng.randrange(12)
-    ffmpeg([texture(kind, at + dx * i, at + dy * i) for i in range(CLIP_FRAMES)],
+    ffmpeg([texture(kind, (at + dx * i) % 12, (at + dy * i) % 12) for i in range(CLIP_FRAMES)],
            "-pix_fmt", "yuv420p", "-g", "12", folder_of(path))
 
 
@@ -120,7 +115,7 @@ def kinetics(root, left_out, rng):
     lines = ["label,youtube_id,time_start,time_end,split"]
     ids = []
     for kind, direction in clips():
-        for _ in range(4):
+        for _ in range(3):
             label, ident = f"{' '.join(kind)} moving {direction}", f"clip{len(ids):07}"
             ids.append(ident)
             lines.append(f"{label},{ident},20,30,train")
@@ -132,7 +127,7 @@ def kinetics(root, left_out, rng):
 def moments(root, rng):
     lines = []
     for kind, direction in clips():
-        for n in range(3):
+        for n in range(2):
             label = f"{'+'.join(kind)}+moving+{direction}"
             lines.append(f"{label}/{n}.mp4,{label},3,0")
             clip(f"{root}/training/{label}/{n}.mp4", kind, direction, rng)

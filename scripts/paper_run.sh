@@ -3,7 +3,7 @@
 #
 #     scripts/paper_run.sh build/uniperceiver FOLDER [STEPS] [KEY=VALUE...]
 #
-# makes tiny data (scripts/paper_data.py), trains, and checks what the run wrote (scripts/paper_check.py). FOLDER is new.
+# makes tiny data (scripts/paper_data.py), trains (FOLDER/train.log), and checks what the run wrote (scripts/paper_check.py). FOLDER is new.
 set -euo pipefail
 program=$(realpath "$1")
 folder=$2
@@ -35,5 +35,6 @@ for data in yfcc cc12m cc3m vg coco sbu; do
         settings+=("tasks.$task $data.data=../data/$data/{00000..00001}.tar")
     done
 done
-"$program" train "$folder/configs/pretrain-base.yaml" "${settings[@]}" "${@:4}"
+"$program" train "$folder/configs/pretrain-base.yaml" "${settings[@]}" "${@:4}" >"$folder/train.log" 2>&1 ||
+    { tail -n 3 "$folder/train.log"; exit 1; }
 python3 "$here/scripts/paper_check.py" "$folder/configs/pretrain-base.yaml" "$folder/run/metrics.jsonl"
