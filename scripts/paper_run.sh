@@ -3,7 +3,8 @@
 #
 #     scripts/paper_run.sh build/uniperceiver FOLDER [STEPS] [KEY=VALUE...]
 #
-# makes tiny data (scripts/paper_data.py), trains (FOLDER/train.log), and checks what the run wrote (scripts/paper_check.py). FOLDER is new.
+# makes tiny data (scripts/paper_data.py), trains (FOLDER/train.log), and checks what the run wrote (scripts/paper_check.py).
+# FOLDER is new. What changed, and what came out: docs/pretraining.md.
 set -euo pipefail
 program=$(realpath "$1")
 folder=$2
