@@ -16,6 +16,8 @@ check() { # check ARGUMENT...: its report, errors and exit code in $out and $cod
 config() { # config NAME ENTRY...: a tiny model with these tasks
     cat >"$1.yaml" <<END
 name: check
+run: run
+steps: 1
 model: {preset: tiny, layers: 1, width: 16, heads: 2, ffn: 32, image_size: 16, image_resize: 16, patch: 8, frames: 2}
 tasks:
 $(printf -- '  - %s\n' "${@:2}")
@@ -34,7 +36,7 @@ has '^[^ ]*pictures: 12 samples, 12 read, 0 broken, 0 texts over text_limit, 0 l
 : >pictures/boat/2.jpg
 head -c 900 "$golden/image/jpeg_444.jpg" >pictures/cat/1.jpg
 echo 'GIF, no: a text' >pictures/cat/5.jpg
-printf 'boat\n' >classes
+printf 'boat\ndog\n' >classes
 
 # --- a list with a line of too few cells, a picture that is not there, and a long text ---
 { printf 'image\ttext\n' && printf 'pictures/boat/1.jpg\ta boat\n' && printf 'pictures/boat/1.jpg\n' &&
