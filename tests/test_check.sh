@@ -70,6 +70,12 @@ check lacks.yaml
 is 'lacks: exit' "$code" 1
 has '7 broken, 0 texts over text_limit, 4 labels not in classes'
 
+printf 'image\tlabel\npictures/boat/1.jpg\tboat\npictures/boat/3.jpg\tcat\npictures/boat/4.jpg\tcow\n' >labels.tsv
+config labels '{kind: image_classification, data: labels.tsv, classes: classes, text_limit: 8}'
+check labels.yaml
+has '^[^ ]*labels.tsv: 3 samples, 3 read, 2 broken, 0 texts over text_limit, 2 labels not in classes'
+has 'labels.tsv: line 4: is of class "cow"'
+
 # --- more than ten; a list that cannot be written ---
 for i in $(seq 20 40); do : >pictures/cat/$i.jpg; done
 check whole.yaml

@@ -279,6 +279,7 @@ static up_status open_check(check *c) {
     if (c->options.threads < 1) c->options.threads = 1;
     UP_TRY(open_config(c));
     c->world.config = &c->config;
+    c->world.later = 1;
     c->world.limits.max_pixels = s->max_pixels;
     UP_TRY(up_tokenizer_create(NULL, &c->world.tokenizer));
     UP_TRY(open_decoders(c));
