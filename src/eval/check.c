@@ -1,7 +1,6 @@
 /* check.c - threads take the samples of all datasets by number, each through the road that training takes:
  * its values, its picture or clip by a decoder process, its texts as tokens, its class. */
 #include "eval/check.h"
-#include "files/file.h"
 #include "files/progress.h"
 #include "infer/session.h"
 #include "tasks/cut.h"
@@ -221,7 +220,7 @@ static up_status read_sets(check *c) {
     free(thread);
     if (!started) return up_fail(UP_ERR_MEMORY, "check", "the system gave no thread");
     if (c->found_count) qsort(c->found, c->found_count, sizeof *c->found, by_place);
-    return c->status == UP_OK ? UP_OK : up_fail_again(c->status, c->message);
+    return UP_OK;
 }
 
 /* ---- opening ---- */
@@ -235,6 +234,7 @@ static int reads_same(const up_task_settings *a, const up_task_settings *b) {
 
 static up_status open_entry(check *c, up_task_settings *settings) {
     entry *e = &c->entries[c->entry_count];
+    if (up_tasks_table[settings->kind].video) UP_TRY(up_video_require(settings->name, "video"));
     settings->fraction = 1; /* all samples, whichever are taken */
     up_status status = up_source_open(settings, &c->world, &e->source);
     e->source.number = c->entry_count;
@@ -394,9 +394,11 @@ up_status up_check(const char *config_path, const char *const *overrides, size_t
     UP_GO(up_settings_read(config_path, overrides, count, &c.settings));
     UP_GO(open_check(&c));
     UP_GO(read_sets(&c));
-    UP_GO(report(&c));
     *broken = c.found_count;
-    if (c.done < c.total)
+    UP_GO(report(&c)); /* of what was found before it was ended, too */
+    if (c.status != UP_OK)
+        status = up_fail_again(c.status, c.message);
+    else if (c.done < c.total)
         status = up_fail(UP_ERR_INTERRUPTED, "check", "stopped after %zu of %zu samples", c.done, c.total);
 done:
     close_check(&c);
