@@ -1,6 +1,7 @@
 /* check.c - threads take the samples of all datasets by number, each through the road that training takes:
  * its values, its picture or clip by a decoder process, its texts as tokens, its class. */
 #include "eval/check.h"
+#include "data/video_module.h"
 #include "files/progress.h"
 #include "infer/session.h"
 #include "tasks/cut.h"
