@@ -28,7 +28,7 @@ row() { # row FILE N: features of row N (from 0) of a [n, 128] array, as a check
 # --- the program itself ---
 ok --version && has '^uniperceiver [0-9]*\.[0-9]*\.[0-9]*$'
 ok --help && has 'tokenize' && has 'caption'
-for command in tokenize detokenize mask params init import export info encode classify retrieve index search caption vqa serve train eval report score tables; do
+for command in tokenize detokenize mask params init import export info encode classify retrieve index search caption vqa serve check train eval report score tables; do
     ok $command --help
     has "^uniperceiver $command"
 done

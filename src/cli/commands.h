@@ -18,6 +18,7 @@ int up_cmd_classify(int argc, char **argv);
 int up_cmd_retrieve(int argc, char **argv);
 int up_cmd_caption(int argc, char **argv);
 int up_cmd_vqa(int argc, char **argv);
+int up_cmd_check(int argc, char **argv);
 int up_cmd_train(int argc, char **argv);
 int up_cmd_eval(int argc, char **argv);
 int up_cmd_report(int argc, char **argv);

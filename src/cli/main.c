@@ -29,6 +29,7 @@ static const struct {
     {"caption", "describe a picture or video, or continue a text", up_cmd_caption},
     {"vqa", "answer a question about a picture", up_cmd_vqa},
     {"serve", "a page and a JSON interface over HTTP", up_cmd_serve},
+    {"check", "read every sample of a configuration once", up_cmd_check},
     {"train", "train a model as a configuration says", up_cmd_train},
     {"eval", "evaluate a model as a configuration says", up_cmd_eval},
     {"report", "a run as one page of HTML", up_cmd_report},

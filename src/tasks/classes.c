@@ -110,7 +110,7 @@ static up_status find_classes(up_source *s) {
     UP_TRY(list ? read_list(s, list) : UP_OK);
     for (size_t i = 0; !list && (name = up_dataset_class(&s->data, i)); i++) UP_TRY(add(s, name, name));
     if (!list && !s->class_count) return each_row(s, 0);
-    return s->data.small ? each_row(s, 1) : UP_OK; /* of large data, when a row is used */
+    return s->data.small && !s->world->later ? each_row(s, 1) : UP_OK; /* else when a row is used */
 }
 
 /* ---- what they are called ---- */

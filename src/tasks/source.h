@@ -21,7 +21,8 @@ typedef struct up_world {
     up_tokenizer *tokenizer;
     up_image_limits limits; /* of a picture or frame */
     up_decoders *decoders;  /* borrowed; NULL: pictures and clips are decoded in this process */
-    int32_t *vocabulary;    /* target set of the language tasks, ascending */
+    int later;           /* 1: opening does not look whether labels are known: all samples are read anyway */
+    int32_t *vocabulary; /* target set of the language tasks, ascending */
     int vocabulary_count;
     int32_t *vocabulary_index; /* [config->vocabulary] place of an id in it, or -1 */
 } up_world;
