@@ -40,6 +40,7 @@ docs/serve.md uniperceiver serve | goes on until it is stopped: test_serve
 docs/serve.md uniperceiver index | of a folder of photos: test_bulk
 docs/serve.md curl | asks a server: test_serve
 docs/serve.md echo | asks a server: test_serve
+docs/pretraining.md scripts/paper_run.sh | minutes; ctest paper_run
 docs/serve.md bench/serve_load.py | asks a server for a minute
 docs/your-own-data.md build/uniperceiver | test_own_data runs the page
 '
