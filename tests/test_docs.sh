@@ -28,6 +28,7 @@ CONTRIBUTING.md ctest | runs this test
 CONTRIBUTING.md build/work/tests/ | a test of its own
 CONTRIBUTING.md build/bench_ | measurements, minutes
 CONTRIBUTING.md bench/peers/ | installs packages from the network
+CONTRIBUTING.md scripts/loader_memory.sh | a minute, 500 MB
 CONTRIBUTING.md scripts/benchmarks.sh | measurements, an hour
 docs/backend.md cmake | builds the tree
 docs/backend.md ctest | runs this test
