@@ -166,7 +166,8 @@ def click_through(b, name, width, height, theme):
     b.wait("document.querySelectorAll('.bars li').length > 1")
 
 
-with tempfile.TemporaryDirectory() as folder:
+# The browser's children may still write into its profile when it has ended.
+with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
     browser = Browser(os.path.join(folder, "profile"))
     try:
         broken = os.path.join(folder, "broken.png")
