@@ -15,6 +15,9 @@ is() { # is WHAT GOT WANTED
 has() { # has PATTERN: the last output has a line that matches
     count "no '$1' in: ${out:0:2000}" grep -q -- "$1" <<<"$out"
 }
+let_signals_kill() { # in a build with sanitizers, too, which would turn a death by a signal into an exit
+    export ASAN_OPTIONS="${ASAN_OPTIONS:+$ASAN_OPTIONS:}handle_segv=0:handle_abort=0"
+}
 finish() { # the last line of a test and its exit code; a test without checks has failed
     echo "$checks checks, $failures failed"
     test $checks -gt 0 -a $failures -eq 0

@@ -9,8 +9,7 @@ up=${UP_BINARY:?} golden=${UP_SOURCE_DIR:?}/golden
 work=$(mktemp -d) && cd "$work" || exit 1
 trap 'rm -rf "$work"' EXIT
 . "$UP_SOURCE_DIR/tests/checks.sh"
-# In a build with sanitizers these would turn a decoder's death by a signal into an exit.
-export ASAN_OPTIONS="${ASAN_OPTIONS:+$ASAN_OPTIONS:}handle_segv=0:handle_abort=0"
+let_signals_kill
 
 # --- 600 pictures in two classes, of which `broken` are junk of three kinds ---
 make_pictures() { # make_pictures FOLDER BROKEN

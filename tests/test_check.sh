@@ -8,8 +8,7 @@ up=${UP_BINARY:?} golden=${UP_SOURCE_DIR:?}/golden
 work=$(mktemp -d) && cd "$work" || exit 1
 trap 'rm -rf "$work"' EXIT
 . "$UP_SOURCE_DIR/tests/checks.sh"
-# In a build with sanitizers these would turn a decoder's death by a signal into an exit.
-export ASAN_OPTIONS="${ASAN_OPTIONS:+$ASAN_OPTIONS:}handle_segv=0:handle_abort=0"
+let_signals_kill
 
 check() { # check ARGUMENT...: its report, errors and exit code in $out and $code
     out=$("$up" check "$@" 2>&1)
